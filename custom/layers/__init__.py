@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Geometry: affine matrices, displacement fields, the warping layer."""
+
+from .affine import affine_to_displacement, compose_affine, linear_matrix, rotation_matrix, shear_matrix, voxel_affine
+from .authors import authors_affine_matrix, authors_affine_warp, authors_displacement, authors_flow_warp
+from .conventions import AuthorsConvention, PhysicalConvention, make_convention
+from .displacement import folded_share, fuse, fuse_equation_12, jacobian_determinant
+from .precision import at_least_float32
+from .warp import warp
+
+__all__ = [
+    "AuthorsConvention",
+    "PhysicalConvention",
+    "affine_to_displacement",
+    "at_least_float32",
+    "authors_affine_matrix",
+    "authors_affine_warp",
+    "authors_displacement",
+    "authors_flow_warp",
+    "compose_affine",
+    "folded_share",
+    "fuse",
+    "fuse_equation_12",
+    "jacobian_determinant",
+    "linear_matrix",
+    "make_convention",
+    "rotation_matrix",
+    "shear_matrix",
+    "voxel_affine",
+    "warp",
+]

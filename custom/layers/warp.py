@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The warping layer: sample a volume at displaced voxel positions."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch.nn import functional as F
+
+from .precision import at_least_float32
+
+
+def warp(
+    image: torch.Tensor, displacement: torch.Tensor, mode: str = "bilinear", padding_mode: str = "zeros"
+) -> torch.Tensor:
+    """output(p) = image(p + displacement(p)), in float32 (or float64) also under autocast.
+
+    Args:
+        image: (N, C, *spatial).
+        displacement: (N, 3, *spatial_out), channel c along spatial axis c in array order, in voxels of `image`.
+        mode: "bilinear" (trilinear for volumes) or "nearest".
+        padding_mode: "zeros" or "border", what lies outside of `image`.
+
+    Returns:
+        (N, C, *spatial_out).
+
+    Raises:
+        ValueError: where the shapes do not fit together.
+    """
+    if image.ndim != 5:
+        raise ValueError(f"image must have shape (N, C, *spatial) with three spatial axes, got {tuple(image.shape)}")
+    if displacement.ndim != 5 or displacement.shape[:2] != (image.shape[0], 3):
+        expected = f"({image.shape[0]}, 3, *spatial)"
+        raise ValueError(f"displacement must have shape {expected}, got {tuple(displacement.shape)}")
+    with torch.autocast(image.device.type, enabled=False):
+        image = at_least_float32(image)
+        grid = _sampling_grid(displacement.to(image.dtype), tuple(image.shape[2:]))
+        return F.grid_sample(image, grid, mode=mode, padding_mode=padding_mode, align_corners=False)
+
+
+def _sampling_grid(displacement: torch.Tensor, image_shape: tuple[int, ...]) -> torch.Tensor:
+    """Displacements in voxels as grid_sample wants them: (N, *spatial, 3), [-1, 1], last axis first."""
+    axes = []
+    for axis, (side, side_out) in enumerate(zip(image_shape, displacement.shape[2:], strict=True)):
+        position = _voxel_centres(side, side_out, displacement.dtype).to(displacement.device)
+        along_axis = [1, 1, 1]
+        along_axis[axis] = side_out
+        axes.append(displacement[:, axis] * (2 / side) + position.view(along_axis))
+    return torch.stack(axes[::-1], dim=-1)
+
+
+@lru_cache(maxsize=64)
+def _voxel_centres(side: int, side_out: int, dtype: torch.dtype) -> torch.Tensor:
+    """Normalised coordinates (align_corners=False) of the voxels 0 to side_out - 1 of an axis of `side` voxels.
+
+    grid_sample turns x back into ((x + 1) side - 1) / 2. Rounding there would miss the voxel's centre by up to
+    1e-5 voxel in float32; one correction by what it would miss makes zero displacement the identity.
+    """
+    voxel = torch.arange(side_out, dtype=dtype)
+    centre = (2 * voxel + 1) / side - 1
+    return centre + (voxel - ((centre + 1) * side - 1) / 2) * (2 / side)
