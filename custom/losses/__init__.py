@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Losses."""
+
+from .gvsl import GVSLLoss
+from .local_ncc import LocalNCCLoss, authors_ncc_loss, box_filter, local_ncc_loss
+from .smoothness import SmoothnessLoss, smoothness_loss
+
+__all__ = [
+    "GVSLLoss",
+    "LocalNCCLoss",
+    "SmoothnessLoss",
+    "authors_ncc_loss",
+    "box_filter",
+    "local_ncc_loss",
+    "smoothness_loss",
+]

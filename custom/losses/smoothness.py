@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Smoothness of a displacement field (paper, equation 2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ..layers import at_least_float32
+
+
+def smoothness_loss(displacement: torch.Tensor) -> torch.Tensor:
+    """Mean squared forward difference, each axis averaged over its voxels and channels, then over the axes.
+
+    Forward differences see a checkerboard, which the central ones of monai.losses.DiffusionLoss miss.
+
+    Args:
+        displacement: (N, 3, *spatial), voxels.
+
+    Returns:
+        (N,), dimensionless; 0 for a constant field.
+    """
+    if displacement.ndim != 5 or displacement.shape[1] != 3:
+        raise ValueError(f"displacement must have shape (N, 3, *spatial), got {tuple(displacement.shape)}")
+    return torch.stack([displacement.diff(dim=axis).square().flatten(1).mean(1) for axis in (2, 3, 4)]).mean(0)
+
+
+class SmoothnessLoss(nn.Module):
+    """`smoothness_loss` averaged over the batch, in float32."""
+
+    def forward(self, displacement: torch.Tensor) -> torch.Tensor:
+        """(N, 3, *spatial) -> scalar."""
+        with torch.autocast(displacement.device.type, enabled=False):
+            return smoothness_loss(at_least_float32(displacement)).mean()

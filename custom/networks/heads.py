@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The three heads of GVSL: affine, deformable (together the Z-matching head) and restoration."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .unet import ConvGroup
+
+INITIAL_STD = 5e-5  # last layers start this close to zero: within 0.05 voxel of the identity, yet in reach of gradient
+
+
+class AffineHead(nn.Module):
+    """Bottleneck features of both volumes -> the twelve-plus-three numbers of an affine map, before any range limit.
+
+    Conv group, global average pooling, four linear layers (paper, section 3.2.1).
+
+    Args:
+        in_channels: channels of the bottleneck of one volume.
+        channels: width of the conv group; 256 in the paper.
+    """
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.conv_group = ConvGroup(2 * in_channels, channels)
+        self.rotation = nn.Linear(channels, 3)
+        self.scale = nn.Linear(channels, 3)
+        self.translation = nn.Linear(channels, 3)
+        self.shear = nn.Linear(channels, 6)
+        for layer in (self.rotation, self.scale, self.translation, self.shear):
+            nn.init.normal_(layer.weight, std=INITIAL_STD)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Two (N, in_channels, *spatial) -> "rotation", "scale", "translation" (N, 3) and "shear" (N, 6), unlimited."""
+        pooled = self.conv_group(torch.cat((moving, fixed), dim=1)).mean(dim=(2, 3, 4))
+        layers = ("rotation", "scale", "translation", "shear")
+        return {name: self.get_submodule(name)(pooled) for name in layers}
+
+
+class DeformableHead(nn.Module):
+    """Local features of both volumes -> local displacement in voxels (paper, section 3.2.2).
+
+    Args:
+        in_channels: channels of the local features of one volume; 32 in the paper.
+        channels: width of the conv group; 16 in the paper.
+    """
+
+    def __init__(self, in_channels: int, channels: int = 16) -> None:
+        super().__init__()
+        self.conv_group = ConvGroup(2 * in_channels, channels)
+        self.displacement = nn.Conv3d(channels, 3, 3, padding=1)
+        nn.init.normal_(self.displacement.weight, std=INITIAL_STD)
+        nn.init.zeros_(self.displacement.bias)
+
+    def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
+        """Two (N, in_channels, *spatial), the moving one already aligned -> (N, 3, *spatial), voxels."""
+        return self.displacement(self.conv_group(torch.cat((moving, fixed), dim=1)))
+
+
+class RestorationHead(nn.Sequential):
+    """Local features (N, in_channels, *spatial) -> restored volume (N, 1, *spatial) (appendix, figure 12).
+
+    The last convolution is 1x1x1 as in the authors' code; the figure says 3x3x3.
+    """
+
+    def __init__(self, in_channels: int, channels: int = 16) -> None:
+        super().__init__(
+            nn.Conv3d(in_channels, channels, 3, padding=1),
+            nn.GroupNorm(max(channels // 4, 1), channels),
+            nn.LeakyReLU(0.2),
+            nn.Conv3d(channels, 1, 1),
+        )

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The backbone: the 3D U-Net of the GVSL paper, of any depth and width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group norm of eight channels a group; one group for fewer than sixteen channels."""
+    return nn.GroupNorm(max(channels // 8, 1), channels)
+
+
+class ConvGroup(nn.Sequential):
+    """Two 3x3x3 convolutions, each with group norm and LeakyReLU(0.2), at constant resolution; He-normal weights."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(
+            *(nn.Conv3d(in_channels, out_channels, 3, padding=1), group_norm(out_channels), nn.LeakyReLU(0.2)),
+            *(nn.Conv3d(out_channels, out_channels, 3, padding=1), group_norm(out_channels), nn.LeakyReLU(0.2)),
+        )
+        for convolution in (self[0], self[3]):
+            nn.init.kaiming_normal_(convolution.weight, a=0.2, nonlinearity="leaky_relu")
+
+
+class UNet3D(nn.Module):
+    """3D U-Net with a convolution group per level, max pooling by 2 down, trilinear interpolation by 2 up.
+
+    Inputs of any size are zero-padded to multiples of 2^(levels - 1), half of the padding (rounded down) in front;
+    the local features are cropped back, the bottleneck is that of the padded volume.
+
+    Args:
+        in_channels: channels of the input volume.
+        channels: width of each level from full resolution to the bottleneck; the paper's is 32 to 512.
+
+    Raises:
+        ValueError: fewer than two levels, or a width that its group norm cannot divide.
+    """
+
+    def __init__(self, in_channels: int = 1, channels: Sequence[int] = (32, 64, 128, 256, 512)) -> None:
+        super().__init__()
+        if len(channels) < 2:
+            raise ValueError(f"channels must name at least two levels, got {list(channels)}")
+        undivided = [width for width in channels if width % max(width // 8, 1)]
+        if undivided:
+            raise ValueError(f"channels must be multiples of 8 (or below 16), got {undivided} in {list(channels)}")
+        self.channels = tuple(channels)
+        self.divisor = 2 ** (len(channels) - 1)
+        self.encoder = nn.ModuleList(
+            ConvGroup(*pair) for pair in zip((in_channels, *channels[:-1]), channels, strict=True)
+        )
+        self.decoder = nn.ModuleList(
+            ConvGroup(skip + below, skip) for skip, below in zip(channels[-2::-1], channels[:0:-1], strict=True)
+        )
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Local features (N, channels[0], *spatial) of an image (N, in_channels, *spatial)."""
+        return self.forward_features(image)[1]
+
+    def forward_features(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Bottleneck (N, channels[-1], *ceil(spatial / divisor)) and local features (N, channels[0], *spatial)."""
+        missing = [(-side) % self.divisor for side in image.shape[2:]]
+        front = [side // 2 for side in missing]
+        features = F.pad(
+            image,
+            [front[2], missing[2] - front[2], front[1], missing[1] - front[1], front[0], missing[0] - front[0]],
+        )
+        skips: list[torch.Tensor] = []
+        for level, block in enumerate(self.encoder):
+            if level > 0:
+                features = F.max_pool3d(features, 2)
+            features = block(features)
+            skips.append(features)
+        bottleneck = skips.pop()
+        for block in self.decoder:
+            features = F.interpolate(features, scale_factor=2.0, mode="trilinear", align_corners=True)
+            features = block(torch.cat([skips.pop(), features], dim=1))
+        x, y, z = image.shape[2:]
+        local = features[:, :, front[0] : front[0] + x, front[1] : front[1] + y, front[2] : front[2] + z]
+        return bottleneck, local

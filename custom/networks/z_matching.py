@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Z-matching head: features of two volumes -> one displacement field, first affine, then deformable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ..layers import at_least_float32, make_convention
+from .heads import AffineHead, DeformableHead
+
+Features = tuple[torch.Tensor, torch.Tensor]
+
+
+class ZMatchingHead(nn.Module):
+    """Affine head on the bottleneck features, deformable head on the local ones, fused (paper, section 3.2).
+
+    Either head may be left out: without the affine head the matrix is the identity, without the deformable head the
+    local displacement is zero. Geometry is computed in float32 also under autocast.
+
+    Args:
+        affine_head, deformable_head: the heads, or None.
+        spacing: millimetres per voxel of each axis of the volumes.
+        conventions: "physical" (ours), or "authors" for weights that were trained with the authors' code.
+        fusion: "fixed_grid" or "equation_12", see `PhysicalConvention`.
+    """
+
+    def __init__(
+        self,
+        affine_head: AffineHead | None,
+        deformable_head: DeformableHead | None,
+        spacing: Sequence[float] = (1.0, 1.0, 1.0),
+        conventions: str = "physical",
+        fusion: str = "fixed_grid",
+    ) -> None:
+        super().__init__()
+        self.affine_head = affine_head
+        self.deformable_head = deformable_head
+        self.convention = make_convention(conventions, spacing, fusion)
+
+    def forward(self, moving: Features, fixed: Features) -> dict[str, torch.Tensor]:
+        """Features are (bottleneck, local): (N, C, *spatial / divisor) and (N, C, *spatial).
+
+        Returns:
+            "affine_matrix" (N, 3, 4), see the convention; "local_displacement" and the fused "displacement",
+            (N, 3, *spatial), voxels of the fixed grid.
+        """
+        moving_bottleneck, moving_local = moving
+        fixed_bottleneck, fixed_local = fixed
+        spatial_shape = fixed_local.shape[2:]
+        if self.affine_head is None:
+            numbers = identity_numbers(fixed_local)
+        else:
+            numbers = self.affine_head(moving_bottleneck, fixed_bottleneck)
+        with torch.autocast(fixed_local.device.type, enabled=False):
+            matrix = self.convention.matrix(numbers, spatial_shape)
+            if self.affine_head is not None and self.deformable_head is not None:
+                moving_local = self.convention.warp_affine(at_least_float32(moving_local), matrix)
+        if self.deformable_head is None:
+            local = matrix.new_zeros(len(matrix), 3, *spatial_shape)
+        else:
+            local = at_least_float32(self.deformable_head(moving_local, fixed_local))
+        with torch.autocast(fixed_local.device.type, enabled=False):
+            displacement = self.convention.displacement(matrix, local)
+        return {"affine_matrix": matrix, "local_displacement": local, "displacement": displacement}
+
+    def warp(self, image: torch.Tensor, match: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The moving image (N, C, *spatial) in the fixed grid, float32."""
+        with torch.autocast(image.device.type, enabled=False):
+            return self.convention.warp(at_least_float32(image), match["affine_matrix"], match["local_displacement"])
+
+
+def identity_numbers(like: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What an affine head that predicts the identity puts out, (N, 3) and (N, 6) zeros."""
+    sizes = {"rotation": 3, "scale": 3, "translation": 3, "shear": 6}
+    return {name: like.new_zeros(len(like), size) for name, size in sizes.items()}
