@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The data of a pre-training run: the user's folder, or the phantom cohort."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from .datalist import find_volumes, fixed_pairs, split_volumes
+
+
+def pretraining_data(
+    dataset_dir: str,
+    cohort: Any = None,
+    validation: int | float = 0.2,
+    validation_pairs: int = 6,
+    seed: int = 0,
+) -> dict[str, list[dict[str, Any]]]:
+    """Training volumes without labels and fixed pairs of held-out subjects.
+
+    Args:
+        dataset_dir: folder of volumes (see `find_volumes`).
+        cohort: a phantom cohort with `root` and `make()`; made first if dataset_dir is its root.
+        validation: number or share of subjects that are held out. validation_pairs: how many pairs of them.
+        seed: of split and pairs.
+
+    Returns:
+        "training": items {"image", "subject"}; "validation": pairs, see `fixed_pairs`.
+    """
+    make_default_cohort(dataset_dir, cohort)
+    split = split_volumes(find_volumes(dataset_dir), validation, seed)
+    training = [{name: item[name] for name in ("image", "subject")} for item in split["training"]]
+    return {"training": training, "validation": fixed_pairs(split["validation"], validation_pairs, seed)}
+
+
+def inference_data(dataset_dir: str, cohort: Any = None) -> list[dict[str, Any]]:
+    """Items {"image", "subject"} of a folder of volumes, or of one volume file."""
+    if os.path.isfile(dataset_dir):
+        return [{"image": dataset_dir, "subject": os.path.basename(dataset_dir)}]
+    make_default_cohort(dataset_dir, cohort)
+    return [{name: item[name] for name in ("image", "subject")} for item in find_volumes(dataset_dir, min_subjects=1)]
+
+
+def make_default_cohort(dataset_dir: str, cohort: Any) -> None:
+    """Makes the cohort if `dataset_dir` is its root, and does nothing for a folder of the user's."""
+    if cohort is not None and os.path.abspath(dataset_dir) == os.path.abspath(cohort.root):
+        cohort.make()
+
+
+def fingerprint(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What identifies a list of volumes without naming it: count and SHA-256 of file names and sizes."""
+    digest = hashlib.sha256()
+    for item in items:
+        path = str(item["image"])
+        digest.update(f"{os.path.basename(path)} {volume_bytes(path)}\n".encode())
+    return {"volumes": len(items), "sha256_of_names_and_sizes": digest.hexdigest()}
+
+
+def volume_bytes(path: str) -> int:
+    """Size of a file, or of all files of a DICOM folder."""
+    if os.path.isdir(path):
+        return sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())
+    return os.path.getsize(path)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""In-painting: boxes of uniform noise that the restoration head has to fill (Models Genesis; step 3 of GVSL)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.utils import convert_data_type, convert_to_dst_type
+
+__all__ = ["RandInPainting", "RandInPaintingd"]
+
+
+class RandInPainting(RandomizableTransform):
+    """Replace up to `max_boxes` boxes of a volume (C, *spatial) in [0, 1] by uniform noise in [0, 1].
+
+    An applied transform has one box at least; each further one comes with `next_box_prob`, and the first failure ends
+    the row. The authors throw the same dice before the first box, hence the default of `prob`; their margin of three
+    voxels to the border, which small volumes do not have, is left out. Boxes may overlap; channels share the noise.
+
+    Args:
+        max_boxes: largest number of boxes.
+        box_fraction: smallest and largest side of a box over the side of the volume, drawn for each axis; at least
+            1 voxel.
+        next_box_prob: probability of each further box.
+        prob: probability of applying the transform.
+    """
+
+    def __init__(
+        self,
+        max_boxes: int = 30,
+        box_fraction: tuple[float, float] = (0.1, 0.2),
+        next_box_prob: float = 0.95,
+        prob: float = 0.95,
+    ) -> None:
+        RandomizableTransform.__init__(self, prob)
+        if max_boxes < 1:
+            raise ValueError(f"max_boxes must be 1 or more, got {max_boxes}")
+        if not 0 < box_fraction[0] <= box_fraction[1] <= 1:
+            raise ValueError(f"box_fraction must be two rising numbers in (0, 1], got {tuple(box_fraction)}")
+        if not 0 <= next_box_prob <= 1:
+            raise ValueError(f"next_box_prob must be in [0, 1], got {next_box_prob}")
+        self.max_boxes = max_boxes
+        self.box_fraction = tuple(box_fraction)
+        self.next_box_prob = next_box_prob
+        self.boxes: list[tuple[slice, ...]] = []
+        self.noise: list[np.ndarray] = []
+
+    def randomize(self, spatial_shape: Sequence[int]) -> None:
+        """Draw the boxes and the noise inside each of them."""
+        super().randomize(None)
+        if not self._do_transform:
+            return
+        self.boxes, self.noise = [], []
+        while not self.boxes or (len(self.boxes) < self.max_boxes and self.R.random_sample() < self.next_box_prob):
+            box = tuple(self._draw_extent(side) for side in spatial_shape)
+            self.boxes.append(box)
+            self.noise.append(self.R.random_sample([extent.stop - extent.start for extent in box]).astype(np.float32))
+
+    def _draw_extent(self, side: int) -> slice:
+        """Place and length of a box along an axis of `side` voxels."""
+        smallest, largest = (max(1, math.floor(side * fraction + 1e-6)) for fraction in self.box_fraction)
+        length = self.R.randint(smallest, largest + 1)
+        start = self.R.randint(0, side - length + 1)
+        return slice(start, start + length)
+
+    def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
+        if randomize:
+            self.randomize(img.shape[1:])
+        if not self._do_transform:
+            return img
+        volume, *_ = convert_data_type(img, np.ndarray)
+        if not np.issubdtype(volume.dtype, np.floating):
+            raise TypeError(f"intensities must be floating point in [0, 1], got dtype {volume.dtype}")
+        painted = volume.copy()
+        for box, noise in zip(self.boxes, self.noise, strict=True):
+            painted[(slice(None), *box)] = noise
+        return convert_to_dst_type(painted, img)[0]
+
+
+class RandInPaintingd(Randomizable, MapTransform):
+    """Dictionary version of `RandInPainting`; volumes of several keys have one shape and get the same boxes."""
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        max_boxes: int = 30,
+        box_fraction: tuple[float, float] = (0.1, 0.2),
+        next_box_prob: float = 0.95,
+        prob: float = 0.95,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        self.transform = RandInPainting(
+            max_boxes=max_boxes, box_fraction=box_fraction, next_box_prob=next_box_prob, prob=prob
+        )
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandInPaintingd:
+        super().set_random_state(seed, state)
+        self.transform.set_random_state(seed, state)
+        return self
+
+    def randomize(self, spatial_shape: Sequence[int]) -> None:
+        self.transform.randomize(spatial_shape)
+
+    def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
+        result = dict(data)
+        keys = list(self.key_iterator(result))
+        if keys:
+            self.randomize(result[keys[0]].shape[1:])
+        for key in keys:
+            result[key] = self.transform(result[key], randomize=False)
+        return result

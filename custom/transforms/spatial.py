@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random affine and elastic transform of pairs of volumes: batched, on their device, one resampling for all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from monai.utils import convert_to_tensor
+from scipy.interpolate import BSpline
+from torch import nn
+
+from ..layers import compose_affine, fuse, linear_matrix, warp
+
+__all__ = ["RandSpatialTransform", "elastic_displacement", "elastic_knot_shape"]
+
+MOVING_KEYS = ("moving", "moving_transformed")
+FIXED_KEYS = ("fixed",)
+LABEL_KEYS = {"moving_label": MOVING_KEYS, "fixed_label": FIXED_KEYS}
+# Drawn for each volume: three rotations, scales and translations, six shears, and the strength of the elastic part.
+PARAMETER_COUNT = 16
+
+
+def elastic_knot_shape(
+    spatial_shape: Sequence[int], spacing: Sequence[float], smoothing: float
+) -> tuple[int, int, int]:
+    """Knots along each axis that `elastic_displacement` needs to cover a volume."""
+    return tuple(
+        math.ceil((side - 1) * millimetres / _knot_spacing(smoothing)) + 4
+        for side, millimetres in zip(spatial_shape, spacing, strict=True)
+    )
+
+
+def elastic_displacement(
+    noise: torch.Tensor, rms: torch.Tensor, spatial_shape: Sequence[int], spacing: Sequence[float], smoothing: float
+) -> torch.Tensor:
+    """Smooth random displacement: a cubic B-spline whose coefficients are noise.
+
+    A cubic B-spline with knots h apart is, to a good approximation, a Gaussian of standard deviation h / sqrt(3): with
+    h = sqrt(3) * smoothing the field is white noise smoothed by a Gaussian of `smoothing` millimetres, for three small
+    matrix products. Knots lie in millimetres, so it is equally smooth along all axes whatever the spacing.
+
+    Args:
+        noise: (N, 3, *elastic_knot_shape(...)) standard normal.
+        rms: (N,) root mean square over the voxels of the length of the displacement, in millimetres; met exactly.
+        spatial_shape: the three sides in voxels.
+        spacing: millimetres per voxel of each axis.
+        smoothing: Gaussian standard deviation in millimetres.
+
+    Returns:
+        (N, 3, *spatial_shape) in voxels.
+    """
+    weights = [
+        _spline_weights(side, millimetres, smoothing).to(noise)
+        for side, millimetres in zip(spatial_shape, spacing, strict=True)
+    ]
+    displacement = torch.einsum("kz,ncxyk->ncxyz", weights[2], noise)
+    displacement = torch.einsum("ky,ncxkz->ncxyz", weights[1], displacement)
+    displacement = torch.einsum("kx,nckyz->ncxyz", weights[0], displacement)
+    measured = displacement.square().sum(1).flatten(1).mean(1).sqrt()
+    voxels_per_millimetre = 1 / noise.new_tensor(tuple(spacing))
+    factor = (rms / measured)[:, None] * voxels_per_millimetre
+    return displacement * factor[:, :, None, None, None]
+
+
+def _knot_spacing(smoothing: float) -> float:
+    return math.sqrt(3) * smoothing
+
+
+def _spline_weights(side: int, spacing: float, smoothing: float) -> torch.Tensor:
+    """(knots, side): the cubic B-splines at the voxels of one axis, the span of the knots centred on the volume."""
+    extent = (side - 1) * spacing / _knot_spacing(smoothing)
+    spans = math.ceil(extent) + 1
+    position = torch.linspace((spans - extent) / 2, (spans + extent) / 2, side, dtype=torch.float64)
+    knots = torch.arange(-3, spans + 4, dtype=torch.float64)
+    matrix = BSpline.design_matrix(position.numpy(), knots.numpy(), k=3).toarray()
+    return torch.from_numpy(matrix).float().T.contiguous()
+
+
+class RandSpatialTransform(nn.Module):
+    """Random rotation, scale, shear, translation and elastic deformation of the volumes of a pair.
+
+    Every volume is sampled once at p + u(p) with u(p) = M (p + e(p)) - p: the picture is first moved by the affine
+    map M = R S Sh x + t (millimetres, about the volume's centre), then deformed by e, which lives on the output grid.
+    M maps output positions to input positions: a scale below 1 magnifies.
+
+    The parameters of a pair come from its seed alone, drawn on the CPU: the same in every batch, worker and device.
+
+    The defaults are the released code's (the paper names none). Its elastic field (alpha 512 times uniform noise
+    under a Gaussian of 10 to 13 voxels) has a root mean square length of at most 2 voxels at 1 mm, 1.1 for each axis.
+
+    Args:
+        mode: "independent" (own transforms for the moving and the fixed volume, the better by this project's probes),
+            "shared" (one for the pair, the released code) or "none".
+        rotation_degrees: largest angle about each axis.
+        scale: smallest and largest factor of each axis.
+        translation: largest shift along each axis, as a fraction of the volume's side.
+        shear_degrees: largest angle of each of the six shears, whose coefficients are its tangent.
+        elastic_rms: largest root mean square length of the elastic displacement, millimetres; drawn from [0, this].
+        elastic_smoothing: Gaussian standard deviation of the elastic field, millimetres.
+        spacing: millimetres per voxel of each axis.
+        padding_mode: "zeros" (air in our CT window) or "border", what lies outside of the volumes.
+    """
+
+    def __init__(
+        self,
+        mode: str = "independent",
+        rotation_degrees: float = 20.0,
+        scale: Sequence[float] = (0.75, 1.25),
+        translation: float = 0.1,
+        shear_degrees: float = 10.0,
+        elastic_rms: float = 2.0,
+        elastic_smoothing: float = 12.0,
+        spacing: Sequence[float] = (1.0, 1.0, 1.0),
+        padding_mode: str = "zeros",
+    ) -> None:
+        super().__init__()
+        if mode not in ("none", "shared", "independent"):
+            raise ValueError(f'mode must be "none", "shared" or "independent", got {mode!r}')
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+            raise ValueError(f"scale must be two rising positive numbers, got {tuple(scale)}")
+        if len(spacing) != 3 or min(spacing) <= 0:
+            raise ValueError(f"spacing must be three positive numbers, got {tuple(spacing)}")
+        if elastic_rms < 0 or elastic_smoothing <= 0:
+            raise ValueError(
+                f"elastic_rms must not be negative and elastic_smoothing must be positive, "
+                f"got {elastic_rms} and {elastic_smoothing}"
+            )
+        self.mode = mode
+        self.rotation = math.radians(rotation_degrees)
+        self.scale = tuple(scale)
+        self.translation = translation
+        self.shear = math.radians(shear_degrees)
+        self.elastic_rms = elastic_rms
+        self.elastic_smoothing = elastic_smoothing
+        self.spacing = tuple(spacing)
+        self.padding_mode = padding_mode
+
+    @torch.no_grad()
+    def forward(self, batch: dict) -> dict:
+        """Transform the volumes of a batch.
+
+        Args:
+            batch: "moving", "moving_transformed", "fixed", each (N, 1, *spatial) of one shape, and "seed", (N,)
+                int64. "moving_label" and "fixed_label", where present, follow their volume by nearest neighbour.
+
+        Returns:
+            A new dictionary with the transformed volumes as plain float32 tensors; labels keep their type, all other
+            entries are untouched.
+
+        Raises:
+            KeyError: where an entry is missing.
+            ValueError: where shapes or the number of seeds do not fit together.
+        """
+        result = dict(batch)
+        if self.mode == "none":
+            return result
+        images = self._checked_images(batch)
+        first = next(iter(images.values()))
+        spatial_shape = tuple(first.shape[2:])
+        moving, fixed = self.displacements(batch["seed"].tolist(), spatial_shape, first.device)
+
+        displacement = torch.cat([moving if key in MOVING_KEYS else fixed for key in images])
+        warped = warp(torch.cat(list(images.values())), displacement, padding_mode=self.padding_mode)
+        result.update(zip(images, warped.chunk(len(images)), strict=True))
+        for key, image_keys in LABEL_KEYS.items():
+            if key in batch:
+                label = convert_to_tensor(batch[key], track_meta=False)
+                field = moving if image_keys is MOVING_KEYS else fixed
+                result[key] = warp(label, field, mode="nearest", padding_mode=self.padding_mode).to(label.dtype)
+        return result
+
+    @torch.no_grad()
+    def displacements(
+        self, seeds: Sequence[int], spatial_shape: Sequence[int], device: torch.device | str = "cpu"
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Displacements of the moving and the fixed volumes of the pairs with these seeds.
+
+        Returns:
+            Two tensors (N, 3, *spatial_shape), float32, voxels; one and the same tensor where mode is "shared".
+        """
+        device = torch.device(device)
+        with torch.autocast(device.type, enabled=False), torch.autocast("cpu", enabled=False):
+            affine_matrix, noise, rms = self._draw(seeds, spatial_shape)
+            elastic = elastic_displacement(
+                noise.to(device), rms.to(device), spatial_shape, self.spacing, self.elastic_smoothing
+            )
+            displacement = fuse(affine_matrix.to(device), elastic, self.spacing)
+        if self.mode == "shared":
+            return displacement, displacement
+        return tuple(displacement.chunk(2))
+
+    def _draw(self, seeds: Sequence[int], spatial_shape: Sequence[int]) -> tuple[torch.Tensor, ...]:
+        """Affine matrices, elastic noise and rms, on the CPU: first all moving, then (if independent) all fixed."""
+        knot_shape = elastic_knot_shape(spatial_shape, self.spacing, self.elastic_smoothing)
+        uniform, noise = [], []
+        for seed in seeds:
+            generator = torch.Generator().manual_seed(int(seed))
+            uniform.append(torch.rand(2, PARAMETER_COUNT, generator=generator))
+            noise.append(torch.randn(2, 3, *knot_shape, generator=generator))
+        volumes = 1 if self.mode == "shared" else 2
+        uniform = torch.stack(uniform, dim=1)[:volumes].flatten(0, 1)
+        noise = torch.stack(noise, dim=1)[:volumes].flatten(0, 1)
+
+        rotation, scale, translation, shear, strength = uniform.split((3, 3, 3, 6, 1), dim=1)
+        low, high = self.scale
+        linear = linear_matrix(
+            (2 * rotation - 1) * self.rotation, low + (high - low) * scale, ((2 * shear - 1) * self.shear).tan()
+        )
+        sides = torch.tensor([side * step for side, step in zip(spatial_shape, self.spacing, strict=True)])
+        affine_matrix = compose_affine(linear, (2 * translation - 1) * self.translation * sides)
+        return affine_matrix, noise, strength.squeeze(1) * self.elastic_rms
+
+    @staticmethod
+    def _checked_images(batch: dict) -> dict[str, torch.Tensor]:
+        """The image volumes of the batch as plain tensors."""
+        for key in (*MOVING_KEYS, *FIXED_KEYS, "seed"):
+            if key not in batch:
+                raise KeyError(f'the batch has no "{key}"; it has {sorted(map(str, batch))}')
+        images = {key: convert_to_tensor(batch[key], track_meta=False) for key in (*MOVING_KEYS, *FIXED_KEYS)}
+        shapes = {key: tuple(image.shape) for key, image in images.items()}
+        if len(set(shapes.values())) != 1 or len(shapes["moving"]) != 5:
+            raise ValueError(f"the volumes of a batch must have one shape (N, 1, *spatial), got {shapes}")
+        if tuple(batch["seed"].shape) != (shapes["moving"][0],):
+            raise ValueError(f'"seed" must have shape ({shapes["moving"][0]},), got {tuple(batch["seed"].shape)}')
+        return images
