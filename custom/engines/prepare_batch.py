@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens to a batch between the loader and the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+class PrepareBatch:
+    """Moves the tensors of a batch to the device and transforms them there, without gradient.
+
+    Args:
+        transform: maps the batch on the device to the batch that the network sees, e.g. `RandSpatialTransform`; None
+            for validation.
+    """
+
+    def __init__(self, transform: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> None:
+        self.transform = transform
+
+    def __call__(
+        self, batch: dict[str, Any], device: torch.device | None = None, non_blocking: bool = False, **to_kwargs: Any
+    ) -> dict[str, Any]:
+        batch = {
+            name: value.to(device, non_blocking=non_blocking, **to_kwargs) if torch.is_tensor(value) else value
+            for name, value in batch.items()
+        }
+        if self.transform is None:
+            return batch
+        with torch.no_grad():
+            return self.transform(batch)

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Handlers: progress, tables, pictures, checkpoints, the exported model."""
+
+from .csv_table import CsvTable
+from .earlier_run import SetAsideEarlierRun
+from .evaluation_report import EvaluationReport
+from .feature_spread import FeatureSpread
+from .figures import LossFigure, RegistrationFigures
+from .load_pretext import LoadPretext
+from .mean_outputs import MeanOutputs
+from .model_export import ModelExport
+from .progress_bar import TrainingProgress
+from .training_state import RandomState, TrainingState
+
+__all__ = [
+    "CsvTable",
+    "EvaluationReport",
+    "FeatureSpread",
+    "LoadPretext",
+    "LossFigure",
+    "MeanOutputs",
+    "ModelExport",
+    "RandomState",
+    "RegistrationFigures",
+    "SetAsideEarlierRun",
+    "TrainingProgress",
+    "TrainingState",
+]

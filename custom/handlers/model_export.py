@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The product of a pre-training run: weights that say what they are."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import ignite
+import monai
+import numpy as np
+import torch
+from ignite import distributed as idist
+from ignite.engine import Engine, Events
+
+from ..data import fingerprint
+from ..resolved_config import resolved_component, resolved_config
+from ..weights import save_pretext
+
+
+class ModelExport:
+    """Writes model.pt, heads.pt and model.json after each validation and at the end; on the first process only.
+
+    Args:
+        network: the pretext network.
+        directory: where the files go.
+        validator: its latest metrics go into model.json.
+        pretext_task: name of the task.
+        preprocessing: what the weights expect of their input: spacing, orientation, patch size.
+        components: name in model.json -> id of a component of the config whose arguments describe the weights.
+        data: the training items; their fingerprint is stored, not their paths.
+        seed: of the run.
+        licence: of the weights.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        directory: str,
+        validator: Engine,
+        pretext_task: str,
+        preprocessing: dict[str, Any],
+        components: dict[str, str],
+        data: Sequence[dict[str, Any]],
+        seed: int,
+        licence: str = "Apache-2.0",
+    ) -> None:
+        self.network = network
+        self.directory = directory
+        self.validator = validator
+        self.description = {
+            "pretext_task": pretext_task,
+            **{name: resolved_component(component_id) for name, component_id in components.items()},
+            "preprocessing": preprocessing,
+            "data": fingerprint(data),
+            "seed": seed,
+            "licence": licence,
+            "versions": {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "monai": monai.__version__,
+                "numpy": np.__version__,
+                "pytorch-ignite": ignite.__version__,
+            },
+            "config": resolved_config(),
+        }
+
+    def attach(self, trainer: Engine) -> None:
+        """Registers on the trainer."""
+        if idist.get_rank() == 0:
+            self.validator.add_event_handler(Events.COMPLETED, lambda _: self.save(trainer))
+            trainer.add_event_handler(Events.COMPLETED, self.save)
+
+    def save(self, trainer: Engine) -> None:
+        """Writes the files as of now."""
+        progress = {"iterations": trainer.state.iteration, "metrics": dict(self.validator.state.metrics)}
+        save_pretext(self.network, self.directory, progress | self.description)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints from which a killed run continues as if nothing had happened."""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import Checkpoint, DiskSaver
+
+logger = logging.getLogger(__name__)
+
+
+class RandomState:
+    """The random state of Python, NumPy and PyTorch as tensors and numbers, for a checkpoint read with weights_only."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All generators of this process."""
+        version, words, gauss = random.getstate()
+        name, keys, position, has_gauss, cached = np.random.get_state()
+        return {
+            "python": [version, list(words), gauss],
+            "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Sets all generators; those of CUDA only where as many devices are there."""
+        version, words, gauss = state["python"]
+        random.setstate((version, tuple(words), gauss))
+        name, keys, *rest = state["numpy"]
+        np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+        torch.set_rng_state(state["torch"].cpu())
+        if len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([generator.cpu() for generator in state["cuda"]])
+
+
+class _Scaler:
+    """The trainer's gradient scaler, which exists only while it runs with mixed precision."""
+
+    def __init__(self, trainer: Engine) -> None:
+        self.trainer = trainer
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.trainer.scaler is None else self.trainer.scaler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state and self.trainer.scaler is not None:
+            self.trainer.scaler.load_state_dict(state)
+
+
+class TrainingState:
+    """Saves everything that a run needs to continue, after each epoch, and loads it at the start.
+
+    Beside the given objects the checkpoint holds the iteration and epoch, the gradient scaler and the random state.
+    Files are written under another name and then renamed; the last two are kept.
+
+    Args:
+        directory: where checkpoint_ITERATION.pt files lie.
+        objects: name -> object with `state_dict` and `load_state_dict`: network, optimiser, schedule.
+        resume: continue at the newest checkpoint of the directory; without one the run starts at the beginning.
+        interval: epochs between checkpoints.
+    """
+
+    def __init__(self, directory: str, objects: dict[str, Any], resume: bool = False, interval: int = 1) -> None:
+        self.directory = Path(directory)
+        self.objects = objects
+        self.resume = resume
+        self.interval = interval
+
+    def attach(self, trainer: Engine) -> None:
+        """Registers on a trainer. Attach it first: it loads before the others start and saves after they are done."""
+        self._saved = {**self.objects, "trainer": trainer, "scaler": _Scaler(trainer), "random_state": RandomState()}
+        self._save: Checkpoint | None = None
+        trainer.add_event_handler(Events.STARTED, self.start)
+
+    def start(self, trainer: Engine) -> None:
+        """Loads, and from now on saves after each epoch, behind all handlers that are attached by now."""
+        self.load(trainer)
+        if self._save is None:
+            self._save = Checkpoint(
+                self._saved,
+                DiskSaver(str(self.directory), create_dir=True, require_empty=False, atomic=True),
+                filename_pattern="checkpoint_{global_step}.pt",
+                global_step_transform=lambda engine, _: engine.state.iteration,
+                n_saved=2,
+            )
+            trainer.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self._save)
+
+    def load(self, trainer: Engine) -> None:
+        """Loads the newest checkpoint if resuming.
+
+        Raises:
+            ValueError: where the checkpoint has run longer than the trainer is to run.
+        """
+        newest = self.newest()
+        if not self.resume or newest is None:
+            if self.resume:
+                logger.info(f"no checkpoint in {self.directory}: the run starts at the beginning")
+            return
+        max_epochs, epoch_length = trainer.state.max_epochs, trainer.state.epoch_length
+        device = trainer.state.device
+        checkpoint = torch.load(newest, map_location=device, weights_only=True)
+        Checkpoint.load_objects(self._saved, checkpoint)
+        done, planned = trainer.state.iteration, max_epochs * epoch_length
+        if trainer.state.epoch_length != epoch_length or done > planned:
+            found = f"{done} iterations in epochs of {trainer.state.epoch_length}"
+            raise ValueError(f"{newest} holds {found}, expected at most {planned} in epochs of {epoch_length}")
+        trainer.state.max_epochs = max_epochs
+        logger.info(f"resumed at iteration {done} of {planned} from {newest}")
+
+    def newest(self) -> Path | None:
+        """The checkpoint with the most iterations, or None."""
+        found = {path: re.fullmatch(r"checkpoint_(\d+)\.pt", path.name) for path in self.directory.glob("*.pt")}
+        numbered = {path: int(match[1]) for path, match in found.items() if match}
+        return max(numbered, key=numbered.__getitem__, default=None)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bundle config that is being run, with overlays and overrides."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+
+def running_parser() -> ConfigParser | None:
+    """The ConfigParser that is instantiating the caller, or None outside of a bundle run.
+
+    MONAI hands components their arguments but not the config that they come from, and a run whose overrides are not
+    written down cannot be repeated; so this looks for the parser among the calling frames.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        parser = frame.f_locals.get("self")
+        if isinstance(parser, ConfigParser):
+            return parser
+        frame = frame.f_back
+    return None
+
+
+def resolved_config() -> dict[str, Any]:
+    """The config of `running_parser` as JSON: files merged, overrides applied, references kept; {} outside of a run."""
+    parser = running_parser()
+    return {} if parser is None else _without_meta(parser.get())
+
+
+def resolved_component(component_id: str) -> dict[str, Any]:
+    """`_target_` and resolved arguments of a component of the running config; {} outside of a run."""
+    parser = running_parser()
+    if parser is None:
+        return {}
+    arguments = [name for name in parser[component_id] if name != "_target_"]
+    values = {name: parser.get_parsed_content(f"{component_id}::{name}") for name in arguments}
+    return {"_target_": parser[component_id]["_target_"], **values}
+
+
+def _without_meta(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != "_meta_"}

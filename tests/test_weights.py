@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights on disk: what was saved comes back, what was tampered with does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from custom.networks import AffineHead, DeformableHead, RestorationHead, UNet3D, ZMatchingHead
+from custom.pretext import GVSLPretext
+from custom.resolved_config import resolved_component, resolved_config
+from custom.weights import load_pretext, read_json, save_pretext
+
+
+def network(width: int = 8) -> GVSLPretext:
+    matching_head = ZMatchingHead(AffineHead(2 * width, 8), DeformableHead(width))
+    return GVSLPretext(UNet3D(1, (width, 2 * width)), matching_head, RestorationHead(width))
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    saved, loaded = network(), network()
+    save_pretext(saved, tmp_path, {"iterations": 3})
+    assert load_pretext(loaded, tmp_path)["iterations"] == 3
+    for name, tensor in saved.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name]), name
+    bare = UNet3D(1, (8, 16))
+    bare.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["heads.pt", "model.json", "model.pt"]
+    described = read_json(tmp_path / "model.json")["files"]
+    assert described["model.pt"]["parameters"] == sum(parameter.numel() for parameter in bare.parameters())
+
+
+def test_tampered_file_is_refused(tmp_path: Path) -> None:
+    save_pretext(network(), tmp_path, {})
+    content = bytearray((tmp_path / "model.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "model.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.pt has SHA-256 .* names"):
+        load_pretext(network(), tmp_path)
+
+
+def test_other_width_names_both_sides(tmp_path: Path) -> None:
+    save_pretext(network(), tmp_path, {})
+    with pytest.raises(ValueError, match=r"shape \(8, 1, 3, 3, 3\), the network \(16, 1, 3, 3, 3\)|do not fit"):
+        load_pretext(network(16), tmp_path)
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"model\.json"):
+        load_pretext(network(), tmp_path)
+    save_pretext(network(), tmp_path, {})
+    (tmp_path / "heads.pt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"heads\.pt"):
+        load_pretext(network(), tmp_path)
+    (tmp_path / "model.json").write_text("{")
+    with pytest.raises(ValueError, match=r"model\.json is not valid JSON"):
+        load_pretext(network(), tmp_path)
+
+
+def test_resolved_config_outside_of_a_run_is_empty() -> None:
+    assert resolved_config() == {} and resolved_component("network_def") == {}
