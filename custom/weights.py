@@ -33,7 +33,7 @@ def save_pretext(network: nn.Module, directory: str | os.PathLike, description: 
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().cpu() for name, tensor in unwrapped(network).state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in unwrapped(network).state_dict().items()}
     backbone = {name.removeprefix(BACKBONE_PREFIX): tensor for name, tensor in state.items() if _in_backbone(name)}
     heads = {name: tensor for name, tensor in state.items() if not _in_backbone(name)}
     files = {}

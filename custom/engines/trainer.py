@@ -22,10 +22,14 @@ class PretextTrainer(SupervisedTrainer):
     (see `PrepareBatch`). A `PairSampler` of the loader follows the epochs, also when a run resumes.
 
     Raises:
+        ValueError: postprocessing or accumulation_steps are given; a pretext step has neither.
         FloatingPointError: when the loss is not finite; names the iteration, the terms and the pairs.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        unused = [name for name in ("postprocessing", "accumulation_steps") if kwargs.get(name) is not None]
+        if unused:
+            raise ValueError(f"a pretext step has no {unused}, expected them to be left out")
         super().__init__(*args, **{"decollate": False, **kwargs})
         sampler = getattr(self.data_loader, "sampler", None)
         if isinstance(sampler, PairSampler):
@@ -40,7 +44,7 @@ class PretextTrainer(SupervisedTrainer):
             terms = self.loss_function(outputs, batch)
         named = _averaged({name: float(term.detach()) for name, term in terms.items()})
         if not terms["loss"].isfinite():
-            found = f"{named} for the pairs with index {batch['index'].tolist()}"
+            found = f"{named} for the pairs with index {batch.get('index')}"
             raise FloatingPointError(f"the loss at iteration {self.state.iteration} must be finite, found {found}")
         if self.scaler is None:
             terms["loss"].backward()

@@ -43,10 +43,19 @@ class CsvTable:
             )
 
     def append(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Adds a row, and a header to a new file."""
+        """Adds a row, and a header to a new file.
+
+        Raises:
+            ValueError: where the file has columns of other names.
+        """
         row = {"iteration": iteration} | {name: f"{value:.9g}" for name, value in values.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         new = not self.path.exists()
+        if not new:
+            with self.path.open(newline="") as file:
+                columns = next(csv.reader(file))
+            if columns != list(row):
+                raise ValueError(f"{self.path} has the columns {columns}, a new row has {list(row)}")
         with self.path.open("a", newline="") as file:
             writer = csv.DictWriter(file, row, lineterminator="\n")
             if new:
@@ -59,8 +68,12 @@ class CsvTable:
             self.path.unlink(missing_ok=True)
         if not self.path.exists():
             return
-        header, *rows = self.path.read_text().splitlines(keepends=True)
-        kept = [row for row in rows if row.endswith("\n") and int(row.split(",")[0]) <= iteration]
+        whole = [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        if not whole:  # killed while it wrote the header
+            self.path.unlink()
+            return
+        header, *rows = whole
+        kept = [row for row in rows if int(row.split(",")[0]) <= iteration]
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text("".join([header, *kept]))
         os.replace(temporary, self.path)

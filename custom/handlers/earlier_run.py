@@ -11,13 +11,14 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
 logger = logging.getLogger(__name__)
-KEPT_IN_PLACE = ("earlier", "tensorboard")
+OF_A_RUN = ("model.pt", "heads.pt", "model.json", "training.csv", "validation.csv", "figures", "checkpoints")
 
 
 class SetAsideEarlierRun:
-    """When a run starts that does not resume, moves what lies in its directory to earlier/NUMBER.
+    """When a run starts that does not resume, moves what an earlier one wrote to earlier/NUMBER.
 
-    TensorBoard's folder stays: each run has event files of its own there. Attach it before all other handlers.
+    Files that no run writes stay, and so does TensorBoard's folder, where each run has event files of its own. Attach
+    it before all other handlers.
 
     Args:
         directory: output of the run. resume: leave everything where it is.
@@ -35,7 +36,7 @@ class SetAsideEarlierRun:
     def move(self, trainer: Engine) -> None:
         if trainer.state.iteration > 0 or not self.directory.is_dir():  # the same trainer goes on
             return
-        entries = [entry for entry in self.directory.iterdir() if entry.name not in KEPT_IN_PLACE]
+        entries = [self.directory / name for name in OF_A_RUN if (self.directory / name).exists()]
         if not entries:
             return
         number = 1 + max((int(p.name) for p in self.directory.glob("earlier/*") if p.name.isdigit()), default=0)

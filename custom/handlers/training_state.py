@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import random
 import re
 from pathlib import Path
@@ -92,32 +93,51 @@ class TrainingState:
                 global_step_transform=lambda engine, _: engine.state.iteration,
                 n_saved=2,
             )
+            # so that files of the process that was stopped are removed in their turn
+            self._save.load_state_dict({"_saved": [(number, path.name) for number, path in self.found()][-2:]})
             trainer.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self._save)
 
     def load(self, trainer: Engine) -> None:
         """Loads the newest checkpoint if resuming.
 
         Raises:
-            ValueError: where the checkpoint has run longer than the trainer is to run.
+            ValueError: where the checkpoint has run longer than the trainer is to run, is of other objects, or where
+                none of the files can be read.
         """
-        newest = self.newest()
-        if not self.resume or newest is None:
-            if self.resume:
-                logger.info(f"no checkpoint in {self.directory}: the run starts at the beginning")
+        if not self.resume:
+            return
+        found = [path for _, path in self.found()]
+        if not found:
+            logger.info(f"no checkpoint in {self.directory}: the run starts at the beginning")
             return
         max_epochs, epoch_length = trainer.state.max_epochs, trainer.state.epoch_length
         device = trainer.state.device
-        checkpoint = torch.load(newest, map_location=device, weights_only=True)
-        Checkpoint.load_objects(self._saved, checkpoint)
+        newest, checkpoint = self.read(found[::-1], device)
+        try:
+            Checkpoint.load_objects(self._saved, checkpoint)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(f"{newest} is of another network or optimiser: {error}") from error
         done, planned = trainer.state.iteration, max_epochs * epoch_length
         if trainer.state.epoch_length != epoch_length or done > planned:
-            found = f"{done} iterations in epochs of {trainer.state.epoch_length}"
-            raise ValueError(f"{newest} holds {found}, expected at most {planned} in epochs of {epoch_length}")
+            held = f"{done} iterations in epochs of {trainer.state.epoch_length}"
+            raise ValueError(f"{newest} holds {held}, expected at most {planned} in epochs of {epoch_length}")
         trainer.state.max_epochs = max_epochs
         logger.info(f"resumed at iteration {done} of {planned} from {newest}")
 
+    def read(self, paths: list[Path], device: torch.device) -> tuple[Path, dict[str, Any]]:
+        """The first checkpoint that can be read; a file that cannot (a full disk, a power cut) is passed over."""
+        for path in paths:
+            try:
+                return path, torch.load(path, map_location=device, weights_only=True)
+            except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+                logger.warning(f"cannot read {path} ({error}), trying the checkpoint before it")
+        raise ValueError(f"none of the checkpoints {[str(path) for path in paths]} can be read")
+
+    def found(self) -> list[tuple[int, Path]]:
+        """Iterations and file of all checkpoints, the newest last."""
+        matches = [(re.fullmatch(r"checkpoint_(\d+)\.pt", path.name), path) for path in self.directory.glob("*.pt")]
+        return sorted((int(match[1]), path) for match, path in matches if match)
+
     def newest(self) -> Path | None:
         """The checkpoint with the most iterations, or None."""
-        found = {path: re.fullmatch(r"checkpoint_(\d+)\.pt", path.name) for path in self.directory.glob("*.pt")}
-        numbered = {path: int(match[1]) for path, match in found.items() if match}
-        return max(numbered, key=numbered.__getitem__, default=None)
+        return self.found()[-1][1] if self.found() else None

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from torch.nn import functional as F
 
@@ -43,20 +41,18 @@ def _sampling_grid(displacement: torch.Tensor, image_shape: tuple[int, ...]) -> 
     """Displacements in voxels as grid_sample wants them: (N, *spatial, 3), [-1, 1], last axis first."""
     axes = []
     for axis, (side, side_out) in enumerate(zip(image_shape, displacement.shape[2:], strict=True)):
-        position = _voxel_centres(side, side_out, displacement.dtype).to(displacement.device)
+        position = _voxel_centres(side, torch.arange(side_out, dtype=displacement.dtype, device=displacement.device))
         along_axis = [1, 1, 1]
         along_axis[axis] = side_out
         axes.append(displacement[:, axis] * (2 / side) + position.view(along_axis))
     return torch.stack(axes[::-1], dim=-1)
 
 
-@lru_cache(maxsize=64)
-def _voxel_centres(side: int, side_out: int, dtype: torch.dtype) -> torch.Tensor:
-    """Normalised coordinates (align_corners=False) of the voxels 0 to side_out - 1 of an axis of `side` voxels.
+def _voxel_centres(side: int, voxel: torch.Tensor) -> torch.Tensor:
+    """Normalised coordinates (align_corners=False) of the voxels 0, 1, ... of an axis of `side` voxels.
 
     grid_sample turns x back into ((x + 1) side - 1) / 2. Rounding there would miss the voxel's centre by up to
     1e-5 voxel in float32; one correction by what it would miss makes zero displacement the identity.
     """
-    voxel = torch.arange(side_out, dtype=dtype)
     centre = (2 * voxel + 1) / side - 1
     return centre + (voxel - ((centre + 1) * side - 1) / 2) * (2 / side)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..layers import at_least_float32
 from .local_ncc import LocalNCCLoss
 from .smoothness import SmoothnessLoss
 
@@ -18,6 +19,9 @@ class GVSLLoss(nn.Module):
 
     Args:
         registration_weight, smoothness_weight, restoration_weight: weights of the terms; 1 each in the paper.
+        affine_registration_weight: weight of the registration loss after the affine stage alone, at half resolution,
+            where windows reach twice as far. Not in the paper (0): it makes the affine head align what it can instead
+            of leaving all to the deformable head.
         window, min_variance: see `local_ncc_loss`.
         smooth_field: "local_displacement" (the authors' code; leaves rotation and scale free) or "displacement" (the
             fused field, equation 2 of the paper).
@@ -29,6 +33,7 @@ class GVSLLoss(nn.Module):
         registration_weight: float = 1.0,
         smoothness_weight: float = 1.0,
         restoration_weight: float = 1.0,
+        affine_registration_weight: float = 0.0,
         window: int = 9,
         min_variance: float = 1e-4,
         smooth_field: str = "local_displacement",
@@ -41,6 +46,7 @@ class GVSLLoss(nn.Module):
             "registration": registration_weight,
             "smoothness": smoothness_weight,
             "restoration": restoration_weight,
+            "affine_registration": affine_registration_weight,
         }
         self.smooth_field = smooth_field
         self.ncc = LocalNCCLoss(window, min_variance, conventions)
@@ -56,8 +62,11 @@ class GVSLLoss(nn.Module):
         if "warped" in outputs:
             terms["registration"] = self.ncc(outputs["warped"], batch["fixed"])
             terms["smoothness"] = self.smoothness(outputs[self.smooth_field])
+            if self.weights["affine_registration"]:
+                coarse = (F.avg_pool3d(volume, 2) for volume in (outputs["affine_warped"], batch["fixed"]))
+                terms["affine_registration"] = self.ncc(*coarse)
         if "restored" in outputs:
-            terms["restoration"] = F.mse_loss(outputs["restored"].float(), batch["moving"].float())
+            terms["restoration"] = F.mse_loss(at_least_float32(outputs["restored"]), at_least_float32(batch["moving"]))
         if not terms:
             raise ValueError(f"outputs must hold 'warped' or 'restored', got {sorted(outputs)}")
         return {"loss": torch.stack([self.weights[name] * term for name, term in terms.items()]).sum(), **terms}

@@ -52,7 +52,7 @@ class RegistrationMeasures:
         moving, fixed = batch["moving"].float(), batch["fixed"].float()
         stages = {
             "before": lambda image: image,
-            "affine": lambda image: self.matching_head.convention.warp_affine(image, outputs["affine_matrix"]),
+            "affine": lambda image: self.matching_head.warp_affine(image, outputs),
             "after": lambda image: self.matching_head.warp(image, outputs),
         }
         measured = {"folded_share": folded_share(outputs["displacement"])}

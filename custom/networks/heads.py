@@ -8,35 +8,46 @@ from torch import nn
 
 from .unet import ConvGroup
 
-INITIAL_STD = 5e-5  # last layers start this close to zero: within 0.05 voxel of the identity, yet in reach of gradient
+INITIAL_STD = 2e-5  # last layers start this close to zero: within 0.05 voxel of the identity, yet in reach of gradient
+AFFINE_NUMBERS = {"rotation": 3, "scale": 3, "translation": 3, "shear": 6}
 
 
 class AffineHead(nn.Module):
     """Bottleneck features of both volumes -> the twelve-plus-three numbers of an affine map, before any range limit.
 
-    Conv group, global average pooling, four linear layers (paper, section 3.2.1).
+    Conv group, global average pooling, four linear layers (paper, section 3.2.1). The antisymmetric head is ours: it
+    gives the difference h(A, B) - h(B, A), so that swapping the volumes negates every number (to first order the
+    inverse map) and what all pairs have in common, which only adds noise, drops out.
 
     Args:
         in_channels: channels of the bottleneck of one volume.
         channels: width of the conv group; 256 in the paper.
+        antisymmetric: take the difference; the linear layers then have no bias, which would cancel.
+        output_scale: factor on the numbers; the differences between pairs are small beside the features themselves.
     """
 
-    def __init__(self, in_channels: int, channels: int) -> None:
+    def __init__(self, in_channels: int, channels: int, antisymmetric: bool = False, output_scale: float = 1.0) -> None:
         super().__init__()
+        self.antisymmetric = antisymmetric
+        self.output_scale = output_scale
         self.conv_group = ConvGroup(2 * in_channels, channels)
-        self.rotation = nn.Linear(channels, 3)
-        self.scale = nn.Linear(channels, 3)
-        self.translation = nn.Linear(channels, 3)
-        self.shear = nn.Linear(channels, 6)
-        for layer in (self.rotation, self.scale, self.translation, self.shear):
+        for name, numbers in AFFINE_NUMBERS.items():
+            layer = nn.Linear(channels, numbers, bias=not antisymmetric)
             nn.init.normal_(layer.weight, std=INITIAL_STD)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+            self.add_module(name, layer)
 
     def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Two (N, in_channels, *spatial) -> "rotation", "scale", "translation" (N, 3) and "shear" (N, 6), unlimited."""
-        pooled = self.conv_group(torch.cat((moving, fixed), dim=1)).mean(dim=(2, 3, 4))
-        layers = ("rotation", "scale", "translation", "shear")
-        return {name: self.get_submodule(name)(pooled) for name in layers}
+        """Two (N, in_channels, *spatial) -> "rotation", "scale", "translation" (N, 3), "shear" (N, 6), unlimited."""
+        pairs = torch.cat((moving, fixed), dim=1)
+        if self.antisymmetric:
+            pairs = torch.cat((pairs, torch.cat((fixed, moving), dim=1)))
+        pooled = self.conv_group(pairs).mean(dim=(2, 3, 4))
+        if self.antisymmetric:
+            direct, swapped = pooled.chunk(2)
+            pooled = direct - swapped
+        return {name: self.output_scale * self.get_submodule(name)(pooled) for name in AFFINE_NUMBERS}
 
 
 class DeformableHead(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..layers import at_least_float32, make_convention
-from .heads import AffineHead, DeformableHead
+from .heads import AFFINE_NUMBERS, AffineHead, DeformableHead
 
 Features = tuple[torch.Tensor, torch.Tensor]
 
@@ -71,8 +71,12 @@ class ZMatchingHead(nn.Module):
         with torch.autocast(image.device.type, enabled=False):
             return self.convention.warp(at_least_float32(image), match["affine_matrix"], match["local_displacement"])
 
+    def warp_affine(self, image: torch.Tensor, match: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The moving image (N, C, *spatial) under the affine map alone, float32."""
+        with torch.autocast(image.device.type, enabled=False):
+            return self.convention.warp_affine(at_least_float32(image), match["affine_matrix"])
+
 
 def identity_numbers(like: torch.Tensor) -> dict[str, torch.Tensor]:
     """What an affine head that predicts the identity puts out, (N, 3) and (N, 6) zeros."""
-    sizes = {"rotation": 3, "scale": 3, "translation": 3, "shear": 6}
-    return {name: like.new_zeros(len(like), size) for name, size in sizes.items()}
+    return {name: like.new_zeros(len(like), size) for name, size in AFFINE_NUMBERS.items()}

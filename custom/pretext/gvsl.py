@@ -34,8 +34,9 @@ class GVSLPretext(nn.Module):
 
         Returns:
             "bottleneck" and "local" features of x_A^t and x_B stacked, (2N, C, ...); with the matching head
-            "affine_matrix", "local_displacement", "displacement" (see `ZMatchingHead`) and "warped", the clean x_A in
-            the grid of x_B; with the restoration head "restored", (N, 1, *spatial).
+            "affine_matrix", "local_displacement", "displacement" (see `ZMatchingHead`), "warped", the clean x_A in the
+            grid of x_B, and "affine_warped", the same by the affine map alone; with the restoration head "restored",
+            (N, 1, *spatial).
         """
         views = torch.cat((batch["moving_transformed"], batch["fixed"]))
         bottleneck, local = self.backbone.forward_features(views)
@@ -43,7 +44,9 @@ class GVSLPretext(nn.Module):
         moving, fixed = zip(bottleneck.chunk(2), local.chunk(2), strict=True)
         if self.matching_head is not None:
             match = self.matching_head(moving, fixed)
-            outputs |= match | {"warped": self.matching_head.warp(batch["moving"], match)}
+            outputs |= match
+            outputs["warped"] = self.matching_head.warp(batch["moving"], match)
+            outputs["affine_warped"] = self.matching_head.warp_affine(batch["moving"], match)
         if self.restoration_head is not None:
             outputs["restored"] = self.restoration_head(moving[1])
         return outputs

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HU of blood pools and tissues: the contrast phase of one subject."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Contrast"]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """HU of every blood pool and soft tissue of one subject."""
+
+    left: float
+    right: float
+    pulmonary: float
+    vena_cava: float
+    myocardium: float
+    liver: float
+    spleen: float
+    fat: float
+    lung: float
+    muscle: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> Contrast:
+        """Left heart 280 to 500 HU, right heart 100 to 400 HU independently of it, myocardium 80 to 130 HU."""
+        left, right = rng.uniform(280, 500), rng.uniform(100, 400)
+        return cls(
+            left=left,
+            right=right,
+            pulmonary=right + rng.uniform(0.1, 0.6) * (left - right),
+            vena_cava=right * rng.uniform(1.0, 1.8),
+            myocardium=rng.uniform(80, 130),
+            liver=rng.uniform(55, 95),
+            spleen=rng.uniform(90, 140),
+            fat=rng.uniform(-112, -88),
+            lung=rng.uniform(-890, -800),
+            muscle=rng.uniform(45, 65),
+        )

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the scanner adds to anatomy: table, blur, noise and streaks."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from .canvas import Canvas
+from .contrast import Contrast
+from .shapes import smooth_noise
+from .thorax import Thorax
+
+__all__ = ["draw_table", "scan"]
+
+
+def draw_table(canvas: Canvas, thorax: Thorax) -> None:
+    """The curved top of the patient table, where it is in view."""
+    x, y, _ = canvas.points
+    curve = y - (thorax.back - thorax.muscle - 34 - 1.4 * thorax.fat) - 0.0006 * x**2
+    outside = canvas.image < -700
+    table = np.abs(np.abs(curve + 12) - 10) - 1.0
+    value = canvas.image + canvas.occupancy(table) * (-350 - canvas.image)
+    lowest = curve < 0
+    canvas.image[outside & lowest] = value[outside & lowest]
+
+
+def scan(canvas: Canvas, contrast: Contrast, rng: np.random.Generator) -> np.ndarray:
+    """What the scanner makes of it: a little blur, correlated noise, now and then weak streaks; int16 HU."""
+    image = gaussian_filter(canvas.image, 0.45)
+    noise = smooth_noise(rng, canvas.shape, 0.65)
+    x, y, z = canvas.points
+    deep = np.exp(-((x / 130) ** 2) - ((y + 20) / 110) ** 2)
+    image += noise * np.float32(rng.uniform(10, 35)) * (0.55 + 0.55 * deep)
+    strength = 0.06 * contrast.vena_cava * rng.uniform(0, 1) * (rng.random() < 0.5)
+    profile = gaussian_filter(rng.standard_normal(720), 2.0, mode="wrap").astype(np.float32) * np.float32(2.6)
+    across, along = x - 20, y - 2  # streaks fan out from the dense blood of the superior vena cava
+    angle = (np.arctan2(along, across) / (2 * np.pi) * 720).astype(np.int32) % 720
+    reach = np.exp(-np.hypot(across, along) / 35) / (1 + np.exp((30 - z) / 6))
+    image += np.float32(strength) * profile[angle] * reach
+    return np.clip(np.round(image), -1024, 3000).astype(np.int16)

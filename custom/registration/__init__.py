@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Registration of two files: a pair in, a warped image and a displacement field in millimetres out."""
+
+from .files import RegistrationFiles, label_dice
+from .pair import CommonSized, RegistrationPair
+from .vector_nifti import check_geometry, read_displacement_field, write_displacement_field, write_volume
+from .world import pull_image, resample_displacement, world_displacement
+
+__all__ = [
+    "CommonSized",
+    "RegistrationFiles",
+    "RegistrationPair",
+    "check_geometry",
+    "label_dice",
+    "pull_image",
+    "read_displacement_field",
+    "resample_displacement",
+    "world_displacement",
+    "write_displacement_field",
+    "write_volume",
+]

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Displacement fields in world coordinates: from voxels, onto another grid, applied to an image.
+
+A field d moves the point x of the fixed patient to x + d(x) in the moving patient. Points and shifts are in
+millimetres, RAS; an affine is the (4, 4) matrix from voxels (array order) to such points. All arrays are NumPy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.ndimage import affine_transform, map_coordinates
+
+SLAB_VOXELS = 2**22  # positions are computed in float64 for so many voxels at a time
+
+
+def world_displacement(displacement: np.ndarray, moving_affine: np.ndarray, fixed_affine: np.ndarray) -> np.ndarray:
+    """d at the voxels p of the fixed grid: A_m (p + u(p)) - A_f p.
+
+    Args:
+        displacement: u, (3, *spatial), voxels: fixed voxel p corresponds to moving voxel p + u(p).
+        moving_affine, fixed_affine: A_m and A_f, of the two grids on which p + u and p count.
+
+    Returns:
+        (3, *spatial), millimetres, RAS, float32.
+    """
+    if displacement.ndim != 4 or displacement.shape[0] != 3:
+        raise ValueError(f"displacement must have shape (3, *spatial) with three axes, got {displacement.shape}")
+    voxel = np.ogrid[tuple(slice(side) for side in displacement.shape[1:])]
+    difference = moving_affine - fixed_affine
+    field = np.empty(displacement.shape, dtype=np.float32)
+    for row in range(3):
+        grids_apart = sum(difference[row, axis] * voxel[axis] for axis in range(3)) + difference[row, 3]
+        field[row] = grids_apart + sum(moving_affine[row, axis] * displacement[axis] for axis in range(3))
+    return field
+
+
+def resample_displacement(
+    field: np.ndarray, affine: np.ndarray, target_affine: np.ndarray, target_shape: Sequence[int]
+) -> np.ndarray:
+    """The field (3, *spatial) on another grid, trilinear; beyond its outermost voxels their values go on.
+
+    Returns:
+        (3, *target_shape), float32.
+    """
+    matrix = np.linalg.solve(affine, target_affine)
+    resampled = np.empty((3, *target_shape), dtype=np.float32)
+    for channel in range(3):
+        affine_transform(field[channel], matrix, output=resampled[channel], order=1, mode="nearest")
+    return resampled
+
+
+def pull_image(
+    image: np.ndarray,
+    affine: np.ndarray,
+    field: np.ndarray,
+    field_affine: np.ndarray,
+    background: float,
+    nearest: bool = False,
+) -> np.ndarray:
+    """The moving image at x + d(x) for the centre x of every voxel of the field.
+
+    As in ITK an image reaches half a voxel beyond the centres of its outermost voxels, with their values.
+
+    Args:
+        image, affine: the moving image (*spatial). field, field_affine: d, (3, *spatial_out), millimetres, RAS.
+        background: the value outside of the image.
+        nearest: the nearest voxel instead of trilinear interpolation, for label maps.
+
+    Returns:
+        (*spatial_out), of the image's type.
+    """
+    to_voxels = np.linalg.inv(affine)
+    matrix = to_voxels @ field_affine
+    sides = np.array(image.shape).reshape(3, 1, 1, 1)
+    pulled = np.empty(field.shape[1:], dtype=image.dtype)
+    rows = max(SLAB_VOXELS // (field.shape[2] * field.shape[3]), 1)
+    for start in range(0, field.shape[1], rows):
+        slab = field[:, start : start + rows]
+        i, j, k = np.ogrid[start : start + slab.shape[1], : slab.shape[2], : slab.shape[3]]
+        position = np.tensordot(to_voxels[:3, :3], slab, axes=1)
+        for axis in range(3):
+            position[axis] += matrix[axis, 0] * i + matrix[axis, 1] * j + matrix[axis, 2] * k + matrix[axis, 3]
+        inside = ((position >= -0.5) & (position < sides - 0.5)).all(axis=0)
+        out = pulled[start : start + rows]
+        map_coordinates(image, position, output=out, order=0 if nearest else 1, mode="nearest")
+        out[~inside] = background
+    return pulled

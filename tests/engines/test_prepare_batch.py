@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches go to the device and are transformed without gradient."""
+
+from __future__ import annotations
+
+import torch
+
+from custom.engines import PrepareBatch
+
+
+def test_tensors_are_moved_and_the_rest_is_kept():
+    batch = {"moving": torch.ones(1, 1, 2, 2, 2), "name": ["a"], "index": torch.tensor([3])}
+    prepared = PrepareBatch()(batch, torch.device("meta"))
+    assert prepared["moving"].device.type == prepared["index"].device.type == "meta"
+    assert prepared["name"] == ["a"]
+    assert batch["moving"].device.type == "cpu"  # the loader's batch is left alone
+
+
+def test_further_arguments_reach_the_tensors():
+    prepared = PrepareBatch()({"moving": torch.ones(2)}, torch.device("cpu"), non_blocking=True, dtype=torch.float64)
+    assert prepared["moving"].dtype == torch.float64
+
+
+def test_the_transform_sees_the_batch_on_the_device_without_gradient():
+    seen = {}
+
+    def double(batch: dict) -> dict:
+        seen.update(device=batch["moving"].device.type, gradient=torch.is_grad_enabled())
+        return batch | {"moving": 2 * batch["moving"]}
+
+    prepared = PrepareBatch(double)({"moving": torch.ones(2, requires_grad=True)}, torch.device("cpu"))
+    assert prepared["moving"].tolist() == [2, 2] and not prepared["moving"].requires_grad
+    assert seen == {"device": "cpu", "gradient": False}
+    assert torch.is_grad_enabled()

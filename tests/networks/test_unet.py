@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The backbone: sizes, padding, widths, TorchScript, the authors' numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from custom.networks import UNet3D
+from custom.networks.unet import ConvGroup, group_norm
+
+NARROW = (8, 16, 32)  # divisor 4
+
+
+def make(channels=NARROW, in_channels: int = 1) -> UNet3D:
+    torch.manual_seed(0)
+    return UNet3D(in_channels, channels).eval()
+
+
+def authors_name(name: str) -> str:
+    """Name of one of our parameters in the authors' state."""
+    part, level, layer, kind = name.split(".")
+    if part == "decoder":
+        return f"up{int(level) + 1}.conv.double_conv.{layer}.{kind}"
+    return (
+        f"inc.double_conv.{layer}.{kind}" if level == "0" else f"down{level}.maxpool_conv.1.double_conv.{layer}.{kind}"
+    )
+
+
+@torch.no_grad()
+def test_the_authors_numbers(shared_data):
+    with np.load(shared_data / "reference" / "authors_modules.npz") as arrays:
+        prefix = "unet_state/"
+        state = {
+            name.removeprefix(prefix): torch.from_numpy(arrays[name]) for name in arrays if name.startswith(prefix)
+        }
+        image, bottleneck, local = (torch.from_numpy(arrays[f"unet_{n}"]) for n in ("input", "bottleneck", "local"))
+    network = make((8, 16, 32, 64, 128))
+    renamed = {name: state.pop(authors_name(name)) for name in network.state_dict()}
+    assert not state and len(renamed) == 72  # every tensor has its place
+    network.load_state_dict(renamed)
+    ours = network.forward_features(image)
+    torch.testing.assert_close(ours[0], bottleneck, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours[1], local, atol=1e-5, rtol=0)
+    torch.testing.assert_close(network(image), local, atol=1e-5, rtol=0)
+
+
+def test_the_full_width_has_the_size_of_the_authors_network():
+    assert sum(parameter.numel() for parameter in UNet3D().parameters()) == 23_538_144
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (8, 12, 16), (7, 9, 11), (13, 8, 5), (3, 2, 1), (1, 1, 1), (4, 17, 6)])
+@torch.no_grad()
+def test_any_input_size(shape):
+    network = make()
+    image = torch.rand(2, 1, *shape, generator=torch.Generator().manual_seed(0))
+    bottleneck, local = network.forward_features(image)
+    assert local.shape == (2, 8, *shape)
+    assert bottleneck.shape == (2, 32, *(-(-side // 4) for side in shape))
+    assert bottleneck.isfinite().all() and local.isfinite().all()
+    assert torch.equal(network(image), local)
+
+
+@pytest.mark.parametrize("shape", [(7, 9, 11), (13, 6, 5), (3, 2, 1)])
+@torch.no_grad()
+def test_half_of_the_padding_lies_in_front(shape):
+    network = make()
+    image = torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(0))
+    padded = torch.zeros(1, 1, *(-(-side // 4) * 4 for side in shape))
+    front = [(p - s) // 2 for p, s in zip(padded.shape[2:], shape, strict=True)]  # rounded down
+    inside = (..., *(slice(f, f + s) for f, s in zip(front, shape, strict=True)))
+    padded[inside] = image
+    expected_bottleneck, expected_local = network.forward_features(padded)
+    bottleneck, local = network.forward_features(image)
+    assert torch.equal(bottleneck, expected_bottleneck) and torch.equal(local, expected_local[inside])
+
+
+@pytest.mark.parametrize("channels", [(8, 16), (4, 6, 10), (32, 64), (8, 16, 24, 48, 56)])
+@torch.no_grad()
+def test_depth_and_widths_are_arguments(channels):
+    network = make(channels, in_channels=2)
+    side = 2 ** (len(channels) - 1)
+    assert network.divisor == side and network.channels == channels
+    bottleneck, local = network.forward_features(torch.rand(1, 2, side, 2 * side, side))
+    assert bottleneck.shape == (1, channels[-1], 1, 2, 1) and local.shape == (1, channels[0], side, 2 * side, side)
+
+
+@torch.no_grad()
+def test_a_batch_is_its_items():
+    network = make()
+    images = torch.rand(3, 1, 9, 8, 10, generator=torch.Generator().manual_seed(0))
+    whole = network.forward_features(images)
+    for part in range(2):
+        single = torch.cat([network.forward_features(images[i : i + 1])[part] for i in range(3)])
+        torch.testing.assert_close(whole[part], single, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_torchscript_gives_the_same_features(tmp_path):
+    network = make()
+    torch.jit.script(network).save(str(tmp_path / "backbone.ts"))
+    scripted = torch.jit.load(str(tmp_path / "backbone.ts"))
+    for shape in ((8, 8, 8), (7, 9, 13), (3, 2, 1)):
+        image = torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(scripted(image), network(image))
+
+
+@pytest.mark.parametrize(
+    ("channels", "found"),
+    [((32,), r"two levels, got \[32\]"), ((), r"two levels, got \[\]"), ((8, 28, 32), r"got \[28\] in \[8, 28, 32\]")],
+)
+def test_wrong_widths_are_named(channels, found):
+    with pytest.raises(ValueError, match=found):
+        UNet3D(1, channels)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(4, 1), (8, 1), (15, 1), (16, 2), (32, 4), (512, 64)])
+def test_groups_hold_eight_channels(channels, groups):
+    assert group_norm(channels).num_groups == groups and group_norm(channels).eps == 1e-5
+
+
+def test_convolutions_start_he_normal():
+    torch.manual_seed(0)
+    for convolution in (layer for layer in ConvGroup(32, 64) if isinstance(layer, nn.Conv3d)):
+        fan_in = convolution.in_channels * 27
+        expected = (2 / (1 + 0.2**2) / fan_in) ** 0.5  # gain of LeakyReLU(0.2)
+        assert convolution.weight.std().item() == pytest.approx(expected, rel=0.03)
+        assert convolution.weight.abs().max() > 3 * expected  # normal, not uniform

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Point 5 of issue A: the written field, read by ITK, reproduces the written warped image, and both are true."""
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader
+from oblique import (
+    PREPROCESSING,
+    corresponding_point,
+    itk_read_field,
+    itk_resample,
+    make_affine,
+    moving_value,
+    points,
+)
+from torch import nn
+
+from custom.engines import PrepareBatch, PretextEvaluator
+from custom.layers import make_convention
+from custom.registration import RegistrationFiles, RegistrationPair, label_dice, read_displacement_field, write_volume
+
+MOVING_SHAPE, FIXED_SHAPE = (66, 46, 27), (40, 27, 52)
+MOVING = make_affine(MOVING_SHAPE, (0.9, 1.3, 2.5), (12, -20, 25), (30, -40, 60), (-1, 1, 1))
+FIXED = make_affine(FIXED_SHAPE, (1.3, 2.3, 0.9), (-100, 10, 40), (-15, 25, 10), (1, -1, 1))
+RANGE = 1000  # HU of the moving image
+
+
+class PlantedNetwork(nn.Module):
+    """Gives the displacement in voxels of `corresponding_point`, from nothing but the affines of the batch."""
+
+    def forward(self, batch):
+        moving_affine, fixed_affine = (batch[f"{side}_affine"][0].numpy() for side in ("moving", "fixed"))
+        shape = batch["fixed"].shape[2:]
+        homogeneous = np.concatenate([corresponding_point(points(fixed_affine, shape)), np.ones((1, *shape))])
+        moving_voxel = np.tensordot(np.linalg.inv(moving_affine)[:3], homogeneous, axes=1)
+        displacement = moving_voxel - np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"))
+        displacement = torch.from_numpy(displacement).float()[None]
+        identity = torch.eye(3, 4)[None]
+        return {"affine_matrix": identity, "local_displacement": displacement, "displacement": displacement}
+
+
+class PhysicalHead:
+    """The part of a matching head that `RegistrationFiles` asks."""
+
+    convention = make_convention("physical", (2.0, 2.2, 1.8), "fixed_grid")
+
+
+@pytest.fixture(scope="module")
+def registered(tmp_path_factory):
+    """The files of a planted pair and of its registration."""
+    folder = tmp_path_factory.mktemp("registered")
+    value = moving_value(points(MOVING, MOVING_SHAPE))
+    fixed_value = moving_value(corresponding_point(points(FIXED, FIXED_SHAPE)))
+    names = {}
+    for name, values, affine in (("moving", value, MOVING), ("fixed", fixed_value, FIXED)):
+        names[name] = str(folder / f"{name}.nii.gz")
+        names[f"{name}_label"] = str(folder / f"{name}_label.nii.gz")
+        write_volume(names[name], values.astype(np.float32), affine)
+        write_volume(names[f"{name}_label"], (500 * (values > 200) + 50 * (values > 400)).astype(np.int16), affine)
+    evaluator = PretextEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(RegistrationPair(**names, transform=PREPROCESSING), batch_size=1),
+        network=PlantedNetwork(),
+        measures=[lambda outputs, batch: {"planted_measure": torch.tensor([0.25])}],
+        prepare_batch=PrepareBatch(),
+        val_handlers=[RegistrationFiles(str(folder / "out"), PhysicalHead(), background=-2000)],
+    )
+    evaluator.run()
+    return folder
+
+
+def read(path):
+    return np.asarray(nibabel.load(path).dataobj)
+
+
+def interior(warped):
+    """Voxels whose neighbours all lie inside of the moving image, away from the border of the fixed one."""
+    inside = warped > -1999
+    for axis in range(3):
+        inside &= np.roll(inside, 1, axis) & np.roll(inside, -1, axis)
+    return inside
+
+
+def test_output_lies_on_the_fixed_grid(registered):
+    for name in ("warped", "warped_label"):
+        image = nibabel.load(registered / "out" / f"{name}.nii.gz")
+        assert image.shape == FIXED_SHAPE
+        np.testing.assert_allclose(image.affine, FIXED, atol=1e-4)
+    field, affine = read_displacement_field(registered / "out" / "displacement_field.nii.gz")
+    assert field.shape == (3, *FIXED_SHAPE)
+    np.testing.assert_allclose(affine, FIXED, atol=1e-4)
+
+
+def test_itk_reproduces_the_warped_image_from_the_field(registered):
+    warped = read(registered / "out" / "warped.nii.gz")
+    field = itk_read_field(registered / "out" / "displacement_field.nii.gz")
+    judged = itk_resample(registered / "moving.nii.gz", field, registered / "fixed.nii.gz", -2000)
+    inside = interior(warped)
+    assert inside.mean() > 0.5
+    assert np.abs(warped - judged)[inside].max() < 1e-5 * RANGE
+    assert (np.abs(warped - judged) < 1e-3 * RANGE).mean() > 0.999  # the border too
+    label = itk_resample(registered / "moving_label.nii.gz", field, registered / "fixed.nii.gz", 0, nearest=True)
+    assert (label == read(registered / "out" / "warped_label.nii.gz")).mean() > 0.9999
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(lambda v: -v, id="sign"),
+        pytest.param(lambda v: v * [-1, -1, 1], id="RAS instead of LPS"),
+        pytest.param(lambda v: v[..., [1, 0, 2]], id="swapped x and y"),
+        pytest.param(lambda v: v[..., ::-1], id="reversed axes"),
+        pytest.param(lambda v: v / [1.3, 2.3, 0.9], id="voxels instead of millimetres"),
+        pytest.param(lambda v: np.roll(v, 1, axis=2), id="one voxel off"),
+    ],
+)
+def test_a_wrong_field_would_be_seen(registered, wrong):
+    warped = read(registered / "out" / "warped.nii.gz")
+    field = itk_read_field(registered / "out" / "displacement_field.nii.gz", wrong)
+    judged = itk_resample(registered / "moving.nii.gz", field, registered / "fixed.nii.gz", -2000)
+    assert np.abs(warped - judged)[interior(warped)].mean() > 1e-3 * RANGE
+
+
+def test_the_field_is_the_planted_map(registered):
+    field, affine = read_displacement_field(registered / "out" / "displacement_field.nii.gz")
+    at = points(FIXED, FIXED_SHAPE)
+    error = np.linalg.norm(field - (corresponding_point(at) - at), axis=0)[2:-2, 2:-2, 2:-2]
+    assert error.mean() < 0.02 and error.max() < 0.1  # millimetres, of trilinear interpolation at 2 mm
+
+
+def test_the_warped_image_is_the_fixed_one(registered):
+    warped, fixed = read(registered / "out" / "warped.nii.gz"), read(registered / "fixed.nii.gz")
+    error = np.abs(warped - fixed)[interior(warped)]
+    assert error.mean() < 3e-3 * RANGE and error.max() < 0.03 * RANGE
+
+
+def test_overlap_and_measures_are_written(registered):
+    content = json.loads((registered / "out" / "registration.json").read_text())
+    assert content["files"]["moving"] == str(registered / "moving.nii.gz")
+    assert content["planted_measure"] == 0.25 and content["background"] == -2000
+    assert content["grid"]["spacing"] == [2.0, 2.2, 1.8]
+    assert set(content["dice"]) == {"500", "550"} and set(content["dice"]["500"]) == {"before", "affine", "after"}
+    assert content["dice_after"] > 0.92 > content["dice_before"] + 0.3
+    assert content["dice_affine"] == pytest.approx(content["dice_before"])  # the planted affine stage is the identity
+    for name in content["written"].values():
+        assert (registered / "out" / name).is_file()
+
+
+def test_label_dice_by_hand():
+    moved, fixed = np.array([0, 1, 1, 2, 3]), np.array([1, 1, 0, 2, 4])
+    assert label_dice(moved, fixed) == {1: 0.5, 2: 1.0, 4: 0.0}

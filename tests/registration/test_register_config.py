@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""register.json, run as a bundle on two oblique files of different formats, with random weights."""
+
+import json
+from pathlib import Path
+
+import itk
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle.properties import MetaProperties
+from oblique import itk_read_field, itk_resample, make_affine, moving_value, points
+
+from custom.registration import write_volume
+from custom.weights import save_pretext
+
+CONFIG = Path(__file__).parents[2] / "bundles" / "gvsl_pretrain" / "configs" / "register.json"
+CHANNELS = [4, 8, 8]
+
+
+@pytest.fixture
+def overrides(tmp_path):
+    """Two volumes on oblique grids, labels, and random weights whose displacement is a few millimetres."""
+    for name, shape, spacing, degrees, centre, flips in (
+        ("moving", (60, 48, 24), (0.9, 1.3, 2.5), (12, -20, 25), (30, -40, 60), (-1, 1, 1)),
+        ("fixed", (36, 24, 50), (1.3, 2.3, 0.9), (-100, 10, 40), (-15, 25, 10), (1, -1, 1)),
+    ):
+        affine = make_affine(shape, spacing, degrees, centre, flips)
+        centre = np.subtract((30, -40, 60), centre).reshape(3, 1, 1, 1)
+        value = moving_value(points(affine, shape) + centre)
+        write_volume(tmp_path / f"{name}.nii.gz", value.astype(np.int16), affine)
+        write_volume(tmp_path / f"{name}_label.nii.gz", 205 * (value > 200).astype(np.int16), affine)
+    itk.imwrite(itk.imread(str(tmp_path / "moving.nii.gz")), str(tmp_path / "moving.nrrd"))
+    names = {"channels": CHANNELS, "spacing": [3.0, 3.0, 3.0], "device": "$torch.device('cpu')"}
+    config = ConfigParser.load_config_file(CONFIG)
+    parser = ConfigParser(config | names)
+    torch.manual_seed(0)
+    network = parser.get_parsed_content("pretext_network")
+    for part in (network.matching_head.affine_head, network.matching_head.deformable_head):
+        for layer in part.children():
+            if isinstance(layer, (torch.nn.Linear, torch.nn.Conv3d)):
+                torch.nn.init.normal_(layer.weight, std=0.05)
+    save_pretext(network, tmp_path / "models", {"pretext_task": "gvsl", "iterations": 0})
+    return names | {
+        "moving": "moving.nrrd",
+        "fixed": "fixed.nii.gz",
+        "moving_label": "moving_label.nii.gz",
+        "fixed_label": "fixed_label.nii.gz",
+        "dataset_dir": str(tmp_path),
+        "model_dir": str(tmp_path / "models"),
+        "output_dir": str(tmp_path / "out"),
+    }
+
+
+def workflow(**overrides):
+    return ConfigWorkflow(str(CONFIG), workflow_type="infer", logging_file=False, **overrides)
+
+
+def test_properties_are_complete(tmp_path):
+    metadata = {name: {} for name in MetaProperties}
+    (tmp_path / "metadata.json").write_text(json.dumps(metadata))  # the bundle's own is judged in tests/bundles
+    run = workflow(meta_file=str(tmp_path / "metadata.json"))
+    run.initialize()
+    assert run.check_properties() == []
+
+
+def test_network_and_preprocessing_are_those_of_training():
+    train, register = (
+        ConfigParser.load_config_file(CONFIG.with_name(name)) for name in ("train.json", "register.json")
+    )
+    for name in (
+        "channels",
+        "conventions",
+        "network_def",
+        "matching_head",
+        "restoration_head",
+        "pretext_network",
+        "spacing",
+    ):
+        assert register[name] == train[name], name
+    assert register["intensity"] | {"keys": "image"} == train["intensity"]
+
+
+def test_a_pair_in_and_files_out_that_itk_reproduces(overrides, tmp_path):
+    run = workflow(**overrides)
+    run.initialize()
+    run.run()
+    run.finalize()
+    out = tmp_path / "out"
+    warped = nibabel.load(out / "warped.nii.gz")
+    assert warped.get_data_dtype() == np.float32
+    values = np.asarray(warped.dataobj)
+    minimum = np.asarray(nibabel.load(tmp_path / "moving.nii.gz").dataobj).min()
+    field = itk_read_field(out / "displacement_field.nii.gz")
+    judged = itk_resample(tmp_path / "moving.nii.gz", field, tmp_path / "fixed.nii.gz", float(minimum))
+    assert np.abs(values - judged).max() < 1e-4 * np.ptp(judged)
+    assert (values > minimum).mean() > 0.3
+    label = np.asarray(nibabel.load(out / "warped_label.nii.gz").dataobj)
+    assert set(np.unique(label)) == {0, 205}
+    content = json.loads((out / "registration.json").read_text())
+    for stage in ("before", "affine", "after"):
+        assert 0 <= content[f"registration_{stage}"] <= 1 and 0 <= content["dice"]["205"][stage] <= 1
+    assert content["folded_share"] >= 0 and content["dice_before"] > 0.2
+    assert abs(content["registration_after"] - content["registration_affine"]) > 0.01  # the weights do move things
+    assert (out / "registration_0.png").is_file()
+
+
+def test_without_a_pair_it_says_what_is_missing(overrides):
+    run = workflow(**overrides | {"moving": None})
+    run.initialize()
+    with pytest.raises(RuntimeError) as error:
+        run.run()
+    assert "moving is not given, expected the path of a volume, --moving FILE" in str(error.value.__cause__)
