@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long a training step takes, against the bare backbone's forward and backward on the same shapes.
+
+python benchmarks/step_time.py --widths paper --side 64 --repeats 7
+
+One run, interleaved: in each repeat first the backbone, then each part of the step, then the whole step. Medians and
+quartiles over the repeats; the first repeat warms up and is dropped. Then the trainer of train.json runs for
+`iterations` steps, and the time between asking for a batch and having it is the time spent waiting for data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import resource
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fire
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.bundle import ConfigParser
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+WIDTHS = {"demo": [16, 16, 32, 64, 128], "paper": [32, 64, 128, 256, 512]}
+
+
+class Stopwatch:
+    """Seconds of named parts, one entry a repeat; waits for the device before and after each."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self._wait()
+        start = time.perf_counter()
+        yield
+        self._wait()
+        self.seconds[name].append(time.perf_counter() - start)
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Median and quartiles."""
+    low, median, high = np.percentile(values, [25, 50, 75])
+    return {"median": round(median, 5), "quartile_1": round(low, 5), "quartile_3": round(high, 5)}
+
+
+def parsed_config(widths: str, side: int, batch_size: int, workers: int, iterations: int) -> ConfigParser:
+    """train.json with these shapes and without handlers."""
+    parser = ConfigParser()
+    bundle = ROOT / "bundles" / "gvsl_pretrain"
+    parser.read_config(str(bundle / "configs" / "train.json"))
+    parser["bundle_root"] = str(bundle)
+    parser["channels"] = WIDTHS[widths]
+    parser["patch_size"] = [side] * 3
+    parser["batch_size"] = batch_size
+    parser["num_workers"] = workers
+    parser["max_epochs"], parser["iterations_per_epoch"] = 1, iterations
+    parser["train"]["handlers"] = []
+    return parser
+
+
+def measure_parts(parser: ConfigParser, repeats: int) -> dict[str, list[float]]:
+    """Seconds of backbone, parts and step, `repeats` entries each."""
+    get = parser.get_parsed_content
+    device, network, loss, optimizer = get("device"), get("network"), get("loss"), get("optimizer")
+    trainer, prepare = get("train::trainer"), get("train::trainer").prepare_batch
+    batch = next(iter(get("train::dataloader")))
+    amp = torch.autocast(device.type, enabled=get("amp"))
+    watch = Stopwatch(device)
+    views = torch.cat((batch["moving_transformed"], batch["fixed"])).to(device)
+
+    def backbone() -> None:
+        with amp:
+            bottleneck, local = network.backbone.forward_features(views)
+            value = bottleneck.float().mean() + local.float().mean()
+        value.backward()
+
+    def parts() -> None:
+        with watch("spatial transform"):
+            prepared = prepare(batch, device)
+        with amp:
+            with watch("backbone forward"):
+                features = network.backbone.forward_features(
+                    torch.cat((prepared["moving_transformed"], prepared["fixed"]))
+                )
+            moving, fixed = zip(*(feature.chunk(2) for feature in features), strict=True)
+            with watch("matching head forward"):
+                match = network.matching_head(moving, fixed)
+                outputs = match | {"warped": network.matching_head.warp(prepared["moving"], match)}
+            with watch("restoration head forward"):
+                outputs["restored"] = network.restoration_head(moving[1])
+            with watch("loss forward"):
+                value = loss(outputs, prepared)["loss"]
+        with watch("backward"):
+            value.backward()
+        with watch("optimizer"):
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def repeat(run: Callable[[], Any], name: str | None = None) -> None:
+        with watch(name) if name else contextlib.nullcontext():
+            run()
+        optimizer.zero_grad(set_to_none=True)
+
+    trainer.scaler = torch.amp.GradScaler(device.type) if get("amp") else None
+    network.train()
+    for _ in range(repeats + 1):
+        repeat(backbone, "bare backbone forward + backward")
+        repeat(parts)
+        repeat(lambda: trainer._iteration(trainer, batch), "step")
+    return {name: seconds[1:] for name, seconds in watch.seconds.items()}
+
+
+def measure_waiting(parser: ConfigParser) -> dict[str, float]:
+    """Runs the trainer and returns steps per second and the share of its time spent waiting for data."""
+    trainer: Engine = parser.get_parsed_content("train::trainer")
+    marks: dict[str, list[float]] = {"asked": [], "got": []}
+    trainer.add_event_handler(Events.GET_BATCH_STARTED, lambda _: marks["asked"].append(time.perf_counter()))
+    trainer.add_event_handler(Events.GET_BATCH_COMPLETED, lambda _: marks["got"].append(time.perf_counter()))
+    trainer.run()
+    end = time.perf_counter()
+    waited = sum(got - asked for asked, got in zip(marks["asked"][1:], marks["got"][1:], strict=True))
+    whole = end - marks["got"][0]  # from the first batch on: starting the workers is not waiting for data
+    steps = trainer.state.iteration
+    return {"steps": steps, "steps_per_second": round(steps / whole, 4), "waiting_share": round(waited / whole, 4)}
+
+
+def peak_memory(device: torch.device) -> float:
+    """GiB: of the device's allocator on CUDA, else of the process."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+
+
+def main(
+    widths: str = "demo",
+    side: int = 48,
+    batch_size: int = 1,
+    repeats: int = 7,
+    workers: int = 2,
+    iterations: int = 10,
+    output: str | None = None,
+) -> None:
+    """Measures and prints; with `output` also writes the JSON there.
+
+    Args:
+        widths: "demo" or "paper". side: of the cubic crop in voxels. batch_size: pairs.
+        repeats: measured repeats. workers: loader workers. iterations: steps of the trainer for the data share.
+    """
+    parser = parsed_config(widths, side, batch_size, workers, iterations)
+    device = parser.get_parsed_content("device")
+    seconds = measure_parts(parser, repeats)
+    base, step = (np.array(seconds[name]) for name in ("bare backbone forward + backward", "step"))
+    result = {
+        "benchmark": "step_time",
+        "command": " ".join(["python", "benchmarks/step_time.py", *sys.argv[1:]]),
+        "widths": WIDTHS[widths],
+        "shape": [batch_size, 1, side, side, side],
+        "mixed_precision": parser.get_parsed_content("amp"),
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "repeats": repeats,
+        "step / bare backbone": summary(list(step / base)),
+        "seconds": {name: summary(values) for name, values in seconds.items()},
+        "trainer": measure_waiting(parser),
+        "peak_memory_gib": peak_memory(device),
+    }
+    print(json.dumps(result, indent=2))
+    if output:
+        Path(output).write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    fire.Fire(main)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input: one clear error that names the file or key and the finding, before training starts."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+
+CONFIGS = Path(__file__).resolve().parents[2] / "bundles" / "gvsl_pretrain" / "configs"
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    nibabel.save(nibabel.Nifti1Image(array.astype(np.float32), np.eye(4)), path)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def not_a_number(path: Path) -> None:
+    array = nibabel.load(path).get_fdata()
+    array[3, 4, 5] = np.nan
+    save(path, array)
+
+
+FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "truncated": (truncate, "truncated|unreadable|cannot be read"),
+    "not an image": (lambda path: path.write_bytes(gzip.compress(b"no image")), "unreadable|cannot be read"),
+    "2D": (lambda path: save(path, np.random.rand(20, 20)), r"\(20, 20"),
+    "4D": (lambda path: save(path, np.random.rand(20, 20, 20, 3)), r"\(20, 20, 20, 3\)"),
+    "NaN": (not_a_number, "NaN"),
+    "infinite": (lambda path: save(path, np.full((20, 20, 20), np.inf)), "infinite"),
+    "constant": (lambda path: save(path, np.full((20, 20, 20), 7)), "constant"),
+}
+
+
+def train(overrides: dict) -> None:
+    """Runs train.json."""
+    built = ConfigWorkflow(
+        str(CONFIGS / "train.json"),
+        str(CONFIGS / "metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        **overrides,
+    )
+    built.initialize()
+    built.run()
+
+
+def chain(error: BaseException) -> str:
+    """The messages of an error and of its causes; MONAI wraps the errors of components."""
+    return "" if error is None else f"{error}\n{chain(error.__cause__)}"
+
+
+@pytest.fixture
+def dataset(tiny_dataset: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_dataset / "images", tmp_path / "dataset"))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_bad_volume(fault: str, dataset: Path, overrides: dict) -> None:
+    damage, finding = FAULTS[fault]
+    damage(dataset / "3.nii.gz")
+    with pytest.raises(Exception) as caught:
+        train(overrides | {"dataset_dir": str(dataset)})
+    lines = [line for line in chain(caught.value).splitlines() if str(dataset / "3.nii.gz") in line]
+    assert lines, chain(caught.value)
+    assert any(re.search(finding, line) for line in lines), lines
+    assert not (Path(overrides["output_dir"]) / "training.csv").exists()
+
+
+def test_missing_and_empty_folder_and_single_volume(dataset: Path, overrides: dict, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    single = tmp_path / "single"
+    single.mkdir()
+    shutil.copy(dataset / "0.nii.gz", single)
+    for folder, finding in ((tmp_path / "absent", "exist"), (tmp_path / "empty", "0 "), (single, "1 ")):
+        with pytest.raises(Exception) as caught:
+            train(overrides | {"dataset_dir": str(folder)})
+        assert str(folder) in chain(caught.value) and finding in chain(caught.value)
+
+
+def test_crop_larger_than_the_volume_is_padded_or_an_error(dataset: Path, overrides: dict) -> None:
+    overrides = overrides | {"dataset_dir": str(dataset), "patch_size": [32, 32, 32], "max_epochs": 1}
+    train(overrides)  # SpatialPadd in the config pads
+    no_padding = {"pad": {"_target_": "Identityd", "keys": "image"}, "output_dir": overrides["output_dir"] + "_2"}
+    with pytest.raises(Exception) as caught:
+        train(overrides | no_padding)
+    assert "(32, 32, 32)" in chain(caught.value) and "(22, 20, 24)" in chain(caught.value)
+    assert ".nii.gz" in chain(caught.value)
+
+
+def test_bad_file_found_later_leaves_the_checkpoint_usable(dataset: Path, overrides: dict, tmp_path: Path) -> None:
+    overrides = overrides | {"dataset_dir": str(dataset), "cache_dir": str(tmp_path / "cache"), "max_epochs": 1}
+    train(overrides)
+    for path in dataset.glob("*.nii.gz"):  # all volumes change: the disk cache reads them again
+        truncate(path)
+    validation = {"validate#dataset#cache_rate": 0.0}
+    with pytest.raises(Exception) as caught:
+        train(overrides | {"max_epochs": 2, "resume": True} | validation)
+    assert ".nii.gz" in chain(caught.value)
+    checkpoint = torch.load(Path(overrides["output_dir"]) / "checkpoints" / "checkpoint_2.pt", weights_only=True)
+    assert checkpoint["trainer"]["iteration"] == 2

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every config of gvsl_pretrain runs, and keeps its promises, on tiny volumes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
+
+from custom.weights import load_pretext, read_json
+
+ROOT = Path(__file__).resolve().parents[2]
+BUNDLE = ROOT / "bundles" / "gvsl_pretrain"
+CONFIGS = BUNDLE / "configs"
+
+
+def workflow(files: list[str], kind: str, overrides: dict) -> ConfigWorkflow:
+    """An initialised workflow of the bundle's config files."""
+    built = ConfigWorkflow(
+        [str(CONFIGS / name) for name in files],
+        str(CONFIGS / "metadata.json"),
+        logging_file=False,
+        workflow_type=kind,
+        **overrides,
+    )
+    built.initialize()
+    return built
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def command(files: list[str], overrides: dict) -> list[str]:
+    """The command line of a run."""
+    names = "[" + ",".join(f"'{CONFIGS / name}'" for name in files) + "]"
+    arguments = [part for name, value in overrides.items() for part in (f"--{name}", str(value))]
+    return ["-m", "monai.bundle", "run", "--config_file", names, *arguments]
+
+
+@pytest.fixture
+def trained(overrides: dict) -> Path:
+    """The output folder of a finished tiny run."""
+    workflow(["train.json"], "train", overrides).run()
+    return Path(overrides["output_dir"])
+
+
+def test_properties_are_complete(overrides: dict) -> None:
+    train = workflow(["train.json"], "train", overrides)
+    assert train.check_properties() == []
+    for name in train.properties:
+        if name not in ("spatial_shape", "channel_def"):
+            getattr(train, name)
+    assert workflow(["train.json", "evaluate.json"], "train", overrides).check_properties() == []
+    for name in ("inference.json",):
+        chosen = {key: overrides[key] for key in ("bundle_root", "dataset_dir", "output_dir", "channels", "patch_size")}
+        assert workflow([name], "infer", chosen).check_properties() == []
+
+
+def test_run_writes_everything(trained: Path) -> None:
+    training, validation = rows(trained / "training.csv"), rows(trained / "validation.csv")
+    assert [row["iteration"] for row in training] == ["1", "2", "3", "4"]
+    assert list(training[0]) == ["iteration", "loss", "registration", "smoothness", "restoration"]
+    assert [row["iteration"] for row in validation] == ["2", "4"]
+    measured = {"registration_before", "registration_affine", "registration_after", "dice_before", "dice_affine"}
+    measured |= {"dice_after", "folded_share", "label_recovery", "effective_rank_local", "effective_rank_bottleneck"}
+    assert measured <= set(validation[0])
+    for name in ("figures/losses.png", "figures/registration_0.png", "figures/registration_1.png"):
+        assert (trained / name).read_bytes().startswith(b"\x89PNG")
+    assert list((trained / "tensorboard").glob("events*"))
+    assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == ["checkpoint_2.pt", "checkpoint_4.pt"]
+
+
+def test_model_json_says_what_the_weights_are(trained: Path, tiny_dataset: Path) -> None:
+    description = read_json(trained / "model.json")
+    assert description["network"] == {"_target_": "custom.networks.UNet3D", "in_channels": 1, "channels": [8, 16]}
+    assert description["intensity"]["a_min"] == -1024
+    assert description["preprocessing"] == {
+        "spacing": [1.0, 1.0, 1.0],
+        "orientation": "RAS",
+        "patch_size": [16, 16, 16],
+    }
+    assert description["pretext_task"] == "gvsl" and description["iterations"] == 4 and description["seed"] == 0
+    assert description["data"]["volumes"] == 4
+    assert description["config"]["max_epochs"] == 2
+    assert description["versions"]["torch"] == torch.__version__
+    assert description["metrics"]["dice_before"] == pytest.approx(
+        float(rows(trained / "validation.csv")[-1]["dice_before"])
+    )
+    backbone = torch.load(trained / "model.pt", weights_only=True)
+    assert list(backbone) == description["files"]["model.pt"]["keys"]
+    network = ConfigParser({"network": description["network"]}).get_parsed_content("network")
+    network.load_state_dict(backbone)
+
+
+def test_same_seed_same_tables_with_and_without_workers(trained: Path, overrides: dict, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    workflow(["train.json"], "train", overrides | {"output_dir": str(other), "num_workers": 2}).run()
+    for name in ("training.csv", "validation.csv"):
+        assert (trained / name).read_bytes() == (other / name).read_bytes()
+    different = tmp_path / "different"
+    workflow(["train.json"], "train", overrides | {"output_dir": str(different), "seed": 1}).run()
+    assert (trained / "training.csv").read_bytes() != (different / "training.csv").read_bytes()
+
+
+def test_a_second_run_sets_the_first_aside(trained: Path, overrides: dict) -> None:
+    first = (trained / "model.pt").read_bytes()
+    workflow(["train.json"], "train", overrides | {"max_epochs": 1}).run()
+    assert (trained / "earlier" / "1" / "model.pt").read_bytes() == first
+    assert len(rows(trained / "training.csv")) == 2
+
+
+def test_kill_and_resume_gives_the_same_tables(trained: Path, overrides: dict, tmp_path: Path) -> None:
+    output = tmp_path / "killed"
+    overrides = overrides | {"output_dir": str(output), "resume": True}
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    for signal_number, line_count in ((signal.SIGKILL, 3), (signal.SIGINT, 4)):
+        process = subprocess.Popen(
+            [sys.executable, *command(["train.json"], overrides)],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for_lines(output / "training.csv", line_count, process)
+        process.send_signal(signal_number)
+        process.wait()
+    workflow(["train.json"], "train", overrides).run()
+    for name in ("training.csv", "validation.csv"):
+        assert (output / name).read_bytes() == (trained / name).read_bytes()
+
+
+def wait_for_lines(path: Path, count: int, process: subprocess.Popen) -> None:
+    """Until the table has so many lines, or the process is over."""
+    while process.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < count):
+        time.sleep(0.01)
+
+
+def test_evaluate(trained: Path, overrides: dict, tmp_path: Path) -> None:
+    output = tmp_path / "evaluation"
+    overrides = overrides | {"model_dir": str(trained), "output_dir": str(output)}
+    workflow(["train.json", "evaluate.json"], "train", overrides).run()
+    metrics = read_json(output / "metrics.json")
+    last = rows(trained / "validation.csv")[-1]
+    for name in ("registration_after", "dice_after", "folded_share"):
+        assert metrics[name] == pytest.approx(float(last[name]), abs=1e-6)
+    pairs = rows(output / "pairs.csv")
+    assert len(pairs) == 2 and all(pair["moving_subject"] != pair["fixed_subject"] for pair in pairs)
+    mean = np.mean([float(pair["dice_after"]) for pair in pairs])
+    assert mean == pytest.approx(metrics["dice_after"], abs=1e-5)
+
+
+def test_inference_writes_features_in_place(trained: Path, overrides: dict, tiny_dataset: Path, tmp_path: Path) -> None:
+    output = tmp_path / "features"
+    chosen = {key: overrides[key] for key in ("bundle_root", "dataset_dir", "channels", "patch_size", "spacing")}
+    built = workflow(["inference.json"], "infer", chosen | {"model_dir": str(trained), "output_dir": str(output)})
+    built.run()
+    for name, tensor in torch.load(trained / "model.pt", weights_only=True).items():
+        assert torch.equal(built.network_def.state_dict()[name].cpu(), tensor)
+    image = nibabel.load(tiny_dataset / "images" / "0.nii.gz")
+    features = nibabel.load(output / "0_features.nii.gz")
+    assert features.shape == (*image.shape, 8)
+    assert np.allclose(features.affine, image.affine)
+    assert np.isfinite(features.get_fdata()).all() and features.get_fdata().std() > 0
+
+
+def test_metadata_network_and_export(trained: Path, shared_data: Path, tmp_path: Path) -> None:
+    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=str(shared_data / "meta_schema_20240725.json"))
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(CONFIGS / "metadata.json"),
+        config_file=str(CONFIGS / "inference.json"),
+        n=16,
+        device="cpu",
+    )
+    ckpt_export(
+        net_id="network_def",
+        filepath=str(tmp_path / "model.ts"),
+        ckpt_file=str(trained / "model.pt"),
+        meta_file=str(CONFIGS / "metadata.json"),
+        config_file=str(CONFIGS / "inference.json"),
+        channels=[8, 16],
+    )
+    volume = torch.rand(1, 1, 17, 16, 19)
+    scripted = torch.jit.load(tmp_path / "model.ts")
+    network = ConfigParser({"network": read_json(trained / "model.json")["network"]}).get_parsed_content("network")
+    network.load_state_dict(torch.load(trained / "model.pt", weights_only=True))
+    assert torch.allclose(scripted(volume), network(volume), atol=1e-5)
+
+
+def test_metadata_names_the_installed_versions() -> None:
+    metadata = json.loads((CONFIGS / "metadata.json").read_text())
+    pins = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().split() if "==" in line)
+    named = metadata["required_packages_version"] | {
+        "monai": metadata["monai_version"],
+        "torch": metadata["pytorch_version"],
+        "numpy": metadata["numpy_version"],
+    }
+    assert {name: pins[name] for name in named} == named
+    assert metadata["version"] in metadata["changelog"]
+
+
+def test_two_processes_train_like_one_with_the_doubled_batch(overrides: dict, tmp_path: Path) -> None:
+    outputs = {}
+    for name, processes, batch_size in (("one", 1, 2), ("two", 2, 1)):
+        outputs[name] = tmp_path / name
+        chosen = overrides | {"output_dir": str(outputs[name]), "batch_size": batch_size}
+        files = ["train.json"] if processes == 1 else ["train.json", "multi_gpu_train.json"]
+        launcher = (
+            [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        )
+        done = subprocess.run(
+            [sys.executable, *launcher, *command(files, chosen)],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (rows(outputs[name] / "training.csv") for name in ("one", "two"))
+    assert len(one) == len(two) == 4
+    for first, second in zip(one, two, strict=True):
+        assert float(first["loss"]) == pytest.approx(float(second["loss"]), rel=1e-3)
+    states = [torch.load(outputs[name] / "model.pt", weights_only=True) for name in ("one", "two")]
+    for name, tensor in states[0].items():
+        assert torch.allclose(tensor, states[1][name], atol=2e-4), name
+
+
+def test_same_places_from_inside_the_bundle(overrides: dict, tmp_path: Path) -> None:
+    copy = tmp_path / "repository"
+    shutil.copytree(BUNDLE, copy / "bundles" / "gvsl_pretrain", ignore=shutil.ignore_patterns("output*", "data"))
+    chosen = {key: value for key, value in overrides.items() if key not in ("bundle_root", "output_dir")}
+    for folder, config in (
+        (copy, "bundles/gvsl_pretrain/configs/train.json"),
+        (copy / "bundles/gvsl_pretrain", "configs/train.json"),
+    ):
+        arguments = command([], chosen)
+        arguments[arguments.index("[]")] = config
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    output = copy / "bundles" / "gvsl_pretrain" / "output"
+    assert (output / "model.pt").is_file() and (output / "earlier" / "1" / "model.pt").is_file()
+    assert sorted(path.name for path in copy.iterdir()) == ["bundles"]
+
+
+def test_paper_config_builds(overrides: dict) -> None:
+    chosen = {key: overrides[key] for key in ("bundle_root", "dataset_dir", "output_dir", "num_workers")}
+    parser = workflow(["train.json", "paper.json"], "train", chosen).parser
+    network = parser.get_parsed_content("network")
+    assert sum(parameter.numel() for parameter in network.parameters()) == 32_440_739  # the authors' model
+    assert parser.get_parsed_content("max_epochs") * parser.get_parsed_content("iterations_per_epoch") == 200_000
+    assert parser.get_parsed_content("loss").smooth_field == "displacement"
+    schedule = parser.get_parsed_content("lr_scheduler")
+    parser.get_parsed_content("optimizer").step()
+    schedule.step()
+    assert schedule.get_last_lr() == [1e-4]
+
+
+def test_shipped_weights_load_with_the_shipped_configs() -> None:
+    overrides = {"bundle_root": str(BUNDLE)}
+    parser = ConfigParser()
+    parser.read_config(str(CONFIGS / "train.json"))
+    parser["bundle_root"] = overrides["bundle_root"]
+    description = load_pretext(parser.get_parsed_content("pretext_network"), BUNDLE / "models")
+    assert sum(path.stat().st_size for path in (BUNDLE / "models").iterdir()) < 25e6
+    assert description["network"]["channels"] == parser.get_parsed_content("channels")
+    assert description["preprocessing"]["spacing"] == parser.get_parsed_content("spacing")
