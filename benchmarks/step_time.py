@@ -58,7 +58,9 @@ def summary(values: list[float]) -> dict[str, float]:
     return {"median": round(median, 5), "quartile_1": round(low, 5), "quartile_3": round(high, 5)}
 
 
-def parsed_config(widths: str, side: int, batch_size: int, workers: int, iterations: int) -> ConfigParser:
+def parsed_config(
+    widths: str, side: int, batch_size: int, workers: int, iterations: int, dataset_dir: str | None
+) -> ConfigParser:
     """train.json with these shapes and without handlers."""
     parser = ConfigParser()
     bundle = ROOT / "bundles" / "gvsl_pretrain"
@@ -70,6 +72,8 @@ def parsed_config(widths: str, side: int, batch_size: int, workers: int, iterati
     parser["num_workers"] = workers
     parser["max_epochs"], parser["iterations_per_epoch"] = 1, iterations
     parser["train"]["handlers"] = []
+    if dataset_dir is not None:
+        parser["dataset_dir"] = dataset_dir
     return parser
 
 
@@ -153,6 +157,7 @@ def main(
     repeats: int = 7,
     workers: int = 2,
     iterations: int = 10,
+    dataset_dir: str | None = None,
     output: str | None = None,
 ) -> None:
     """Measures and prints; with `output` also writes the JSON there.
@@ -160,8 +165,9 @@ def main(
     Args:
         widths: "demo" or "paper". side: of the cubic crop in voxels. batch_size: pairs.
         repeats: measured repeats. workers: loader workers. iterations: steps of the trainer for the data share.
+        dataset_dir: volumes; the phantom cohort by default.
     """
-    parser = parsed_config(widths, side, batch_size, workers, iterations)
+    parser = parsed_config(widths, side, batch_size, workers, iterations, dataset_dir)
     device = parser.get_parsed_content("device")
     seconds = measure_parts(parser, repeats)
     base, step = (np.array(seconds[name]) for name in ("bare backbone forward + backward", "step"))

@@ -73,7 +73,14 @@ def test_properties_are_complete(overrides: dict) -> None:
 def test_run_writes_everything(trained: Path) -> None:
     training, validation = rows(trained / "training.csv"), rows(trained / "validation.csv")
     assert [row["iteration"] for row in training] == ["1", "2", "3", "4"]
-    assert list(training[0]) == ["iteration", "loss", "registration", "smoothness", "restoration"]
+    assert list(training[0]) == [
+        "iteration",
+        "loss",
+        "registration",
+        "smoothness",
+        "affine_registration",
+        "restoration",
+    ]
     assert [row["iteration"] for row in validation] == ["2", "4"]
     measured = {"registration_before", "registration_affine", "registration_after", "dice_before", "dice_affine"}
     measured |= {"dice_after", "folded_share", "label_recovery", "effective_rank_local", "effective_rank_bottleneck"}

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark measures what it says, on tiny volumes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_reports_ratio_parts_waiting_and_memory(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for subject in range(4):
+        volume = np.random.default_rng(subject).normal(0, 300, (20, 20, 20)).astype(np.int16)
+        nibabel.save(nibabel.Nifti1Image(volume, np.diag([3.5, 3.5, 3.5, 1])), data / f"{subject}.nii.gz")
+    options = {
+        "side": 16,
+        "repeats": 2,
+        "workers": 0,
+        "iterations": 2,
+        "dataset_dir": data,
+        "output": tmp_path / "r.json",
+    }
+    arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    subprocess.run([sys.executable, "benchmarks/step_time.py", *arguments], cwd=ROOT, check=True, capture_output=True)
+    result = json.loads((tmp_path / "r.json").read_text())
+    seconds = {name: values["median"] for name, values in result["seconds"].items()}
+    ratio = seconds["step"] / seconds["bare backbone forward + backward"]
+    assert result["step / bare backbone"]["median"] == pytest.approx(ratio, rel=0.5)
+    assert {"spatial transform", "backward", "optimizer", "loss forward"} < set(seconds)
+    assert 0 <= result["trainer"]["waiting_share"] < 1 and result["trainer"]["steps"] == 2
+    assert result["peak_memory_gib"] > 0
