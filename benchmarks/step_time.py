@@ -105,6 +105,7 @@ def measure_parts(parser: ConfigParser, repeats: int) -> dict[str, list[float]]:
             with watch("matching head forward"):
                 match = network.matching_head(moving, fixed)
                 outputs = match | {"warped": network.matching_head.warp(prepared["moving"], match)}
+                outputs["affine_warped"] = network.matching_head.warp_affine(prepared["moving"], match)
             with watch("restoration head forward"):
                 outputs["restored"] = network.restoration_head(moving[1])
             with watch("loss forward"):

@@ -39,7 +39,7 @@ def planes(image: np.ndarray, label: np.ndarray) -> list[tuple[np.ndarray, np.nd
 def main(output: str = "docs/phantoms.png", subjects: int = 4, seed: int = 0) -> None:
     """Draws the first subjects of a cohort: three planes, and the axial one with the seven structures in colour."""
     figure = Figure(figsize=(3 * subjects, 10.5), layout="constrained")
-    axes = figure.subplots(4, subjects)
+    axes = figure.subplots(4, subjects, squeeze=False)
     colours = matplotlib.colormaps["Set1"]
     values = list(CARDIAC_LABELS.values())
     for column in range(subjects):
