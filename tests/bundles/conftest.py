@@ -47,7 +47,7 @@ def overrides(tiny_dataset: Path, tmp_path: Path) -> dict:
         "spacing": [1.0, 1.0, 1.0],
         "patch_size": [16, 16, 16],
         "channels": [8, 16],
-        "validation_subjects": 2,
+        "validation_share": 0.34,
         "validation_pairs": 2,
         "max_epochs": 2,
         "iterations_per_epoch": 2,
