@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
 from monai.config import KeysCollection, NdarrayOrTensor
-from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.transforms import RandomizableTransform
 from monai.utils import convert_data_type, convert_to_dst_type
+
+from .keyed import RandKeyedTransform
 
 __all__ = ["RandBezierIntensity", "RandBezierIntensityd", "bezier_table"]
 
@@ -84,28 +85,11 @@ def _look_up(volume: np.ndarray, table: np.ndarray) -> np.ndarray:
     return table[index] + step[index] * (position - index.astype(np.float32))
 
 
-class RandBezierIntensityd(Randomizable, MapTransform):
+class RandBezierIntensityd(RandKeyedTransform):
     """Dictionary version of `RandBezierIntensity`; volumes of several keys get the same curve."""
 
     def __init__(
         self, keys: KeysCollection, prob: float = 0.9, invert_prob: float = 0.0, allow_missing_keys: bool = False
     ) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
-        self.transform = RandBezierIntensity(prob=prob, invert_prob=invert_prob)
-
-    def set_random_state(
-        self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> RandBezierIntensityd:
-        super().set_random_state(seed, state)
-        self.transform.set_random_state(seed, state)
-        return self
-
-    def randomize(self, data: Any = None) -> None:
-        self.transform.randomize()
-
-    def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
-        result = dict(data)
-        self.randomize()
-        for key in self.key_iterator(result):
-            result[key] = self.transform(result[key], randomize=False)
-        return result
+        transform = RandBezierIntensity(prob=prob, invert_prob=invert_prob)
+        super().__init__(keys, transform, allow_missing_keys)

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from monai.config import KeysCollection, NdarrayOrTensor
-from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.transforms import RandomizableTransform
 from monai.utils import convert_data_type, convert_to_dst_type
+
+from .keyed import RandKeyedTransform
 
 __all__ = ["RandInPainting", "RandInPaintingd"]
 
@@ -81,7 +83,7 @@ class RandInPainting(RandomizableTransform):
         return convert_to_dst_type(painted, img)[0]
 
 
-class RandInPaintingd(Randomizable, MapTransform):
+class RandInPaintingd(RandKeyedTransform):
     """Dictionary version of `RandInPainting`; volumes of several keys have one shape and get the same boxes."""
 
     def __init__(
@@ -93,24 +95,7 @@ class RandInPaintingd(Randomizable, MapTransform):
         prob: float = 0.95,
         allow_missing_keys: bool = False,
     ) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
-        self.transform = RandInPainting(
+        transform = RandInPainting(
             max_boxes=max_boxes, box_fraction=box_fraction, next_box_prob=next_box_prob, prob=prob
         )
-
-    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandInPaintingd:
-        super().set_random_state(seed, state)
-        self.transform.set_random_state(seed, state)
-        return self
-
-    def randomize(self, spatial_shape: Sequence[int]) -> None:
-        self.transform.randomize(spatial_shape)
-
-    def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
-        result = dict(data)
-        keys = list(self.key_iterator(result))
-        if keys:
-            self.randomize(result[keys[0]].shape[1:])
-        for key in keys:
-            result[key] = self.transform(result[key], randomize=False)
-        return result
+        super().__init__(keys, transform, allow_missing_keys)

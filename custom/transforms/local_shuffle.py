@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from monai.config import KeysCollection, NdarrayOrTensor
-from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.transforms import RandomizableTransform
 from monai.utils import convert_data_type, convert_to_dst_type
+
+from .keyed import RandKeyedTransform
 
 __all__ = ["RandLocalShuffle", "RandLocalShuffled", "shuffle_box_size"]
 
@@ -74,7 +76,7 @@ class RandLocalShuffle(RandomizableTransform):
         return convert_to_dst_type(shuffled, img)[0]
 
 
-class RandLocalShuffled(Randomizable, MapTransform):
+class RandLocalShuffled(RandKeyedTransform):
     """Dictionary version of `RandLocalShuffle`; volumes of several keys have one shape and get the same boxes."""
 
     def __init__(
@@ -85,24 +87,5 @@ class RandLocalShuffled(Randomizable, MapTransform):
         prob: float = 0.8,
         allow_missing_keys: bool = False,
     ) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
-        self.transform = RandLocalShuffle(density=density, box_fraction=box_fraction, prob=prob)
-
-    def set_random_state(
-        self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> RandLocalShuffled:
-        super().set_random_state(seed, state)
-        self.transform.set_random_state(seed, state)
-        return self
-
-    def randomize(self, spatial_shape: Sequence[int]) -> None:
-        self.transform.randomize(spatial_shape)
-
-    def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
-        result = dict(data)
-        keys = list(self.key_iterator(result))
-        if keys:
-            self.randomize(result[keys[0]].shape[1:])
-        for key in keys:
-            result[key] = self.transform(result[key], randomize=False)
-        return result
+        transform = RandLocalShuffle(density=density, box_fraction=box_fraction, prob=prob)
+        super().__init__(keys, transform, allow_missing_keys)
