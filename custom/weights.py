@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights on disk: model.pt (the bare backbone), heads.pt (the rest of the network), model.json (what they are)."""
+"""Weights on disk: a state dict NAME.pt, and beside it NAME.json, which says what it is.
+
+A pre-training run writes model.pt (the bare backbone), heads.pt (the rest of the network) and model.json about both.
+"""
 
 from __future__ import annotations
 
@@ -23,31 +26,40 @@ def sha256(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save_pretext(network: nn.Module, directory: str | os.PathLike, description: Mapping[str, Any]) -> None:
-    """Writes model.pt, heads.pt and model.json, each under another name first and then renamed.
+def save_weights(
+    directory: str | os.PathLike,
+    files: Mapping[str, tuple[str, Mapping[str, torch.Tensor]]],
+    description: Mapping[str, Any],
+) -> None:
+    """Writes state dicts and model.json, each under another name first and then renamed.
 
     Args:
-        network: a pretext network with the attribute `backbone`, or its DistributedDataParallel.
         directory: made if missing.
+        files: file name -> (what it holds, state dict).
         description: goes into model.json, with the hashes and keys of the files; must be JSON.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in unwrapped(network).state_dict().items()}
-    backbone = {name.removeprefix(BACKBONE_PREFIX): tensor for name, tensor in state.items() if _in_backbone(name)}
-    heads = {name: tensor for name, tensor in state.items() if not _in_backbone(name)}
-    files = {}
-    for name, tensors in {"model.pt": backbone, "heads.pt": heads}.items():
+    described = {}
+    for name, (holds, tensors) in files.items():
         temporary = directory / f".{name}.tmp"
-        torch.save(tensors, temporary)
-        files[name] = {
+        torch.save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, temporary)
+        described[name] = {
             "sha256": sha256(temporary),
-            "holds": "backbone" if name == "model.pt" else "heads",
+            "holds": holds,
             "parameters": sum(tensor.numel() for tensor in tensors.values()),
             "keys": list(tensors),
         }
         os.replace(temporary, directory / name)
-    write_json(directory / "model.json", {"format_version": FORMAT_VERSION, "files": files, **description})
+    write_json(directory / "model.json", {"format_version": FORMAT_VERSION, "files": described, **description})
+
+
+def save_pretext(network: nn.Module, directory: str | os.PathLike, description: Mapping[str, Any]) -> None:
+    """Writes model.pt, heads.pt and model.json of a pretext network (or its DistributedDataParallel)."""
+    state = unwrapped(network).state_dict()
+    backbone = {name.removeprefix(BACKBONE_PREFIX): tensor for name, tensor in state.items() if _in_backbone(name)}
+    heads = {name: tensor for name, tensor in state.items() if not _in_backbone(name)}
+    save_weights(directory, {"model.pt": ("backbone", backbone), "heads.pt": ("heads", heads)}, description)
 
 
 def load_pretext(network: nn.Module, directory: str | os.PathLike) -> dict[str, Any]:
@@ -57,21 +69,44 @@ def load_pretext(network: nn.Module, directory: str | os.PathLike) -> dict[str, 
         FileNotFoundError: a file is missing. ValueError: a hash, a key or a shape does not fit; names both sides.
     """
     directory = Path(directory)
-    description = read_json(directory / "model.json")
-    state = {BACKBONE_PREFIX + name: tensor for name, tensor in load_state(directory, "model.pt", description).items()}
-    state |= load_state(directory, "heads.pt", description)
+    backbone, description = read_weights(directory)
+    heads = read_state(directory / "heads.pt", description, directory / "model.json")
+    state = {BACKBONE_PREFIX + name: tensor for name, tensor in backbone.items()} | heads
     load_strictly(unwrapped(network), state, directory)
     return description
 
 
-def load_state(directory: Path, name: str, description: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """A state dict whose file has the hash that model.json names."""
-    path = directory / name
+def read_weights(weights: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The state dict of a file NAME.pt (or of model.pt in a folder) and its description NAME.json.
+
+    Raises:
+        FileNotFoundError: a file is missing. ValueError: the hash is not that of the description.
+    """
+    path = weights_file(weights)
+    described_by = path.with_suffix(".json")
+    description = read_json(described_by)
+    return read_state(path, description, described_by), description
+
+
+def weights_file(weights: str | os.PathLike) -> Path:
+    """NAME.pt itself, or model.pt of a folder."""
+    path = Path(weights)
+    return path / "model.pt" if path.is_dir() else path
+
+
+def read_state(path: Path, description: Mapping[str, Any], described_by: Path) -> dict[str, torch.Tensor]:
+    """A state dict whose file has the hash that its description names.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: not described, or of another hash.
+    """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist, expected the {description['files'][name]['holds']} weights")
-    expected, found = description["files"][name]["sha256"], sha256(path)
+        raise FileNotFoundError(f"{path} does not exist, expected weights (a state dict)")
+    if path.name not in description.get("files", {}):
+        raise ValueError(f"{described_by} describes {sorted(description.get('files', {}))}, expected {path.name}")
+    expected, found = description["files"][path.name]["sha256"], sha256(path)
     if found != expected:
-        raise ValueError(f"{path} has SHA-256 {found}, but {directory / 'model.json'} names {expected}")
+        raise ValueError(f"{path} has SHA-256 {found}, but {described_by} names {expected}")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -6,7 +6,7 @@ from .earlier_run import SetAsideEarlierRun
 from .evaluation_report import EvaluationReport
 from .feature_spread import FeatureSpread
 from .figures import LossFigure, RegistrationFigures
-from .load_pretext import LoadPretext
+from .load_weights import LoadBackbone, LoadPretext
 from .mean_outputs import MeanOutputs
 from .model_export import ModelExport
 from .progress_bar import TrainingProgress
@@ -16,6 +16,7 @@ __all__ = [
     "CsvTable",
     "EvaluationReport",
     "FeatureSpread",
+    "LoadBackbone",
     "LoadPretext",
     "LossFigure",
     "MeanOutputs",

@@ -14,8 +14,9 @@ import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
+from ..compatibility import describe
 from ..data import fingerprint
-from ..resolved_config import resolved_component, resolved_config
+from ..resolved_config import resolved_config
 from ..weights import save_pretext
 
 
@@ -51,8 +52,7 @@ class ModelExport:
         self.validator = validator
         self.description = {
             "pretext_task": pretext_task,
-            **{name: resolved_component(component_id) for name, component_id in components.items()},
-            "preprocessing": preprocessing,
+            **describe(components, preprocessing),
             "data": fingerprint(data),
             "seed": seed,
             "licence": licence,

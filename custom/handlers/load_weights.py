@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trained weights for an engine, if they fit its config."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from ..compatibility import check_compatible, describe
+from ..weights import BACKBONE_PREFIX, load_pretext, load_strictly, read_weights, unwrapped
+
+logger = logging.getLogger(__name__)
+
+
+class LoadPretext:
+    """Loads backbone and heads from a directory with model.pt, heads.pt and model.json when the engine starts.
+
+    Weights that were trained for another network or other input than the config gives are refused.
+
+    Args:
+        network: the pretext network. directory: see `load_pretext`.
+        components, preprocessing: the config's side, see `describe`. accept_mismatch: see `check_compatible`.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        directory: str,
+        components: Mapping[str, str] | None = None,
+        preprocessing: Mapping[str, Any] | None = None,
+        accept_mismatch: Sequence[str] = (),
+    ) -> None:
+        self.network = network
+        self.directory = directory
+        self.expected = describe(components or {}, preprocessing or {})
+        self.accept_mismatch = accept_mismatch
+
+    def attach(self, engine: Engine) -> None:
+        """Registers on an engine."""
+        engine.add_event_handler(Events.STARTED, self.load)
+
+    def load(self, engine: Engine) -> None:
+        _, description = read_weights(self.directory)
+        check_compatible(description, self.expected, self.directory, self.accept_mismatch)
+        load_pretext(self.network, self.directory)
+        logger.info(f"loaded backbone and heads of {_origin(description)} from {self.directory}")
+
+
+class LoadBackbone:
+    """Loads pre-trained weights into a backbone as soon as it is attached, before a checkpoint may replace them.
+
+    Weights that were trained for another network or other input than the config gives are refused; which tensors
+    were loaded, and which of the network were left as they are, is logged.
+
+    Args:
+        network: the whole network, with the attribute `backbone`, or a bare backbone.
+        weights: a file NAME.pt beside its NAME.json, or a folder of a run (model.pt and model.json).
+        components, preprocessing: the config's side, see `describe`. accept_mismatch: see `check_compatible`.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        weights: str,
+        components: Mapping[str, str] | None = None,
+        preprocessing: Mapping[str, Any] | None = None,
+        accept_mismatch: Sequence[str] = (),
+    ) -> None:
+        self.network = network
+        self.weights = weights
+        self.expected = describe(components or {}, preprocessing or {})
+        self.accept_mismatch = accept_mismatch
+
+    def attach(self, engine: Engine) -> None:
+        """Loads; registers nothing, so that averaged weights of federated rounds are not replaced."""
+        state, description = read_weights(self.weights)
+        check_compatible(description, self.expected, self.weights, self.accept_mismatch)
+        network = unwrapped(self.network)
+        load_strictly(getattr(network, "backbone", network), state, self.weights)
+        left = [name for name in network.state_dict() if name not in state]
+        left = [name for name in left if name.removeprefix(BACKBONE_PREFIX) not in state]
+        logger.info(
+            f"loaded {len(state)} tensors of {_origin(description)} from {self.weights}: {_shortened(list(state))}; "
+            f"{len(left)} tensors of the network keep their initial values: {_shortened(left)}"
+        )
+
+
+def _origin(description: Mapping[str, Any]) -> str:
+    return f"{description.get('pretext_task')}, {description.get('iterations')} iterations,"
+
+
+def _shortened(names: Sequence[str], shown: int = 4) -> str:
+    listed = ", ".join(names[:shown]) or "none"
+    return f"{listed}, ..." if len(names) > shown else listed
