@@ -34,7 +34,21 @@ def warp(
     with torch.autocast(image.device.type, enabled=False):
         image = at_least_float32(image)
         grid = _sampling_grid(displacement.to(image.dtype), tuple(image.shape[2:]))
+        if image.device.type == "cpu" and len(image) == 1:
+            return _sample_in_slabs(image, grid, mode, padding_mode)
         return F.grid_sample(image, grid, mode=mode, padding_mode=padding_mode, align_corners=False)
+
+
+def _sample_in_slabs(image: torch.Tensor, grid: torch.Tensor, mode: str, padding_mode: str) -> torch.Tensor:
+    """grid_sample of one volume on the CPU, which spreads a batch but not a volume over its threads.
+
+    Slabs of the grid stand in for a batch; two for every number of threads, so that this number changes no rounding.
+    """
+    slabs = 2 if grid.shape[1] % 2 == 0 else 1
+    grid = grid.unflatten(1, (slabs, -1)).squeeze(0)
+    image = image.expand(slabs, -1, -1, -1, -1)
+    sampled = F.grid_sample(image, grid, mode=mode, padding_mode=padding_mode, align_corners=False)
+    return sampled.transpose(0, 1).flatten(1, 2).unsqueeze(0)
 
 
 def _sampling_grid(displacement: torch.Tensor, image_shape: tuple[int, ...]) -> torch.Tensor:

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does pre-training pay? Random initialisation against GVSL on real volumes, cell by cell.
+
+python benchmarks/transfer.py run --tasks brain
+python benchmarks/transfer.py table
+python benchmarks/transfer.py figures
+
+Each cell (a pre-training, a probe, a training, a test) leaves one JSON in benchmarks/results/transfer/TASK and is never
+measured twice; weights lie in benchmarks/work, which git ignores. A killed run goes on where it was. Labels, split and
+recipe of a task (overrides of the bundles' train.json) are in benchmarks/tasks/TASK.json.
+
+Methods: scratch (random initialisation), gvsl.
+Protocols: probe (converged logistic regression on local features, on volumes as they are and randomly moved), linear
+(backbone frozen, one convolution), fine_tuned (everything trained).
+Learning rates of linear and fine_tuned are searched on the validation volumes with the first seed, the same list for
+every method. Each seed redraws the labelled training volumes and the initial weights; pre-training runs once. The test
+volumes are read once a seed, with the learning rate that won.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import fire
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from transfer_learning import cells, report  # noqa: E402
+from transfer_learning.tasks import BENCHMARKS, ROOT, prepare_task, read_task  # noqa: E402
+
+OVERLAYS = {"linear": "linear.json", "fine_tuned": None}
+METHODS = ("scratch", "gvsl")
+PROTOCOLS = ("probe", "linear", "fine_tuned")
+RESULTS = str(BENCHMARKS / "results" / "transfer")
+WORK = str(BENCHMARKS / "work")
+
+
+def run(
+    tasks: str = "brain,hippocampus",
+    methods: str = "scratch,gvsl",
+    protocols: str = "probe,linear,fine_tuned",
+    seeds: str = "0,1,2",
+    data: str = str(ROOT.parent / "shared" / "data"),
+    work: str = WORK,
+    results: str = RESULTS,
+) -> None:
+    """Measures the cells that have no file yet.
+
+    Args:
+        tasks: brain, hippocampus, or files like theirs. methods: scratch, gvsl. protocols: probe, linear, fine_tuned.
+        seeds: whole numbers.
+        data: folder with the tasks' sources. work: for copies and weights. results: for the JSON files.
+    """
+    for task in _listed(tasks):
+        Task(task, Path(data), Path(work), Path(results)).run(
+            _listed(methods, METHODS), _listed(protocols, PROTOCOLS), [int(seed) for seed in _listed(seeds)]
+        )
+
+
+class Task:
+    """The cells of one task."""
+
+    def __init__(self, name: str, data: Path, work: Path, results: Path) -> None:
+        self.task = read_task(name)
+        self.recipe = self.task["recipe"]
+        self.work, self.results = work / self.task["name"], results / self.task["name"]
+        self.volumes = prepare_task(self.task, data, work)
+
+    def run(self, methods: list[str], protocols: list[str], seeds: list[int]) -> None:
+        for method in methods:
+            if method != "scratch":
+                self.pretrain(method)
+        for protocol in protocols:
+            for method in methods:
+                if protocol == "probe":
+                    self.probes(method, seeds)
+                    continue
+                rate = self.search(method, protocol, seeds[0])
+                for seed in seeds:
+                    self.train(method, protocol, rate, seed)
+                    self.test(method, protocol, rate, seed)
+
+    def pretrain(self, method: str) -> None:
+        """Pre-trains once, keeping weights on the way."""
+        overrides, every = self.recipe["pretraining"], self.recipe["keep_every"]
+        cells.run_cell(
+            self.results / f"pretraining_{method}.json",
+            {"method": method, "overrides": overrides, "split": self.task["split"]},
+            lambda: cells.pretrain(self.task, self.volumes, overrides, self.work / method, every),
+        )
+
+    def weights(self, method: str, step: int | None = None) -> Path | None:
+        """Folder of a method's weights, of the last step unless another is named; None for random initialisation."""
+        if method == "scratch":
+            return None
+        return self.work / method if step is None else self.work / method / "steps" / str(step)
+
+    def probes(self, method: str, seeds: list[int]) -> None:
+        """On the test part with the final weights, and on the validation part along pre-training."""
+        overrides = self.recipe["pretraining"]
+        for seed in seeds:
+            cells.run_cell(
+                self.results / f"probe_{method}_seed{seed}.json",
+                {"method": method, "protocol": "probe", "seed": seed, "part": "test"},
+                lambda seed=seed: cells.probe(self.task, self.volumes, overrides, self.weights(method), seed, "test"),
+            )
+        if method == "scratch":
+            return
+        for folder in sorted((self.work / method / "steps").iterdir(), key=lambda entry: int(entry.name)):
+            step = int(folder.name)
+            cells.run_cell(
+                self.results / f"probe_{method}_step{step}.json",
+                {"method": method, "protocol": "probe", "seed": seeds[0], "part": "validation", "step": step},
+                lambda folder=folder: cells.probe(self.task, self.volumes, overrides, folder, seeds[0], "validation"),
+            )
+
+    def downstream(self, protocol: str, rate: float) -> dict[str, Any]:
+        """Overrides of gvsl_seg_heart's train.json."""
+        shared = {name: self.recipe["pretraining"][name] for name in self.recipe["shared"]}
+        return {**shared, **self.recipe["downstream"], **self.recipe.get(protocol, {}), "learning_rate": rate}
+
+    def train(self, method: str, protocol: str, rate: float, seed: int) -> dict[str, Any]:
+        overrides, output = self.downstream(protocol, rate), self._output(method, protocol, rate, seed)
+        return cells.run_cell(
+            self.results / f"{output.name}.json",
+            {"method": method, "protocol": protocol, "seed": seed, "learning_rate": rate, "overrides": overrides},
+            lambda: cells.segment(
+                self.task, self.volumes, overrides, OVERLAYS[protocol], self.weights(method), seed, output
+            ),
+        )
+
+    def search(self, method: str, protocol: str, seed: int) -> float:
+        """The learning rate whose best validation Dice is highest."""
+        best = {
+            rate: max(point["dice"] for point in self.train(method, protocol, rate, seed)["validation"])
+            for rate in self.recipe["learning_rates"][protocol]
+        }
+        return max(best, key=best.get)
+
+    def test(self, method: str, protocol: str, rate: float, seed: int) -> None:
+        model = self._output(method, protocol, rate, seed)
+        overrides = self.downstream(protocol, rate)
+        cells.run_cell(
+            self.results / f"test_{protocol}_{method}_seed{seed}.json",
+            {"method": method, "protocol": protocol, "seed": seed, "learning_rate": rate},
+            lambda: cells.test_segmentation(
+                self.task, self.volumes, overrides, OVERLAYS[protocol], model, model / "evaluation"
+            ),
+        )
+
+    def _output(self, method: str, protocol: str, rate: float, seed: int) -> Path:
+        return self.work / f"{protocol}_{method}_rate{rate:g}_seed{seed}"
+
+
+def table(results: str = RESULTS) -> None:
+    """Writes RESULTS.md and RESULTS.csv beside the cells and prints the table."""
+    print(report.write_table(Path(results)))
+
+
+def figures(results: str = RESULTS) -> None:
+    """Draws TASK.png beside the cells: Dice against fine-tuning steps, and the probe against pre-training steps."""
+    for path in report.draw_figures(Path(results)):
+        print(path)
+
+
+def _listed(names: Any, known: tuple[str, ...] = ()) -> list[str]:
+    listed = [str(name) for name in names] if isinstance(names, (list, tuple)) else str(names).split(",")
+    unknown = [name for name in listed if known and name not in known]
+    if unknown:
+        raise ValueError(f"{unknown} are not known, expected some of {list(known)}")
+    return listed
+
+
+if __name__ == "__main__":
+    fire.Fire({"run": run, "table": table, "figures": figures})

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The transfer benchmark on a task of nine tiny volumes: every kind of cell, resuming, table, figures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from transfer_learning.cells import run_cell  # noqa: E402
+from transfer_learning.probe import probe_dice  # noqa: E402
+from transfer_learning.tasks import coarse_affine, labelled_subjects, merged, read_task, reduced  # noqa: E402
+
+SUBJECTS = [f"s{number}" for number in range(9)]
+
+
+@pytest.fixture
+def tiny_task(tmp_path: Path) -> Path:
+    """A task file; balls of value 1 in noise."""
+    generator = np.random.default_rng(0)
+    for number, subject in enumerate(SUBJECTS):
+        label = sum((axis - 8) ** 2 for axis in np.indices((18, 16, 20))) < 25 + number
+        image = generator.random(label.shape) + 2 * label
+        for folder, array in (("images", image.astype(np.float32)), ("labels", label.astype(np.int16))):
+            (tmp_path / "data" / "tiny" / folder).mkdir(parents=True, exist_ok=True)
+            file = tmp_path / "data" / "tiny" / folder / f"{subject}.nii.gz"
+            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), file)
+    shapes = {"spacing": [1.0] * 3, "patch_size": [16] * 3, "channels": [8, 16], "num_workers": 0}
+    length = {"max_epochs": 2, "iterations_per_epoch": 2, "val_interval": 1, "warmup_iterations": 1}
+    task = {
+        "name": "tiny",
+        "source": "tiny",
+        "page": "https://example.org",
+        "reduce": 1,
+        "labels": {"ball": 1},
+        "labelled": 2,
+        "split": {"pretraining": SUBJECTS[:4], "validation": SUBJECTS[4:6], "test": SUBJECTS[6:]},
+        "recipe": {
+            "pretraining": shapes | length,
+            "keep_every": 2,
+            "shared": list(shapes),
+            "downstream": length,
+            "learning_rates": {"linear": [0.01], "fine_tuned": [0.01, 0.001]},
+        },
+    }
+    path = tmp_path / "tiny.json"
+    path.write_text(json.dumps(task))
+    return path
+
+
+def transfer(command: str, task: Path) -> str:
+    """Standard output of benchmarks/transfer.py."""
+    folder = task.parent
+    arguments = [f"--results={folder / 'results'}"]
+    if command == "run":
+        arguments += [
+            f"--tasks={task}",
+            f"--data={folder / 'data'}",
+            f"--work={folder / 'work'}",
+            "--seeds=0",
+            "--protocols=probe,fine_tuned",
+        ]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "transfer.py"), command, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_every_cell_once(tiny_task: Path) -> None:
+    assert "measuring" in transfer("run", tiny_task)
+    cells = {path.name: path.read_bytes() for path in (tiny_task.parent / "results" / "tiny").glob("*.json")}
+    expected = {
+        f"{kind}_{method}_seed0.json" for kind in ("test_fine_tuned", "probe") for method in ("scratch", "gvsl")
+    }
+    expected |= {f"probe_gvsl_step{step}.json" for step in (0, 2, 4)} | {"pretraining_gvsl.json"}
+    assert expected <= set(cells)
+    searched = {name for name in cells if name.startswith("fine_tuned_gvsl") and name.endswith("seed0.json")}
+    assert searched == {"fine_tuned_gvsl_rate0.01_seed0.json", "fine_tuned_gvsl_rate0.001_seed0.json"}
+    assert "measuring" not in transfer("run", tiny_task)
+    again = {path.name: path.read_bytes() for path in (tiny_task.parent / "results" / "tiny").glob("*.json")}
+    assert again == cells
+
+    table = transfer("table", tiny_task)
+    dice = json.loads(cells["probe_gvsl_seed0.json"])["dice"]
+    assert f"{100 * dice:.1f} ±" in table and "| tiny | fine-tuned | gvsl | 1 |" in table
+    assert Path(transfer("figures", tiny_task).strip()).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_cell_of_other_settings_is_not_passed_off(tmp_path: Path) -> None:
+    path = tmp_path / "cell.json"
+    assert run_cell(path, {"seed": 0}, lambda: {"dice": 0.5})["dice"] == 0.5
+    assert run_cell(path, {"seed": 0}, lambda: {"dice": 0.9})["dice"] == 0.5
+    with pytest.raises(ValueError, match=r"cell\.json was measured with other \['seed'\]"):
+        run_cell(path, {"seed": 1}, lambda: {"dice": 0.9})
+
+
+def test_probe_reads_what_features_say() -> None:
+    """A feature that is the class is read off exactly; one that is noise is not."""
+    generator = torch.Generator().manual_seed(0)
+    volumes = []
+    for _ in range(3):
+        label = torch.randint(0, 3, (1, 8, 8, 8), generator=generator)
+        volumes.append((label + 1.0, label))
+    informed = probe_dice(torch.nn.Identity(), volumes[:2], [volumes[2:]], classes=3)[0]
+    assert informed.shape == (1, 2) and informed.min() > 0.99
+    blind = [(torch.rand(1, 8, 8, 8, generator=generator) + 0.1, label) for _, label in volumes]
+    assert probe_dice(torch.nn.Identity(), blind[:2], [blind[2:]], classes=3)[0].mean() < 0.6
+
+
+def test_coarse_volumes_lie_where_the_fine_ones_do() -> None:
+    fine = torch.zeros(1, 7, 6, 6)
+    fine[0, 2:4, 2:4, 2:4] = 8
+    coarse = reduced(fine, 2)
+    assert coarse.shape == (1, 4, 3, 3) and coarse[0, 1, 1, 1] == 8 and coarse.sum() == 8
+    affine = np.array([[-1.5, 0, 0, 10], [0, 1, 0, 20], [0, 0, 2, 30], [0, 0, 0, 1.0]])
+    centre = affine @ [2.5, 2.5, 2.5, 1]
+    assert np.allclose(coarse_affine(affine, 2) @ [1, 1, 1, 1], centre)
+
+
+def test_labels_are_merged_and_cleared() -> None:
+    task = {"labels": {"a": 4, "right": 100, "left": 101}, "even_and_odd_above": 99}
+    assert merged(torch.tensor([0, 4, 5, 100, 101, 176, 207]), task).tolist() == [0, 4, 0, 100, 101, 100, 101]
+
+
+@pytest.mark.parametrize("name", ["brain", "hippocampus"])
+def test_committed_splits_are_disjoint(name: str) -> None:
+    task = read_task(name)
+    parts = [set(part) for part in task["split"].values()]
+    assert sum(map(len, parts)) == len(set.union(*parts))
+    draws = {tuple(labelled_subjects(task, seed)) for seed in range(3)}
+    assert len(draws) == 3 and all(set(draw) <= parts[0] and len(draw) == task["labelled"] for draw in draws)
+
+
+def test_unknown_task_is_named() -> None:
+    with pytest.raises(ValueError, match="task 'liver' is not known, expected one of"):
+        read_task("liver")
