@@ -5,6 +5,7 @@ from .affine import affine_to_displacement, compose_affine, linear_matrix, rotat
 from .authors import authors_affine_matrix, authors_affine_warp, authors_displacement, authors_flow_warp
 from .conventions import AuthorsConvention, PhysicalConvention, make_convention
 from .displacement import folded_share, fuse, fuse_equation_12, jacobian_determinant
+from .layout import with_gradient_in_own_layout
 from .precision import at_least_float32
 from .warp import warp
 
@@ -28,4 +29,5 @@ __all__ = [
     "shear_matrix",
     "voxel_affine",
     "warp",
+    "with_gradient_in_own_layout",
 ]

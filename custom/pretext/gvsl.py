@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..layers import with_gradient_in_own_layout
 from ..networks import RestorationHead, ZMatchingHead
 
 
@@ -40,6 +41,7 @@ class GVSLPretext(nn.Module):
         """
         views = torch.cat((batch["moving_transformed"], batch["fixed"]))
         bottleneck, local = self.backbone.forward_features(views)
+        local = with_gradient_in_own_layout(local)
         outputs = {"bottleneck": bottleneck, "local": local}
         moving, fixed = zip(bottleneck.chunk(2), local.chunk(2), strict=True)
         if self.matching_head is not None:
