@@ -12,8 +12,11 @@ from .resolved_config import resolved_component
 
 logger = logging.getLogger(__name__)
 
-MAY_DIFFER = ("keys", "allow_missing_keys")  # arguments that say where a component acts, not what it does
-COMPARED = ("network", "spacing", "orientation", "intensity")
+# arguments that say where a component acts or how it was trained, not what it does
+MAY_DIFFER = ("keys", "allow_missing_keys", "frozen")
+NEVER_ACCEPTED = ("network", "labels")
+ACCEPTED_BY_NAME = ("spacing", "orientation", "intensity")
+COMPARED = NEVER_ACCEPTED + ACCEPTED_BY_NAME
 
 
 def describe(components: Mapping[str, str], preprocessing: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,9 +48,9 @@ def check_compatible(
     Raises:
         ValueError: names every difference with both sides, or an unknown name in accept_mismatch.
     """
-    unknown = [name for name in accept_mismatch if name not in COMPARED[1:]]
+    unknown = [name for name in accept_mismatch if name not in ACCEPTED_BY_NAME]
     if unknown:
-        raise ValueError(f"accept_mismatch holds {unknown}, expected names among {list(COMPARED[1:])}")
+        raise ValueError(f"accept_mismatch holds {unknown}, expected names among {list(ACCEPTED_BY_NAME)}")
     theirs, ours = _compared(description), _compared(expected)
     different = [name for name in COMPARED if name in theirs and name in ours and theirs[name] != ours[name]]
     listed = {name: f"{name}: the weights {theirs[name]}, the config {ours[name]}" for name in different}
@@ -67,6 +70,8 @@ def _compared(description: Mapping[str, Any]) -> dict[str, Any]:
     preprocessing = description.get("preprocessing", {})
     found = {name: description[name] for name in ("network", "intensity") if description.get(name)}
     found |= {name: preprocessing[name] for name in ("spacing", "orientation") if name in preprocessing}
+    if description.get("labels"):
+        found["labels"] = list(description["labels"].items())  # their order is that of the network's outputs
     return {name: _plain(value) for name, value in found.items()}
 
 

@@ -31,13 +31,27 @@ def resolved_config() -> dict[str, Any]:
 
 
 def resolved_component(component_id: str) -> dict[str, Any]:
-    """`_target_` and resolved arguments of a component of the running config; {} outside of a run."""
+    """`_target_` and resolved arguments of a component of the running config; {} outside of a run.
+
+    An argument that is a component itself, in place or by reference, is described in the same way.
+    """
     parser = running_parser()
-    if parser is None:
-        return {}
+    return {} if parser is None else _described(parser, component_id)
+
+
+def _described(parser: ConfigParser, component_id: str) -> dict[str, Any]:
     arguments = [name for name in parser[component_id] if name != "_target_"]
-    values = {name: parser.get_parsed_content(f"{component_id}::{name}") for name in arguments}
+    values = {name: _described_value(parser, f"{component_id}::{name}") for name in arguments}
     return {"_target_": parser[component_id]["_target_"], **values}
+
+
+def _described_value(parser: ConfigParser, value_id: str) -> Any:
+    value = parser[value_id]
+    if isinstance(value, str) and value.startswith("@"):
+        return _described_value(parser, value[1:])
+    if isinstance(value, dict) and "_target_" in value:
+        return _described(parser, value_id)
+    return parser.get_parsed_content(value_id)
 
 
 def _without_meta(config: dict[str, Any]) -> dict[str, Any]:

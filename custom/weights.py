@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights on disk: a state dict NAME.pt, and beside it NAME.json, which says what it is.
 
-A pre-training run writes model.pt (the bare backbone), heads.pt (the rest of the network) and model.json about both.
+A pre-training run writes model.pt (the bare backbone), heads.pt (the rest of the network) and model.json about both;
+a downstream run writes model.pt (the whole network) and model.json.
 """
 
 from __future__ import annotations

@@ -1,20 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data: lists of volumes, pairs of different subjects, the order in which they are drawn."""
+"""Data: lists of volumes, pairs of different subjects, labelled samples, the order in which they are drawn."""
 
-from .datalist import find_volumes, fixed_pairs, group_by_subject, split_volumes
+from .cache import VolumeCache
+from .datalist import find_volumes, fixed_pairs, group_by_subject, read_dataset_json, split_volumes
+from .labelled import labelled_data
 from .pairs import FixedPairDataset, PairDataset
 from .pretraining import fingerprint, inference_data, pretraining_data
-from .sampler import PairSampler
+from .sampler import GlobalSampler
+from .samples import SampleDataset
 
 __all__ = [
     "FixedPairDataset",
+    "GlobalSampler",
     "PairDataset",
-    "PairSampler",
+    "SampleDataset",
+    "VolumeCache",
     "find_volumes",
     "fingerprint",
     "fixed_pairs",
     "group_by_subject",
     "inference_data",
+    "labelled_data",
     "pretraining_data",
+    "read_dataset_json",
     "split_volumes",
 ]

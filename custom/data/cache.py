@@ -73,7 +73,10 @@ def _file_state(path: str) -> list[tuple[str, int, int]]:
 
 
 def _item_hash(item: dict[str, Any]) -> bytes:
-    return pickle_hashing({key: _file_state(item[key]) for key in ("image", "label") if key in item})
+    """Hash of what an item says, with the state of a file instead of its path."""
+    paths = {key: value for key, value in item.items() if isinstance(value, (str, os.PathLike))}
+    files = {key: _file_state(path) for key, path in paths.items() if os.path.exists(path)}
+    return pickle_hashing({**item, **files})
 
 
 class _DiskCache(PersistentDataset):
@@ -97,21 +100,37 @@ class _DiskCache(PersistentDataset):
 
 
 class VolumeCache(Dataset):
-    """Preprocessed volumes, each with errors that name its file."""
+    """Preprocessed volumes, each with errors that name its file; by itself the data set of validation and inference.
+
+    Args:
+        data: items {"image": path, "label": path or class (optional), "subject": name (optional)}.
+        transform: deterministic preprocessing of an item.
+        cache_rate: share of the volumes preprocessed now and kept in memory; the others are read when asked for.
+        num_workers: threads that fill this cache.
+        cache_dir: keep preprocessed volumes in this folder instead, each from its first use on, as plain tensors.
+        progress: show a progress bar while filling the cache.
+
+    Raises:
+        ValueError: a random `transform`.
+        VolumeError: a bad volume, named; all bad ones together while the cache is filled, else when it is read.
+    """
 
     def __init__(
         self,
         data: Sequence[dict[str, Any]],
         transform: Callable | Sequence[Callable],
-        cache_rate: float,
-        num_workers: int | None,
-        cache_dir: str | os.PathLike | None,
-        progress: bool,
+        cache_rate: float = 1.0,
+        num_workers: int | None = 1,
+        cache_dir: str | os.PathLike | None = None,
+        progress: bool = True,
     ) -> None:
         transform = Compose(transform).flatten()  # a Compose inside counts as random for MONAI and is never cached
         random = [type(t).__name__ for t in transform.transforms if isinstance(t, RandomizableTrait)]
         if random:
-            raise ValueError(f"transform must be deterministic, got {', '.join(random)}: move them to pair_transform")
+            raise ValueError(
+                f"transform must be deterministic, got {', '.join(random)}: move them to pair_transform or "
+                "random_transform"
+            )
         self.data = list(data)
         if cache_dir is None:
             self.cache: Dataset = _MemoryCache(

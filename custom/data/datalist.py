@@ -71,36 +71,73 @@ def _item(root: str, path: str) -> dict[str, str]:
     return item | {"subject": "/".join(parts)}
 
 
-def _read_dataset_json(root: str, file: str) -> list[dict[str, str]]:
-    """Items of the list `training` of a Decathlon dataset.json; every problem is reported."""
+def read_dataset_json(
+    file: str, lists: Sequence[str] = ("training",), other_files: Sequence[str] = ()
+) -> dict[str, list[dict[str, Any]]]:
+    """
+    Items of the lists of a Decathlon dataset.json.
+
+    Args:
+        file: its paths are relative to its folder.
+        lists: which lists to read. The first must be there; of the others one that is not there is empty, and so is one
+            without any label, such as Decathlon's own "test".
+        other_files: keys beside image and label that hold paths.
+
+    Returns:
+        list -> items {"image": path, "label": path or class (int) if known, "subject": name; by default the relative
+        path of the image without suffix} and `other_files` where an entry has them.
+
+    Raises:
+        ValueError: a malformed file, or entries that cannot be used; every problem is reported.
+    """
     try:
         with open(file, encoding="utf-8") as stream:
             content = json.load(stream)
     except ValueError as error:
         raise ValueError(f"{file}: not valid JSON ({error})") from error
-    entries = content.get("training") if isinstance(content, dict) else None
-    if not isinstance(entries, list):
-        raise ValueError(f'{file}: expected {{"training": [{{"image": path, "label": path}}, ...]}}')
-    items, problems = [], []
-    for number, entry in enumerate(entries):
-        entry = {"image": entry} if isinstance(entry, str) else entry
-        if not isinstance(entry, dict) or "image" not in entry:
-            problems.append(f"training[{number}]: {entry!r}, expected a path or an object with the key image")
-            continue
-        item = {}
-        for key in ("image", "label"):
-            path = entry.get(key)
-            if path is None:
-                continue
-            item[key] = os.path.normpath(os.path.join(root, path)) if isinstance(path, str) else path
-            if not isinstance(path, str) or not os.path.exists(item[key]):
-                problems.append(f"training[{number}].{key}: {path!r}, expected an existing file below {root}")
-        item["subject"] = str(entry.get("subject", _stem(os.path.normpath(str(entry["image"])))))
-        items.append(item)
+    content = content if isinstance(content, dict) else {}
+    parts = {name: content.get(name, None if name == lists[0] else []) for name in lists}
+    for name, entries in parts.items():
+        if not isinstance(entries, list):
+            raise ValueError(f'{file}: expected {{"{name}": [{{"image": path, "label": path}}, ...]}}')
+        if entries and name != lists[0] and not any(isinstance(entry, dict) and "label" in entry for entry in entries):
+            logger.info(f"{file}: the {len(entries)} volumes of {name} have no label and are left aside")
+            parts[name] = []
+    problems: dict[str, list[str]] = {}
+    items = {
+        name: [_read_entry(entry, f"{name}[{n}]", file, other_files, problems) for n, entry in enumerate(entries)]
+        for name, entries in parts.items()
+    }
     if problems:
-        listed = "\n  ".join(problems[:10])
-        raise ValueError(f"{file}: {len(problems)} of {len(entries)} entries cannot be used:\n  {listed}")
+        listed = "\n  ".join(problem for of_entry in problems.values() for problem in of_entry)
+        total = sum(map(len, parts.values()))
+        raise ValueError(f"{file}: {len(problems)} of {total} entries cannot be used:\n  {listed}")
     return items
+
+
+def _read_entry(
+    entry: Any, name: str, file: str, other_files: Sequence[str], problems: dict[str, list[str]]
+) -> dict[str, Any]:
+    """One item; what is wrong with it is added to `problems` under its name."""
+    root = os.path.dirname(file)
+    entry = {"image": entry} if isinstance(entry, str) else entry
+    if not isinstance(entry, dict) or "image" not in entry:
+        problems[name] = [f"{name}: {entry!r}, expected a path or an object with the key image"]
+        return {}
+    item: dict[str, Any] = {}
+    for key in ("image", "label", *other_files):
+        value = entry.get(key)
+        if value is None:
+            continue
+        if key == "label" and isinstance(value, int) and not isinstance(value, bool):
+            item[key] = value
+            continue
+        item[key] = os.path.normpath(os.path.join(root, value)) if isinstance(value, str) else value
+        if not isinstance(value, str) or not os.path.exists(item[key]):
+            problem = f"{name}.{key}: {value!r}, expected an existing file below {root}"
+            problems.setdefault(name, []).append(problem)
+    item["subject"] = str(entry.get("subject", _stem(os.path.normpath(str(entry["image"])))))
+    return item
 
 
 def group_by_subject(items: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
@@ -140,7 +177,10 @@ def find_volumes(dataset_dir: str | os.PathLike, min_subjects: int = 2) -> list[
     dataset_json = os.path.join(root, "dataset.json")
     if os.path.isfile(dataset_json):
         source = f"the list training of {dataset_json}"
-        items = _read_dataset_json(root, dataset_json)
+        items = read_dataset_json(dataset_json)["training"]
+        for item in items:
+            if isinstance(item.get("label"), int):  # the class of a volume, not a label map
+                del item["label"]
     else:
         source = f"dataset_dir {root!r}"
         items = [_item(root, path) for path in sorted(_walk_volumes(root), key=_natural_key)]

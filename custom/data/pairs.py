@@ -50,7 +50,7 @@ class PairDataset(Dataset):
 
     `dataset[index]` is a pure function of (seed, index) for every index from 0 on, not only below the length: subject
     A is drawn uniformly, B uniformly among the others, a volume of each uniformly, and `pair_transform` is seeded from
-    the same two numbers. Worker count, order, rank and resuming change nothing (see `PairSampler`).
+    the same two numbers. Worker count, order, rank and resuming change nothing (see `GlobalSampler`).
 
     Each sample holds plain tensors (1, *spatial): "moving" (A), "fixed" (B), "moving_label" and "fixed_label" if every
     item has a "label" that `transform` loads, what `pair_transform` adds, "index", and "seed", an integer below 2^63
@@ -61,7 +61,7 @@ class PairDataset(Dataset):
         transform: deterministic preprocessing of an item with the keys image and label.
         pair_transform: random transforms of plain tensors under the keys above, or None.
         seed: not negative; with the index it fixes a sample.
-        pairs_per_epoch: the length.
+        samples_per_epoch: the length.
         cache_rate: share of the volumes preprocessed now and kept in memory; the others are read when drawn.
         num_workers: threads that fill this cache.
         cache_dir: keep preprocessed volumes in this folder instead, each from its first use on.
@@ -80,15 +80,15 @@ class PairDataset(Dataset):
         transform: Callable | Sequence[Callable],
         pair_transform: Callable | Sequence[Callable] | None,
         seed: int,
-        pairs_per_epoch: int,
+        samples_per_epoch: int,
         cache_rate: float = 1.0,
         num_workers: int | None = 1,
         cache_dir: str | os.PathLike | None = None,
         copy_cache: bool = True,
         progress: bool = True,
     ) -> None:
-        if seed < 0 or pairs_per_epoch < 1:
-            raise ValueError(f"seed is {seed} and pairs_per_epoch {pairs_per_epoch}, expected 0 and 1 or more")
+        if seed < 0 or samples_per_epoch < 1:
+            raise ValueError(f"seed is {seed} and samples_per_epoch {samples_per_epoch}, expected 0 and 1 or more")
         self.data = list(data)
         groups = group_by_subject(self.data)
         if len(groups) < 2:
@@ -105,11 +105,11 @@ class PairDataset(Dataset):
         self.volumes = VolumeCache(items, transform, cache_rate, num_workers, cache_dir, progress)
         self.pair_transform = pair_transform if isinstance(pair_transform, Compose) else Compose(pair_transform)
         self.seed = seed
-        self.pairs_per_epoch = pairs_per_epoch
+        self.samples_per_epoch = samples_per_epoch
         self.copy_cache = copy_cache
 
     def __len__(self) -> int:
-        return self.pairs_per_epoch
+        return self.samples_per_epoch
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[index] for index in range(len(self)))  # without it, iteration would never end

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from .datalist import find_volumes, fixed_pairs, split_volumes
+from .datalist import find_volumes, fixed_pairs, read_dataset_json, split_volumes
 
 
 def pretraining_data(
@@ -35,12 +35,21 @@ def pretraining_data(
     return {"training": training, "validation": fixed_pairs(split["validation"], validation_pairs, seed)}
 
 
-def inference_data(dataset_dir: str, cohort: Any = None) -> list[dict[str, Any]]:
-    """Items {"image", "subject"} of a folder of volumes, or of one volume file."""
+def inference_data(dataset_dir: str, cohort: Any = None, other_files: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Items {"image", "subject"} of a folder of volumes, or of one volume file.
+
+    Args:
+        dataset_dir: folder (see `find_volumes`) or file. cohort: made first if dataset_dir is its root.
+        other_files: further keys of the entries of dataset.json that are paths, such as lung masks.
+    """
     if os.path.isfile(dataset_dir):
         return [{"image": dataset_dir, "subject": os.path.basename(dataset_dir)}]
     make_default_cohort(dataset_dir, cohort)
-    return [{name: item[name] for name in ("image", "subject")} for item in find_volumes(dataset_dir, min_subjects=1)]
+    items: list[dict[str, Any]] = find_volumes(dataset_dir, min_subjects=1)
+    dataset_json = os.path.join(dataset_dir, "dataset.json")
+    if other_files and os.path.isfile(dataset_json):
+        items = read_dataset_json(dataset_json, other_files=other_files)["training"]
+    return [{name: item[name] for name in ("image", "subject", *other_files) if name in item} for item in items]
 
 
 def make_default_cohort(dataset_dir: str, cohort: Any) -> None:

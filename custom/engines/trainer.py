@@ -10,7 +10,7 @@ from ignite import distributed as idist
 from ignite.engine import Engine
 from monai.engines import SupervisedTrainer
 
-from ..data import PairSampler
+from ..data import GlobalSampler
 
 
 class PretextTrainer(SupervisedTrainer):
@@ -19,7 +19,7 @@ class PretextTrainer(SupervisedTrainer):
     Each step computes `outputs = network(batch)` and `terms = loss_function(outputs, batch)`, and descends on
     `terms["loss"]`. `engine.state.output` holds the terms as floats, averaged over the processes. Arguments are those
     of `monai.engines.SupervisedTrainer`; `prepare_batch(batch, device, non_blocking)` gives the batch on the device
-    (see `PrepareBatch`). A `PairSampler` of the loader follows the epochs, also when a run resumes.
+    (see `PrepareBatch`). A `GlobalSampler` of the loader follows the epochs, also when a run resumes.
 
     Raises:
         ValueError: postprocessing or accumulation_steps are given; a pretext step has neither.
@@ -32,7 +32,7 @@ class PretextTrainer(SupervisedTrainer):
             raise ValueError(f"a pretext step has no {unused}, expected them to be left out")
         super().__init__(*args, **{"decollate": False, **kwargs})
         sampler = getattr(self.data_loader, "sampler", None)
-        if isinstance(sampler, PairSampler):
+        if isinstance(sampler, GlobalSampler):
             sampler.attach(self)
 
     def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, float]:

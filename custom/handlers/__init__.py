@@ -1,28 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
 """Handlers: progress, tables, pictures, checkpoints, the exported model."""
 
+from .absent_classes import AbsentClasses
+from .averaged_loss import AveragedLoss
+from .best_model_export import BestModelExport
+from .classification_report import ClassificationReport
 from .csv_table import CsvTable
 from .earlier_run import SetAsideEarlierRun
 from .evaluation_report import EvaluationReport
+from .every_class import EveryClass
 from .feature_spread import FeatureSpread
 from .figures import LossFigure, RegistrationFigures
-from .load_weights import LoadBackbone, LoadPretext
+from .follow_epochs import FollowEpochs
+from .load_weights import LoadBackbone, LoadNetwork, LoadPretext
 from .mean_outputs import MeanOutputs
 from .model_export import ModelExport
+from .probability_table import ProbabilityTable
 from .progress_bar import TrainingProgress
+from .segmentation_report import SegmentationReport
 from .training_state import RandomState, TrainingState
 
 __all__ = [
+    "AbsentClasses",
+    "AveragedLoss",
+    "BestModelExport",
+    "ClassificationReport",
     "CsvTable",
     "EvaluationReport",
+    "EveryClass",
     "FeatureSpread",
+    "FollowEpochs",
     "LoadBackbone",
+    "LoadNetwork",
     "LoadPretext",
     "LossFigure",
     "MeanOutputs",
     "ModelExport",
+    "ProbabilityTable",
     "RandomState",
     "RegistrationFigures",
+    "SegmentationReport",
     "SetAsideEarlierRun",
     "TrainingProgress",
     "TrainingState",

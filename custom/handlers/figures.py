@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -72,19 +73,24 @@ def _draw_grid(plot: matplotlib.axes.Axes, displacement: np.ndarray, axis: int, 
     plot.set(xlim=(shape[first] - 0.5, -0.5), ylim=(-0.5, shape[second] - 0.5))
 
 
-def loss_figure(training: Path, validation: Path | None = None) -> Figure:
-    """Loss terms against iterations from the CSV tables of a run; validation as dots."""
+def loss_figure(training: Path, validation: Path | None = None, metrics: Sequence[str] = ()) -> Figure:
+    """Loss terms against iterations from the CSV tables of a run; validation as dots, its `metrics` apart."""
     columns = read_table(training)
     iterations = columns.pop("iteration")
     held_out = read_table(validation) if validation is not None and validation.exists() else {}
-    figure = Figure(figsize=(4 * len(columns), 3.5), layout="constrained")
-    for plot, (name, values) in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns.items(), strict=True):
+    measured = {name: held_out[name] for name in metrics if name in held_out}
+    figure = Figure(figsize=(4 * (len(columns) + len(measured)), 3.5), layout="constrained")
+    plots = list(figure.subplots(1, len(columns) + len(measured), squeeze=False)[0])
+    for plot, (name, values) in zip(plots[len(columns) :], measured.items(), strict=True):
+        plot.plot(held_out["iteration"], values, "o-", color="tab:orange")
+        plot.set(title=name, xlabel="iteration")
+    for plot, (name, values) in zip(plots[: len(columns)], columns.items(), strict=True):
         width = max(len(values) // 50, 1)
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         plot.plot(iterations, values, color="tab:blue", alpha=0.25, linewidth=0.8)
         plot.plot(iterations[width - 1 :], smooth, color="tab:blue", label="training")
         if name in held_out:
-            plot.plot(held_out["iteration"], held_out[name], "o-", color="tab:orange", label="held-out pairs")
+            plot.plot(held_out["iteration"], held_out[name], "o-", color="tab:orange", label="held out")
         plot.set(title=name, xlabel="iteration")
         plot.legend()
     return figure
@@ -136,10 +142,15 @@ class RegistrationFigures:
 
 
 class LossFigure:
-    """Draws losses.png from the CSV tables after each validation and at the end; on the first process only."""
+    """Draws losses.png from the CSV tables after each validation and at the end; on the first process only.
 
-    def __init__(self, path: str, training: str, validation: str) -> None:
+    Args:
+        path: the picture. training, validation: the tables. metrics: columns of the validation to draw as well.
+    """
+
+    def __init__(self, path: str, training: str, validation: str, metrics: Sequence[str] = ()) -> None:
         self.path, self.training, self.validation = Path(path), Path(training), Path(validation)
+        self.metrics = tuple(metrics)
 
     def attach(self, trainer: Engine) -> None:
         """Registers on the trainer."""
@@ -147,4 +158,4 @@ class LossFigure:
             trainer.add_event_handler(Events.EPOCH_COMPLETED, self.draw)
 
     def draw(self, trainer: Engine) -> None:
-        save_figure(loss_figure(self.training, self.validation), self.path)
+        save_figure(loss_figure(self.training, self.validation, self.metrics), self.path)

@@ -50,6 +50,43 @@ class LoadPretext:
         logger.info(f"loaded backbone and heads of {_origin(description)} from {self.directory}")
 
 
+class LoadNetwork:
+    """Loads the weights of a downstream run into a whole network as soon as it is attached.
+
+    Weights of another network, of other structures or classes, or for other input than the config gives are refused.
+
+    Args:
+        network: the network. weights: a file NAME.pt beside its NAME.json, or a folder with model.pt and model.json.
+        labels: structure or class -> value in the data set, in the order of the outputs.
+        components, preprocessing: the config's side, see `describe`. accept_mismatch: see `check_compatible`.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        weights: str,
+        labels: Mapping[str, int],
+        components: Mapping[str, str] | None = None,
+        preprocessing: Mapping[str, Any] | None = None,
+        accept_mismatch: Sequence[str] = (),
+    ) -> None:
+        self.network = network
+        self.weights = weights
+        self.expected = describe(components or {}, preprocessing or {}) | {"labels": dict(labels)}
+        self.accept_mismatch = accept_mismatch
+
+    def attach(self, engine: Engine) -> None:
+        """Loads; registers nothing, so that averaged weights of federated rounds are not replaced."""
+        state, description = read_weights(self.weights)
+        check_compatible(description, self.expected, self.weights, self.accept_mismatch)
+        load_strictly(unwrapped(self.network), state, self.weights)
+        best = description.get("best", {})
+        logger.info(
+            f"loaded {len(state)} tensors of {description.get('task')} from {self.weights}: iteration "
+            f"{description.get('iterations')}, {best.get('metric')} {best.get('value')}"
+        )
+
+
 class LoadBackbone:
     """Loads pre-trained weights into a backbone as soon as it is attached, before a checkpoint may replace them.
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from ignite import distributed as idist
@@ -13,8 +15,9 @@ from ignite.engine import Engine, Events
 class MeanOutputs:
     """Puts the mean of every measured value of an epoch into `engine.state.metrics`, under its own name.
 
-    A value is a tensor of at most one axis in `engine.state.output`: a scalar, or (N,) one per pair. NaN entries (a
-    structure that is not there) are left out of the mean. Sums run over all processes.
+    A value is a tensor of at most one axis in `engine.state.output`: (N,) one per pair, or a scalar, which counts as
+    often as the batch has pairs. NaN entries (a structure that is not there) are left out of the mean. Sums run over
+    all processes; a value need not be measured in each of them.
     """
 
     def attach(self, engine: Engine) -> None:
@@ -24,18 +27,35 @@ class MeanOutputs:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.average)
 
     def start(self, engine: Engine) -> None:
-        self._values: dict[str, list[torch.Tensor]] = defaultdict(list)
+        self._totals: dict[str, torch.Tensor] = defaultdict(_zero)
 
     def collect(self, engine: Engine) -> None:
         for name, value in engine.state.output.items():
             if torch.is_tensor(value) and value.ndim <= 1:
-                self._values[name].append(value.detach().double().cpu().reshape(-1))
+                there = value[~value.isnan()].detach().double().cpu()
+                weight = 1 if value.ndim == 1 else _pairs(engine.state.batch)
+                self._totals[name] += weight * torch.stack((there.sum(), there.new_tensor(there.numel())))
 
     def average(self, engine: Engine) -> None:
-        for name, chunks in self._values.items():
-            values = torch.cat(chunks)
-            values = values[~values.isnan()]
-            total = torch.stack((values.sum(), torch.tensor(float(len(values)), dtype=torch.float64)))
-            if idist.get_world_size() > 1:
-                total = idist.all_reduce(total.to(idist.device())).cpu()
-            engine.state.metrics[name] = float(total[0] / total[1])
+        names = list(self._totals)
+        if idist.get_world_size() > 1:  # the same names in the same order everywhere, or all_reduce would not match
+            names = list(dict.fromkeys(name for gathered in idist.all_gather(names) for name in gathered))
+        if not names:
+            return
+        totals = torch.stack([self._totals[name] for name in names])
+        if idist.get_world_size() > 1:
+            totals = idist.all_reduce(totals.to(idist.device())).cpu()
+        engine.state.metrics.update(zip(names, (totals[:, 0] / totals[:, 1]).tolist(), strict=True))
+
+
+def _zero() -> torch.Tensor:
+    """Sum and number of values."""
+    return torch.zeros(2, dtype=torch.float64)
+
+
+def _pairs(batch: Mapping[str, Any]) -> int:
+    """Length of the first tensor of a batch that has an axis."""
+    lengths = [len(value) for value in batch.values() if torch.is_tensor(value) and value.ndim]
+    if not lengths:
+        raise ValueError(f"a batch must hold tensors with an axis of pairs, got the keys {sorted(batch)}")
+    return lengths[0]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ignite
@@ -18,6 +18,30 @@ from ..compatibility import describe
 from ..data import fingerprint
 from ..resolved_config import resolved_config
 from ..weights import save_pretext
+
+
+def describe_run(
+    components: Mapping[str, str],
+    preprocessing: Mapping[str, Any],
+    data: Sequence[dict[str, Any]],
+    seed: int,
+    licence: str,
+) -> dict[str, Any]:
+    """What model.json says of a run before its first step: input, data, seed, licence, versions and config."""
+    return {
+        **describe(components, preprocessing),
+        "data": fingerprint(data),
+        "seed": seed,
+        "licence": licence,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "monai": monai.__version__,
+            "numpy": np.__version__,
+            "pytorch-ignite": ignite.__version__,
+        },
+        "config": resolved_config(),
+    }
 
 
 class ModelExport:
@@ -52,18 +76,7 @@ class ModelExport:
         self.validator = validator
         self.description = {
             "pretext_task": pretext_task,
-            **describe(components, preprocessing),
-            "data": fingerprint(data),
-            "seed": seed,
-            "licence": licence,
-            "versions": {
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "monai": monai.__version__,
-                "numpy": np.__version__,
-                "pytorch-ignite": ignite.__version__,
-            },
-            "config": resolved_config(),
+            **describe_run(components, preprocessing, data, seed, licence),
         }
 
     def attach(self, trainer: Engine) -> None:

@@ -137,7 +137,3 @@ class TrainingState:
         """Iterations and file of all checkpoints, the newest last."""
         matches = [(re.fullmatch(r"checkpoint_(\d+)\.pt", path.name), path) for path in self.directory.glob("*.pt")]
         return sorted((int(match[1]), path) for match, path in matches if match)
-
-    def newest(self) -> Path | None:
-        """The checkpoint with the most iterations, or None."""
-        return self.found()[-1][1] if self.found() else None

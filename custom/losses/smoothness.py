@@ -19,9 +19,14 @@ def smoothness_loss(displacement: torch.Tensor) -> torch.Tensor:
 
     Returns:
         (N,), dimensionless; 0 for a constant field.
+
+    Raises:
+        ValueError: another shape, or a side of one voxel, along which there is no difference.
     """
     if displacement.ndim != 5 or displacement.shape[1] != 3:
         raise ValueError(f"displacement must have shape (N, 3, *spatial), got {tuple(displacement.shape)}")
+    if min(displacement.shape[2:]) < 2:
+        raise ValueError(f"displacement must have sides of 2 voxels or more, got shape {tuple(displacement.shape)}")
     return torch.stack([displacement.diff(dim=axis).square().flatten(1).mean(1) for axis in (2, 3, 4)]).mean(0)
 
 

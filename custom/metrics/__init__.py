@@ -1,7 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures of held-out pairs."""
+"""Measures of held-out pairs, of segmentations and of classifications."""
 
+from .classification import bootstrap_auc, rates, roc_auc, roc_curve
 from .features import LabelRecovery, effective_rank
 from .registration import RegistrationMeasures, one_hot_dice
+from .segmentation import segmentation_measures
 
-__all__ = ["LabelRecovery", "RegistrationMeasures", "effective_rank", "one_hot_dice"]
+__all__ = [
+    "LabelRecovery",
+    "RegistrationMeasures",
+    "bootstrap_auc",
+    "effective_rank",
+    "one_hot_dice",
+    "rates",
+    "roc_auc",
+    "roc_curve",
+    "segmentation_measures",
+]

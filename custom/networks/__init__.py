@@ -1,8 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Backbone and heads."""
+"""Backbone and heads, and the networks of downstream tasks."""
 
+from .downstream import ClassificationNetwork, SegmentationNetwork
 from .heads import AffineHead, DeformableHead, RestorationHead
 from .unet import UNet3D
 from .z_matching import ZMatchingHead
 
-__all__ = ["AffineHead", "DeformableHead", "RestorationHead", "UNet3D", "ZMatchingHead"]
+__all__ = [
+    "AffineHead",
+    "ClassificationNetwork",
+    "DeformableHead",
+    "RestorationHead",
+    "SegmentationNetwork",
+    "UNet3D",
+    "ZMatchingHead",
+]

@@ -63,22 +63,33 @@ class UNet3D(nn.Module):
 
     def forward_features(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Bottleneck (N, channels[-1], *ceil(spatial / divisor)) and local features (N, channels[0], *spatial)."""
+        skips = self._encode(image)
+        bottleneck = skips.pop()
+        features = bottleneck
+        for block in self.decoder:
+            features = F.interpolate(features, scale_factor=2.0, mode="trilinear", align_corners=True)
+            features = block(torch.cat([skips.pop(), features], dim=1))
+        front = [((-side) % self.divisor) // 2 for side in image.shape[2:]]
+        x, y, z = image.shape[2:]
+        local = features[:, :, front[0] : front[0] + x, front[1] : front[1] + y, front[2] : front[2] + z]
+        return bottleneck, local
+
+    def forward_bottleneck(self, image: torch.Tensor) -> torch.Tensor:
+        """The bottleneck of `forward_features` alone; the decoder does not run."""
+        return self._encode(image)[-1]
+
+    def _encode(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Features of each level of the padded image, from full resolution to the bottleneck."""
         missing = [(-side) % self.divisor for side in image.shape[2:]]
         front = [side // 2 for side in missing]
         features = F.pad(
             image,
             [front[2], missing[2] - front[2], front[1], missing[1] - front[1], front[0], missing[0] - front[0]],
         )
-        skips: list[torch.Tensor] = []
+        levels: list[torch.Tensor] = []
         for level, block in enumerate(self.encoder):
             if level > 0:
                 features = F.max_pool3d(features, 2)
             features = block(features)
-            skips.append(features)
-        bottleneck = skips.pop()
-        for block in self.decoder:
-            features = F.interpolate(features, scale_factor=2.0, mode="trilinear", align_corners=True)
-            features = block(torch.cat([skips.pop(), features], dim=1))
-        x, y, z = image.shape[2:]
-        local = features[:, :, front[0] : front[0] + x, front[1] : front[1] + y, front[2] : front[2] + z]
-        return bottleneck, local
+            levels.append(features)
+        return levels

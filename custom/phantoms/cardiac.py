@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from scipy.ndimage import label as connected_components
 
 from .canvas import Canvas, random_warp
@@ -15,13 +14,11 @@ from .draw_heart import draw_heart
 from .heart import CARDIAC_LABELS, Heart
 from .lungs import draw_lungs
 from .mediastinum import draw_mediastinum, draw_midline
-from .scanner import draw_table, scan
+from .scanner import draw_table, place, scan
 from .shapes import random_rotation, smooth_noise
 from .thorax import Thorax
 
 __all__ = ["CARDIAC_LABELS", "CardiacSubject", "draw_cardiac_subject", "make_cardiac_subject"]
-
-ORIENTATIONS = ("RAS", "RAS", "LPS", "LAS", "RPI")  # how volumes lie in their files; drawn per subject
 
 
 class CardiacSubject(NamedTuple):
@@ -53,7 +50,7 @@ def draw_cardiac_subject(seed: int, spacing=None) -> CardiacSubject:
         np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)
     )
     heart = Heart(shape_rng)
-    thorax = Thorax(shape_rng, heart_bottom=_lowest_point(heart))
+    thorax = Thorax(shape_rng, heart_bottom=heart.lowest_point())
     contrast = Contrast.draw(shape_rng)
     canvas = _make_canvas(grid_rng, spacing)
     fine = smooth_noise(texture_rng, canvas.shape, 2.5 / canvas.spacing)
@@ -70,14 +67,8 @@ def draw_cardiac_subject(seed: int, spacing=None) -> CardiacSubject:
 
     image = scan(canvas, contrast, scan_rng)
     label = _largest_components(canvas.label)
-    return _store(grid_rng, canvas, image, label, canvas.occupancy(coronary) > 0.2)
-
-
-def _lowest_point(heart: Heart) -> float:
-    """Atlas height (mm) of the underside of the ventricles."""
-    left = heart.to_atlas(heart.along_left_ventricle(0.5 * heart.lv_length)[None])[0, 2]
-    right = heart.to_atlas(heart.rv_center[None])[0, 2]
-    return min(left - (heart.lv_radius + heart.wall) * heart.size, right - 0.85 * heart.rv_semi_axes[2] * heart.size)
+    volumes, affine = place(grid_rng, canvas, image, label, canvas.occupancy(coronary) > 0.2)
+    return CardiacSubject(*volumes, affine)
 
 
 def _make_canvas(rng: np.random.Generator, spacing) -> Canvas:
@@ -103,14 +94,3 @@ def _largest_components(label: np.ndarray) -> np.ndarray:
             sizes = np.bincount(pieces.reshape(-1))[1:]
             label[mask & (pieces != sizes.argmax() + 1)] = 0
     return label
-
-
-def _store(rng: np.random.Generator, canvas: Canvas, image, label, coronary) -> CardiacSubject:
-    """Give the grid a place in the scanner and one of several axis orders and directions."""
-    origin = -canvas.middle * canvas.spacing + rng.uniform([-15, -190, -900], [15, -120, 60])
-    affine = np.diag([*canvas.spacing, 1.0])
-    affine[:3, 3] = origin
-    codes = ORIENTATIONS[rng.integers(len(ORIENTATIONS))]
-    turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
-    volumes = [np.ascontiguousarray(apply_orientation(volume, turn)) for volume in (image, label, coronary)]
-    return CardiacSubject(*volumes, affine @ inv_ornt_aff(turn, image.shape))

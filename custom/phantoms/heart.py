@@ -149,6 +149,12 @@ class Heart:
         """Point on the long axis of the left ventricle, `depth` mm from the mitral valve towards the apex."""
         return self.mitral + self.lv_axes[:, 0] * depth
 
+    def lowest_point(self) -> float:
+        """Atlas height (mm) of the underside of the ventricles."""
+        left = self.to_atlas(self.along_left_ventricle(0.5 * self.lv_length)[None])[0, 2]
+        right = self.to_atlas(self.rv_center[None])[0, 2]
+        return min(left - (self.lv_radius + self.wall) * self.size, right - 0.85 * self.rv_semi_axes[2] * self.size)
+
     # Frames -----------------------------------------------------------------------------------------------------
 
     def to_atlas(self, path: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the scanner adds to anatomy: table, blur, noise and streaks."""
+"""What the scanner adds to anatomy: table, blur, noise, streaks, and a place in space."""
 
 from __future__ import annotations
 
 import numpy as np
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from scipy.ndimage import gaussian_filter
 
 from .canvas import Canvas
@@ -11,7 +12,9 @@ from .contrast import Contrast
 from .shapes import smooth_noise
 from .thorax import Thorax
 
-__all__ = ["draw_table", "scan"]
+__all__ = ["draw_table", "place", "scan"]
+
+ORIENTATIONS = ("RAS", "RAS", "LPS", "LAS", "RPI")  # how volumes lie in their files; drawn per subject
 
 
 def draw_table(canvas: Canvas, thorax: Thorax) -> None:
@@ -39,3 +42,18 @@ def scan(canvas: Canvas, contrast: Contrast, rng: np.random.Generator) -> np.nda
     reach = np.exp(-np.hypot(across, along) / 35) / (1 + np.exp((30 - z) / 6))
     image += np.float32(strength) * profile[angle] * reach
     return np.clip(np.round(image), -1024, 3000).astype(np.int16)
+
+
+def place(rng: np.random.Generator, canvas: Canvas, *volumes: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Give the grid a place in the scanner and one of several axis orders and directions.
+
+    Returns:
+        the volumes in that order, and their affine (4, 4) to millimetre RAS.
+    """
+    origin = -canvas.middle * canvas.spacing + rng.uniform([-15, -190, -900], [15, -120, 60])
+    affine = np.diag([*canvas.spacing, 1.0])
+    affine[:3, 3] = origin
+    codes = ORIENTATIONS[rng.integers(len(ORIENTATIONS))]
+    turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
+    placed = [np.ascontiguousarray(apply_orientation(volume, turn)) for volume in volumes]
+    return placed, affine @ inv_ornt_aff(turn, canvas.shape)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -72,10 +73,13 @@ def write_volume(path: str | os.PathLike, volume: np.ndarray, affine: np.ndarray
 
 
 def _save(path: str | os.PathLike, array: np.ndarray, affine: np.ndarray, intent: str) -> None:
+    """Written under another name first and then renamed: a file of the given name is whole."""
     check_geometry(affine, os.fspath(path))
     image = nibabel.Nifti1Image(array, affine, dtype=array.dtype)
     image.header.set_intent(intent)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner")
-    nibabel.save(image, path)
+    temporary = Path(path).with_name(f".tmp_{Path(path).name}")  # nibabel goes by the extension
+    nibabel.save(image, temporary)
+    os.replace(temporary, path)

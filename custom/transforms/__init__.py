@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transforms: reading and cropping volumes, damage to their appearance, spatial transforms of pairs."""
+"""Transforms: reading and cropping volumes, label maps, damage to their appearance, spatial transforms of pairs."""
 
 from .bezier_intensity import RandBezierIntensity, RandBezierIntensityd
+from .class_label import EncodeClassd
 from .crop import RandRelativeCropd
 from .in_painting import RandInPainting, RandInPaintingd
+from .labels import DecodeLabelsd, EncodeLabelsd, SameGridd
 from .local_shuffle import RandLocalShuffle, RandLocalShuffled
+from .lungs import LungMaskd, lung_mask
+from .spacing import ToSpacingd
 from .spatial import RandSpatialTransform
 from .volume import LoadVolumed, VolumeError, check_volume, load_volume
 
 __all__ = [
+    "DecodeLabelsd",
+    "EncodeClassd",
+    "EncodeLabelsd",
     "LoadVolumed",
+    "LungMaskd",
     "RandBezierIntensity",
     "RandBezierIntensityd",
     "RandInPainting",
@@ -18,7 +26,10 @@ __all__ = [
     "RandLocalShuffled",
     "RandRelativeCropd",
     "RandSpatialTransform",
+    "SameGridd",
+    "ToSpacingd",
     "VolumeError",
     "check_volume",
     "load_volume",
+    "lung_mask",
 ]

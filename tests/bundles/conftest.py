@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+
+sys.path.insert(0, str(Path(__file__).parent))  # the helpers of this folder
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "bundles" / "gvsl_pretrain"
@@ -36,13 +39,12 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def overrides(tiny_dataset: Path, tmp_path: Path) -> dict:
+@pytest.fixture(scope="session")
+def tiny_overrides(tiny_dataset: Path) -> dict:
     """Overrides of train.json: two levels, 16^3, two epochs of two iterations."""
     return {
         "bundle_root": str(BUNDLE),
         "dataset_dir": str(tiny_dataset),
-        "output_dir": str(tmp_path / "output"),
         "labels": [1, 2],
         "spacing": [1.0, 1.0, 1.0],
         "patch_size": [16, 16, 16],
@@ -54,3 +56,9 @@ def overrides(tiny_dataset: Path, tmp_path: Path) -> dict:
         "val_interval": 1,
         "num_workers": 0,
     }
+
+
+@pytest.fixture
+def overrides(tiny_overrides: dict, tmp_path: Path) -> dict:
+    """`tiny_overrides` with a folder of the test's own for the output."""
+    return tiny_overrides | {"output_dir": str(tmp_path / "output")}

@@ -13,9 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
-
-CONFIGS = Path(__file__).resolve().parents[2] / "bundles" / "gvsl_pretrain" / "configs"
+from runs import ROOT, chain, workflow
 
 
 def save(path: Path, array: np.ndarray) -> None:
@@ -45,20 +43,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
 
 def train(overrides: dict) -> None:
     """Runs train.json."""
-    built = ConfigWorkflow(
-        str(CONFIGS / "train.json"),
-        str(CONFIGS / "metadata.json"),
-        logging_file=False,
-        workflow_type="train",
-        **overrides,
-    )
-    built.initialize()
-    built.run()
-
-
-def chain(error: BaseException) -> str:
-    """The messages of an error and of its causes; MONAI wraps the errors of components."""
-    return "" if error is None else f"{error}\n{chain(error.__cause__)}"
+    workflow(ROOT / "bundles" / "gvsl_pretrain", ["train.json"], "train", overrides).run()
 
 
 @pytest.fixture

@@ -3,52 +3,26 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+import runs
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
+from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_in_out
+from runs import ROOT, rows, wait_for_lines
 
 from custom.weights import load_pretext, read_json
 
-ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "bundles" / "gvsl_pretrain"
 CONFIGS = BUNDLE / "configs"
-
-
-def workflow(files: list[str], kind: str, overrides: dict) -> ConfigWorkflow:
-    """An initialised workflow of the bundle's config files."""
-    built = ConfigWorkflow(
-        [str(CONFIGS / name) for name in files],
-        str(CONFIGS / "metadata.json"),
-        logging_file=False,
-        workflow_type=kind,
-        **overrides,
-    )
-    built.initialize()
-    return built
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def command(files: list[str], overrides: dict) -> list[str]:
-    """The command line of a run."""
-    names = "[" + ",".join(f"'{CONFIGS / name}'" for name in files) + "]"
-    arguments = [part for name, value in overrides.items() for part in (f"--{name}", str(value))]
-    return ["-m", "monai.bundle", "run", "--config_file", names, *arguments]
+workflow = partial(runs.workflow, BUNDLE)
+command = partial(runs.command, BUNDLE)
 
 
 @pytest.fixture
@@ -66,7 +40,7 @@ def test_properties_are_complete(overrides: dict) -> None:
             getattr(train, name)
     assert workflow(["train.json", "evaluate.json"], "train", overrides).check_properties() == []
     for name in ("inference.json",):
-        chosen = {key: overrides[key] for key in ("bundle_root", "dataset_dir", "output_dir", "channels", "patch_size")}
+        chosen = {key: overrides[key] for key in ("bundle_root", "dataset_dir", "output_dir", "patch_size")}
         assert workflow([name], "infer", chosen).check_properties() == []
 
 
@@ -133,27 +107,14 @@ def test_a_second_run_sets_the_first_aside(trained: Path, overrides: dict) -> No
 def test_kill_and_resume_gives_the_same_tables(trained: Path, overrides: dict, tmp_path: Path) -> None:
     output = tmp_path / "killed"
     overrides = overrides | {"output_dir": str(output), "resume": True}
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     for signal_number, line_count in ((signal.SIGKILL, 3), (signal.SIGINT, 4)):
-        process = subprocess.Popen(
-            [sys.executable, *command(["train.json"], overrides)],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        process = runs.start(command(["train.json"], overrides))
         wait_for_lines(output / "training.csv", line_count, process)
         process.send_signal(signal_number)
         process.wait()
     workflow(["train.json"], "train", overrides).run()
     for name in ("training.csv", "validation.csv"):
         assert (output / name).read_bytes() == (trained / name).read_bytes()
-
-
-def wait_for_lines(path: Path, count: int, process: subprocess.Popen) -> None:
-    """Until the table has so many lines, or the process is over."""
-    while process.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < count):
-        time.sleep(0.01)
 
 
 def test_evaluate(trained: Path, overrides: dict, tmp_path: Path) -> None:
@@ -182,6 +143,29 @@ def test_inference_writes_features_in_place(trained: Path, overrides: dict, tiny
     assert features.shape == (*image.shape, 8)
     assert np.allclose(features.affine, image.affine)
     assert np.isfinite(features.get_fdata()).all() and features.get_fdata().std() > 0
+
+
+@pytest.mark.parametrize(("files", "kind"), [(["train.json", "evaluate.json"], "train"), (["inference.json"], "infer")])
+def test_another_spacing_than_that_of_the_weights_is_refused_unless_accepted(
+    trained: Path, overrides: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture, files: list[str], kind: str
+) -> None:
+    output = tmp_path / "other_spacing"
+    used = ("bundle_root", "dataset_dir", "channels", "patch_size") if kind == "infer" else overrides
+    chosen = {name: overrides[name] for name in used}
+    chosen |= {"model_dir": str(trained), "output_dir": str(output), "spacing": [1.2, 1.0, 1.0]}
+    with pytest.raises((ValueError, RuntimeError)) as error:
+        workflow(files, kind, chosen).run()
+    found = error.value
+    while found.__cause__ is not None:
+        found = found.__cause__
+    assert f"{trained} does not fit the config" in str(found)
+    assert "spacing: the weights [1.0, 1.0, 1.0], the config [1.2, 1.0, 1.0]" in str(found)
+    assert not output.exists()
+    workflow(files, kind, chosen | {"accept_mismatch": ["spacing"]}).run()
+    assert "is used although spacing: the weights [1.0, 1.0, 1.0], the config [1.2, 1.0, 1.0]" in caplog.text
+    assert len(list(output.glob("*_features.nii.gz" if kind == "infer" else "metrics.json"))) == (
+        6 if kind == "infer" else 1
+    )
 
 
 def test_metadata_network_and_export(trained: Path, shared_data: Path, tmp_path: Path) -> None:
@@ -226,17 +210,7 @@ def test_two_processes_train_like_one_with_the_doubled_batch(overrides: dict, tm
         outputs[name] = tmp_path / name
         chosen = overrides | {"output_dir": str(outputs[name]), "batch_size": batch_size}
         files = ["train.json"] if processes == 1 else ["train.json", "multi_gpu_train.json"]
-        launcher = (
-            [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        )
-        done = subprocess.run(
-            [sys.executable, *launcher, *command(files, chosen)],
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        runs.run(command(files, chosen, processes))
     one, two = (rows(outputs[name] / "training.csv") for name in ("one", "two"))
     assert len(one) == len(two) == 4
     for first, second in zip(one, two, strict=True):
@@ -250,20 +224,9 @@ def test_same_places_from_inside_the_bundle(overrides: dict, tmp_path: Path) -> 
     copy = tmp_path / "repository"
     shutil.copytree(BUNDLE, copy / "bundles" / "gvsl_pretrain", ignore=shutil.ignore_patterns("output*", "data"))
     chosen = {key: value for key, value in overrides.items() if key not in ("bundle_root", "output_dir")}
-    for folder, config in (
-        (copy, "bundles/gvsl_pretrain/configs/train.json"),
-        (copy / "bundles/gvsl_pretrain", "configs/train.json"),
-    ):
-        arguments = command([], chosen)
-        arguments[arguments.index("[]")] = config
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+    inside = copy / "bundles" / "gvsl_pretrain"
+    for folder in (copy, inside):
+        runs.run(runs.command(inside.relative_to(folder), ["train.json"], chosen), folder)
     output = copy / "bundles" / "gvsl_pretrain" / "output"
     assert (output / "model.pt").is_file() and (output / "earlier" / "1" / "model.pt").is_file()
     assert sorted(path.name for path in copy.iterdir()) == ["bundles"]

@@ -23,7 +23,7 @@ from monai.transforms import (
 from torch.utils.data import DataLoader
 
 import custom.data.pairs as pairs_module
-from custom.data import FixedPairDataset, PairDataset, PairSampler, find_volumes, fixed_pairs
+from custom.data import FixedPairDataset, GlobalSampler, PairDataset, find_volumes, fixed_pairs
 from custom.transforms.crop import RandRelativeCropd
 from custom.transforms.volume import LoadVolumed, VolumeError
 
@@ -80,7 +80,7 @@ def crop_and_damage():
 
 def make(items, pair_transform="default", seed=7, **arguments):
     pair_transform = crop_and_damage() if pair_transform == "default" else pair_transform
-    return PairDataset(items, load(), pair_transform, seed, pairs_per_epoch=10, progress=False, **arguments)
+    return PairDataset(items, load(), pair_transform, seed, samples_per_epoch=10, progress=False, **arguments)
 
 
 def equal(first, second):
@@ -147,7 +147,7 @@ def test_workers_order_and_cache_do_not_matter(items, tmp_path, cache):
     if "cache_dir" in cache:
         cache = {"cache_dir": tmp_path / "cache"}
     dataset = make(items, num_workers=2, **cache)
-    sampler = PairSampler(10)
+    sampler = GlobalSampler(10)
     sampler.set_epoch(2)
     for num_workers in (0, 2):
         loader = DataLoader(dataset, batch_size=3, sampler=sampler, num_workers=num_workers)
@@ -198,7 +198,7 @@ def test_constructor_errors(items):
         make([])
     with pytest.raises(ValueError, match="seed is -1"):
         make(items, seed=-1)
-    with pytest.raises(ValueError, match="pairs_per_epoch 0"):
+    with pytest.raises(ValueError, match="samples_per_epoch 0"):
         PairDataset(items, load(), None, 0, 0)
     random = [LoadVolumed("image"), Compose([RandGaussianNoised("image"), RandRicianNoised("image")])]
     with pytest.raises(ValueError, match="transform must be deterministic, got RandGaussianNoised, RandRicianNoised"):
@@ -366,7 +366,7 @@ def test_real_chest_ct():
         pytest.skip("../shared/data/chest_ct is absent")
     items = find_volumes(SHARED / "chest_ct")[:2]
     crop = RandRelativeCropd(("moving", "fixed"), 64)
-    sample = PairDataset(items, Compose([LoadVolumed("image")]), crop, seed=0, pairs_per_epoch=1, progress=False)[0]
+    sample = PairDataset(items, Compose([LoadVolumed("image")]), crop, seed=0, samples_per_epoch=1, progress=False)[0]
     assert sample["moving"].shape == sample["fixed"].shape == (1, 64, 64, 64)
     assert not torch.equal(sample["moving"], sample["fixed"]) and not isinstance(sample["moving"], MetaTensor)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PairSampler: global indices over epochs, ranks and resumed runs."""
+"""GlobalSampler: global indices over epochs, ranks and resumed runs."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from ignite.engine import Engine
 from monai.engines import SupervisedTrainer
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from custom.data import PairSampler
+from custom.data import GlobalSampler
 
 
 class Indices(Dataset):
@@ -21,7 +21,7 @@ class Indices(Dataset):
 
 
 def test_epochs_follow_one_another():
-    sampler = PairSampler(4)
+    sampler = GlobalSampler(4)
     assert list(sampler) == [0, 1, 2, 3] == list(sampler) and len(sampler) == 4
     sampler.set_epoch(3)
     assert list(sampler) == [12, 13, 14, 15]
@@ -34,8 +34,8 @@ def test_epochs_follow_one_another():
 @pytest.mark.parametrize("world_size, batch_size", [(2, 1), (2, 3), (4, 2), (3, 4)])
 def test_ranks_together_see_the_batches_of_one_process(world_size, batch_size):
     pairs = world_size * batch_size * 5
-    together = PairSampler(pairs)
-    ranks = [PairSampler(pairs, rank, world_size) for rank in range(world_size)]
+    together = GlobalSampler(pairs)
+    ranks = [GlobalSampler(pairs, rank, world_size) for rank in range(world_size)]
     for sampler in (together, *ranks):
         sampler.set_epoch(2)
     assert all(len(sampler) == len(list(sampler)) == pairs // world_size for sampler in ranks)
@@ -49,31 +49,31 @@ def test_rank_and_world_come_from_torch_distributed(monkeypatch):
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
-    assert list(PairSampler(9)) == [1, 4, 7]
-    assert list(PairSampler(9, rank=0, world_size=1)) == list(range(9))
+    assert list(GlobalSampler(9)) == [1, 4, 7]
+    assert list(GlobalSampler(9, rank=0, world_size=1)) == list(range(9))
 
 
 @pytest.mark.parametrize(
     "arguments, finding",
     [
-        ((7, 0, 2), "pairs_per_epoch is 7, expected a positive multiple of the 2 processes"),
-        ((0,), "pairs_per_epoch is 0"),
+        ((7, 0, 2), "samples_per_epoch is 7, expected a positive multiple of the 2 processes"),
+        ((0,), "samples_per_epoch is 0"),
         ((4, 2, 2), "rank 2 is outside a world of 2"),
         ((4, 0, 0), "rank 0 is outside a world of 0"),
     ],
 )
 def test_errors(arguments, finding):
     with pytest.raises(ValueError, match=finding):
-        PairSampler(*arguments)
+        GlobalSampler(*arguments)
     with pytest.raises(ValueError, match="epoch is -1"):
-        PairSampler(4).set_epoch(-1)
+        GlobalSampler(4).set_epoch(-1)
     with pytest.raises(ValueError, match="skip 2, expected 0 or more and 0 to 1"):
-        PairSampler(4, 0, 2).set_epoch(0, skip=2)
+        GlobalSampler(4, 0, 2).set_epoch(0, skip=2)
 
 
 def run(max_epochs, resume_at=None, **loader_arguments):
     """Indices per iteration of a run over 6 pairs per epoch in batches of 2: 3 iterations per epoch."""
-    sampler = PairSampler(6)
+    sampler = GlobalSampler(6)
     loader = DataLoader(Indices(), sampler=sampler, batch_size=2, **loader_arguments)
     seen = []
     engine = Engine(lambda engine, batch: seen.append(batch.tolist()))
@@ -93,7 +93,7 @@ def test_resumed_run_continues_with_the_next_indices(loader_arguments, resume_at
 
 
 def test_sampler_stands_in_a_list_of_monai_handlers():
-    sampler = PairSampler(6)
+    sampler = GlobalSampler(6)
     seen = []
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),

@@ -11,7 +11,7 @@ from ignite.engine import Events
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from custom.data import PairSampler
+from custom.data import GlobalSampler
 from custom.engines import PrepareBatch, PretextTrainer
 
 
@@ -140,7 +140,7 @@ class Indices(Dataset):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_sampler_follows_the_epochs(workers):
-    loader = DataLoader(Indices(), sampler=PairSampler(4, rank=0, world_size=1), batch_size=2, num_workers=workers)
+    loader = DataLoader(Indices(), sampler=GlobalSampler(4, rank=0, world_size=1), batch_size=2, num_workers=workers)
     trainer, seen = make(loader, max_epochs=3), []
     trainer.add_event_handler(
         Events.ITERATION_STARTED, lambda engine: seen.extend(engine.state.batch["index"].tolist())
@@ -150,7 +150,7 @@ def test_the_sampler_follows_the_epochs(workers):
 
 
 def test_the_sampler_follows_a_resumed_run():
-    loader = DataLoader(Indices(), sampler=PairSampler(4, rank=0, world_size=1), batch_size=2)
+    loader = DataLoader(Indices(), sampler=GlobalSampler(4, rank=0, world_size=1), batch_size=2)
     trainer, seen = make(loader, max_epochs=3), []
 
     @trainer.on(Events.STARTED)

@@ -249,10 +249,11 @@ def test_nothing_is_written_under_the_name_of_a_checkpoint_before_it_is_whole(tm
 
 def test_other_files_are_no_checkpoints(tmp_path):
     Run(tmp_path).run()
-    for name in ("tmpab12", "checkpoint_99.pt.tmp", "checkpoint_best.pt", "model_50.pt", "checkpoint_5.pt.part"):
+    for name in ("tmpab12", "checkpoint_99.pt.tmp", "checkpoint_best.pt", "model_50.pt", "checkpoint_50_copy.pt"):
         (tmp_path / "checkpoints" / name).write_bytes(b"no checkpoint")
-    assert TrainingState(str(tmp_path / "checkpoints"), {}).newest().name == "checkpoint_12.pt"
-    assert TrainingState(str(tmp_path / "missing"), {}).newest() is None
+    found = TrainingState(str(tmp_path / "checkpoints"), {}).found()
+    assert [(number, path.name) for number, path in found] == [(9, "checkpoint_9.pt"), (12, "checkpoint_12.pt")]
+    assert TrainingState(str(tmp_path / "missing"), {}).found() == []
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "another network"])

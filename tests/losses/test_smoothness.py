@@ -70,3 +70,10 @@ def test_autocast_leaves_the_loss_in_float32(dtype):
 def test_another_shape_is_named(shape):
     with pytest.raises(ValueError, match=r"\(N, 3, \*spatial\), got \(" + ", ".join(map(str, shape))):
         smoothness_loss(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 1, 4, 4), (2, 3, 4, 1, 4), (2, 3, 4, 4, 1), (1, 3, 0, 4, 4)])
+def test_a_side_without_differences_is_named(shape):
+    with pytest.raises(ValueError, match=r"sides of 2 voxels or more, got shape \(" + ", ".join(map(str, shape))):
+        SmoothnessLoss()(torch.zeros(shape))
+    assert smoothness_loss(torch.zeros(1, 3, 2, 2, 2)).tolist() == [0]

@@ -2,6 +2,7 @@
 """The cohort on disk: layout, the same bytes whoever makes it, resuming, refusing another cohort, two at once."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,67 @@ def test_another_cohort_is_refused_by_name(made, tmp_path, other, begun):
     old = {"seed": 0, "subjects": 2}[key]
     assert f"'{key}': {old}" in str(caught.value) and f"'{key}': {value}" in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+def draw(version: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A quick subject that another version draws in another way."""
+    image = np.full((2, 3, 4), 10 * version + seed % 7, np.int16)
+    return image, image.astype(np.uint16), np.eye(4)
+
+
+def of_version(version: int, root, **arguments) -> PhantomCohort:
+    arguments = {"subjects": 2, "workers": 0} | arguments
+    return PhantomCohort(partial(draw, version), "drawn", "CT", str(version), {"heart": 1}, root, **arguments)
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["complete", "begun"])
+def test_what_another_version_made_is_set_aside_and_made_anew(tmp_path, caplog, begun):
+    root = tmp_path / "cohort"
+    of_version(1, root).make()
+    old = content(root)
+    (root / "notes.txt").write_text("of the user")
+    if begun:
+        (root / "dataset.json").unlink()
+    assert of_version(2, root).make() == str(root)
+    assert content(tmp_path / "cohort_1") == old and (tmp_path / "cohort_1" / "dataset.json").exists() == (not begun)
+    assert json.loads((root / "dataset.json").read_text())["generator"] == "2"
+    new = content(root)
+    assert new.keys() == old.keys() and all(new[name] != old[name] for name in old)
+    assert (root / "notes.txt").exists() and f"from {root} to {tmp_path / 'cohort_1'}" in caplog.text
+    of_version(1, root).make()  # and back
+    assert content(root) == old and content(tmp_path / "cohort_2") == new
+    of_version(2, root).make()
+    assert content(root) == new and content(tmp_path / "cohort_1") == content(tmp_path / "cohort_1_") == old
+
+
+@pytest.mark.parametrize("moves", range(4))
+def test_a_change_of_version_that_was_killed_goes_on(tmp_path, monkeypatch, moves):
+    root, replace, done = tmp_path / "cohort", os.replace, []
+    of_version(1, root).make()
+
+    def dying(*paths):
+        if len(done) == moves:
+            raise KeyboardInterrupt
+        done.append(replace(*paths))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", dying)
+        with pytest.raises(KeyboardInterrupt):
+            of_version(2, root).make()
+    of_version(2, root).make()
+    of_version(2, tmp_path / "expected").make()
+    assert content(root) == content(tmp_path / "expected")
+
+
+def test_another_version_without_manifest_or_of_another_cohort_is_refused(tmp_path):
+    of_version(1, tmp_path).make()
+    old = content(tmp_path)
+    with pytest.raises(ValueError, match="another cohort"):
+        of_version(2, tmp_path, seed=5).make()
+    (tmp_path / ".phantom_cohort.json").unlink()  # nothing proves that the folder is ours
+    with pytest.raises(ValueError, match="another cohort: found .*'generator': '1'.*, expected .*'generator': '2'"):
+        of_version(2, tmp_path).make()
+    assert content(tmp_path) == old
 
 
 def test_unreadable_description_is_named(tmp_path):

@@ -42,7 +42,8 @@ def overrides(tmp_path):
         for layer in part.children():
             if isinstance(layer, (torch.nn.Linear, torch.nn.Conv3d)):
                 torch.nn.init.normal_(layer.weight, std=0.05)
-    save_pretext(network, tmp_path / "models", {"pretext_task": "gvsl", "iterations": 0})
+    description = {"preprocessing": {"spacing": [3.0, 3.0, 3.0], "orientation": "RAS"}}
+    save_pretext(network, tmp_path / "models", {"pretext_task": "gvsl", "iterations": 0} | description)
     return names | {
         "moving": "moving.nrrd",
         "fixed": "fixed.nii.gz",
@@ -105,6 +106,22 @@ def test_a_pair_in_and_files_out_that_itk_reproduces(overrides, tmp_path):
     assert content["folded_share"] >= 0 and content["dice_before"] > 0.2
     assert abs(content["registration_after"] - content["registration_affine"]) > 0.01  # the weights do move things
     assert (out / "registration_0.png").is_file()
+
+
+def test_another_spacing_than_that_of_the_weights_is_refused_unless_accepted(overrides, tmp_path, caplog):
+    overrides = overrides | {"spacing": [4.0, 4.0, 4.0]}
+    run = workflow(**overrides)
+    run.initialize()
+    with pytest.raises((ValueError, RuntimeError)) as error:
+        run.run()
+    cause = error.value.__cause__ or error.value
+    assert "spacing: the weights [3.0, 3.0, 3.0], the config [4.0, 4.0, 4.0]" in str(cause)
+    assert str(tmp_path / "models") in str(cause) and not (tmp_path / "out").exists()
+    run = workflow(**overrides | {"accept_mismatch": ["spacing"]})
+    run.initialize()
+    run.run()
+    assert json.loads((tmp_path / "out" / "registration.json").read_text())["grid"]["spacing"] == [4, 4, 4]
+    assert "is used although spacing: the weights [3.0, 3.0, 3.0], the config [4.0, 4.0, 4.0]" in caplog.text
 
 
 def test_without_a_pair_it_says_what_is_missing(overrides):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files: read back by nibabel and by ITK."""
 
+from pathlib import Path
+
 import itk
 import nibabel
 import numpy as np
@@ -60,6 +62,31 @@ def test_volume_comes_back_in_its_type(tmp_path, affine):
         assert image.get_data_dtype() == dtype
         np.testing.assert_array_equal(np.asanyarray(image.dataobj), volume)
         np.testing.assert_allclose(image.affine, affine, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["field.nii", "field.nii.gz"])
+def test_a_file_is_whole_or_not_there(tmp_path, affine, field, monkeypatch, name):
+    write_displacement_field(tmp_path / name, field, affine)
+    whole = (tmp_path / name).read_bytes()
+
+    def cut_off(image, path):
+        Path(path).write_bytes(whole[:50])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nibabel, "save", cut_off)
+        for path in (tmp_path / name, tmp_path / f"new_{name}"):
+            with pytest.raises(KeyboardInterrupt):
+                write_displacement_field(path, -field, affine)
+    assert (tmp_path / name).read_bytes() == whole and not (tmp_path / f"new_{name}").exists()
+    write_displacement_field(tmp_path / name, -field, affine)  # over what was there, leftovers included
+    np.testing.assert_array_equal(read_displacement_field(tmp_path / name)[0], -field)
+
+
+def test_nothing_else_is_left(tmp_path, affine, field):
+    write_displacement_field(tmp_path / "field.nii.gz", field, affine)
+    write_volume(str(tmp_path / "volume.nii"), field[0], affine)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["field.nii.gz", "volume.nii"]
 
 
 def sheared(affine, cosine):

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random samples of labelled volumes for supervised training, the sibling of `PairDataset`."""
+
+from __future__ import annotations
+
+import copy
+import numbers
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose
+from torch.utils.data import Dataset
+
+from ..transforms.volume import VolumeError
+from .cache import VolumeCache, innermost, volume_error
+
+
+class SampleDataset(Dataset):
+    """
+    Labelled volumes in a new random order each time through, randomly transformed.
+
+    `dataset[index]` is a pure function of (seed, index) for every index from 0 on, not only below the length: of n
+    volumes the volume is the one at place index % n of a permutation seeded by (seed, index // n), and
+    `random_transform` is seeded by (seed, index). Worker count, order, rank and resuming change nothing (see
+    `GlobalSampler`), and each n consecutive indices from a multiple of n on hold every volume once.
+
+    Each sample holds the tensors (as plain tensors) and numbers that the transforms leave, such as "image" and
+    "label", and "index"; strings and lists are left out. A `random_transform` that cuts several crops from a volume
+    gives a list of samples, which MONAI's DataLoader puts into one batch.
+
+    Args:
+        data: items {"image": path, "label": path or class, "subject": name (optional)}.
+        transform: deterministic preprocessing of an item.
+        random_transform: random transforms of plain tensors, or None.
+        seed: not negative; with the index it fixes a sample.
+        samples_per_epoch: the length; by default the number of volumes.
+        cache_rate, num_workers, cache_dir, progress: see `VolumeCache`.
+
+    Raises:
+        ValueError: no items, a random `transform`, a negative seed, no samples per epoch.
+        VolumeError: a bad volume, named; all bad ones together while the cache is filled, else when it is drawn.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[dict[str, Any]],
+        transform: Callable | Sequence[Callable],
+        random_transform: Callable | Sequence[Callable] | None,
+        seed: int,
+        samples_per_epoch: int | None = None,
+        cache_rate: float = 1.0,
+        num_workers: int | None = 1,
+        cache_dir: str | os.PathLike | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.data = list(data)
+        self.samples_per_epoch = len(self.data) if samples_per_epoch is None else samples_per_epoch
+        if not self.data or seed < 0 or self.samples_per_epoch < 1:
+            raise ValueError(
+                f"{len(self.data)} items, seed {seed} and samples_per_epoch {samples_per_epoch}, expected one item or "
+                "more, 0 or more and 1 or more"
+            )
+        self.volumes = VolumeCache(self.data, transform, cache_rate, num_workers, cache_dir, progress)
+        self.random_transform = random_transform if isinstance(random_transform, Compose) else Compose(random_transform)
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.samples_per_epoch
+
+    def __iter__(self) -> Iterator[dict[str, Any] | list[dict[str, Any]]]:
+        return (self[index] for index in range(len(self)))  # without it, iteration would never end
+
+    def volume_of(self, index: int) -> int:
+        """Index into `data` of the volume of a sample."""
+        epoch, place = divmod(index, len(self.data))
+        return int(np.random.default_rng([self.seed, epoch]).permutation(len(self.data))[place])
+
+    def __getitem__(self, index: int) -> dict[str, Any] | list[dict[str, Any]]:
+        index = int(index)
+        if index < 0:
+            raise IndexError(f"index is {index}, expected 0 or more")
+        volume = self.volume_of(index)
+        item = {name: _copied(value) for name, value in self.volumes[volume].items()}
+        random_transform = copy.deepcopy(self.random_transform)  # threads may share the dataset
+        random_transform.set_random_state(seed=int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0]))
+        try:
+            drawn = random_transform(item)
+        except Exception as error:
+            found = volume_error(error)
+            kind = RuntimeError if found is None else VolumeError
+            raise kind(f"sample {index} ({self.data[volume]['image']}): {found or innermost(error)}") from error
+        samples = [_sample(crop, index) for crop in (drawn if isinstance(drawn, list) else [drawn])]
+        return samples[0] if len(samples) == 1 else samples
+
+
+def _copied(value: Any) -> Any:
+    """A plain copy of a tensor: a transform that changes it in place does not spoil the cache."""
+    if isinstance(value, torch.Tensor):
+        return (value.as_tensor() if isinstance(value, MetaTensor) else value).clone()
+    return copy.copy(value)
+
+
+def _sample(item: dict[str, Any], index: int) -> dict[str, Any]:
+    kept = {name: value for name, value in item.items() if isinstance(value, (torch.Tensor, numbers.Number))}
+    plain = {name: value.as_tensor() if isinstance(value, MetaTensor) else value for name, value in kept.items()}
+    return plain | {"index": index}

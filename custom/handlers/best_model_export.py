@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The product of a downstream run: the network of the best validation, with a description of what it is."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite import distributed as idist
+from ignite.engine import Engine, Events
+
+from ..weights import read_json, save_weights, sha256, unwrapped, weights_file
+from .model_export import describe_run
+
+logger = logging.getLogger(__name__)
+
+
+class BestModelExport:
+    """Writes model.pt (the whole network) and model.json after each validation that is better than all before.
+
+    A run that ends without a validation writes its last network. When the trainer starts and the directory holds a
+    model.json, its value is the best so far: the run resumes. Files of an earlier run must be gone by then, see
+    `SetAsideEarlierRun`. On the first process only.
+
+    Args:
+        network: the network; the keys of model.pt are those of its state dict.
+        directory: where the files go.
+        validator: the metric is looked for among its metrics; all of them go into model.json.
+        metric: name of the metric, higher is better; None for the validator's key metric.
+        task: name of the task. labels: structure or class -> value in the data set, in the order of the outputs.
+        weights: the pre-trained weights that the run starts from, or None; their hash is stored.
+        preprocessing, components, data, seed, licence: see `ModelExport`.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        directory: str,
+        validator: Engine,
+        task: str,
+        labels: Mapping[str, int],
+        weights: str | None,
+        preprocessing: Mapping[str, Any],
+        components: Mapping[str, str],
+        data: Sequence[dict[str, Any]],
+        seed: int,
+        metric: str | None = None,
+        licence: str = "Apache-2.0",
+    ) -> None:
+        self.network = network
+        self.directory = Path(directory)
+        self.validator = validator
+        self.metric = metric
+        self.description = {
+            "task": task,
+            "labels": dict(labels),
+            "started_from": None if weights is None else _origin(weights),
+            **describe_run(components, preprocessing, data, seed, licence),
+        }
+        self.best: float | None = None
+        self.written = False
+
+    def attach(self, trainer: Engine) -> None:
+        """Registers on the trainer."""
+        if idist.get_rank() == 0:
+            trainer.add_event_handler(Events.STARTED, self.start)
+            self.validator.add_event_handler(Events.COMPLETED, lambda _: self.compare(trainer))
+            trainer.add_event_handler(Events.COMPLETED, self.end)
+
+    def start(self, trainer: Engine) -> None:
+        """Takes over the best value of a run that goes on."""
+        description = self.directory / "model.json"
+        self.written = description.is_file()
+        self.best = read_json(description).get("best", {}).get("value") if self.written else None
+        if self.written:
+            logger.info(f"the best of this run so far, in {description}: {self.best}")
+
+    def compare(self, trainer: Engine) -> None:
+        """Saves the network if the validation that has just ended is the best."""
+        metrics = self.validator.state.metrics
+        name = self.validator.state.key_metric_name if self.metric is None else self.metric
+        if name not in metrics:
+            raise KeyError(f"the metrics of the validation are {sorted(metrics)}, expected {name!r}")
+        value = float(metrics[name])
+        if math.isfinite(value) and (self.best is None or value > self.best):
+            self.best = value
+            self.save(trainer, {"metric": name, "value": value, "iteration": trainer.state.iteration})
+        elif not self.written:  # not a number: better this network than none
+            self.save(trainer, {"metric": name, "value": None, "iteration": trainer.state.iteration})
+
+    def end(self, trainer: Engine) -> None:
+        """Saves the last network if there has been no validation."""
+        if not self.written:
+            logger.warning(f"no validation in {trainer.state.iteration} iterations: the last network is kept")
+            self.save(trainer, {"metric": None, "value": None, "iteration": trainer.state.iteration})
+
+    def save(self, trainer: Engine, best: dict[str, Any]) -> None:
+        """Writes the files as of now."""
+        metrics = {name: _number(value) for name, value in self.validator.state.metrics.items()}
+        progress = {"iterations": trainer.state.iteration, "best": best, "metrics": metrics}
+        state = unwrapped(self.network).state_dict()
+        save_weights(self.directory, {"model.pt": ("network", state)}, progress | self.description)
+        self.written = True
+
+
+def _origin(weights: str) -> dict[str, Any]:
+    path = weights_file(weights)
+    description = read_json(path.with_suffix(".json"))
+    named = {name: description[name] for name in ("pretext_task", "iterations") if name in description}
+    return {"file": path.name, "sha256": sha256(path), **named}
+
+
+def _number(value: Any) -> float | None:
+    """JSON has no NaN."""
+    value = float(value)
+    return value if math.isfinite(value) else None

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A segmented volume as a picture: three planes, the image alone, under the reference, under the prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from nibabel.affines import voxel_sizes
+from nibabel.orientations import apply_orientation, io_orientation
+
+from .figures import PLANES
+
+
+class Planes(NamedTuple):
+    """Axial, coronal and sagittal plane through the middle of the reference, as radiologists look at them.
+
+    image, reference, prediction: three (height, width) each. aspect: height of a pixel by its width, of each plane.
+    """
+
+    image: list[np.ndarray]
+    reference: list[np.ndarray]
+    prediction: list[np.ndarray]
+    aspect: list[float]
+
+
+def middle_planes(image: np.ndarray, reference: np.ndarray, prediction: np.ndarray, affine: np.ndarray) -> Planes:
+    """The planes of volumes (*spatial) on one grid, turned to the closest RAS order; few bytes, to be kept."""
+    orientation = io_orientation(affine)
+    turned = [apply_orientation(volume, orientation) for volume in (image, reference, prediction)]
+    spacing = voxel_sizes(affine)[np.argsort(orientation[:, 0])]
+    inside = np.argwhere(turned[1] > 0)
+    centre = np.median(inside, axis=0).astype(int) if len(inside) else np.array(turned[1].shape) // 2
+    planes: list[list[np.ndarray]] = [[], [], []]
+    aspect = []
+    for axis in (2, 1, 0):
+        across, up = (size for other, size in enumerate(spacing) if other != axis)
+        aspect.append(float(up / across))
+        for kept, volume, kind in zip(planes, turned, (np.float16, np.uint8, np.uint8), strict=True):
+            kept.append(np.ascontiguousarray(volume.take(centre[axis], axis=axis).T[::-1, ::-1]).astype(kind))
+    return Planes(*planes, aspect)
+
+
+def segmentation_figure(planes: Planes, structures: Mapping[str, int], title: str = "") -> Figure:
+    """Rows: axial, coronal, sagittal; columns: image, reference, prediction with the outline of the reference."""
+    low, high = np.percentile(np.concatenate([plane.ravel() for plane in planes.image]).astype(np.float32), (1, 99))
+    colours = matplotlib.colormaps["tab10" if len(structures) <= 10 else "tab20"]
+    figure = Figure(figsize=(11, 10), layout="constrained")
+    axes = figure.subplots(3, 3)
+    for row, axis in enumerate((2, 1, 0)):
+        maps = {"image": None, "reference": planes.reference[row], "prediction": planes.prediction[row]}
+        for plot, (name, labels) in zip(axes[row], maps.items(), strict=True):
+            plot.imshow(
+                planes.image[row].astype(np.float32), cmap="gray", vmin=low, vmax=high, aspect=planes.aspect[row]
+            )
+            plot.set(xticks=[], yticks=[], title=name if row == 0 else "")
+            for place, value in enumerate(structures.values()):
+                colour = colours(place % colours.N)
+                if labels is not None:
+                    plot.imshow(_overlay(labels == value, colour), aspect=planes.aspect[row])
+                outlined = planes.reference[row] == value
+                if name == "prediction" and outlined.any() and not outlined.all():
+                    plot.contour(outlined, levels=[0.5], colors=[colour], linewidths=0.8)
+        axes[row, 0].set_ylabel(PLANES[axis])
+    handles = [Patch(color=colours(place % colours.N), label=name) for place, name in enumerate(structures)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize="small")
+    figure.suptitle(title)
+    return figure
+
+
+def _overlay(mask: np.ndarray, colour: tuple[float, ...]) -> np.ndarray:
+    """(height, width, 4): the colour where the mask is, half transparent."""
+    return mask[..., None] * np.array([*colour[:3], 0.45])

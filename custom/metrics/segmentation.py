@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How well a label map agrees with its reference, structure by structure."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from monai.metrics import compute_dice, compute_hausdorff_distance
+
+
+def segmentation_measures(
+    prediction: torch.Tensor, reference: torch.Tensor, structures: Mapping[str, int], spacing: Sequence[float]
+) -> dict[str, dict[str, float]]:
+    """
+    Dice and the 95th percentile of the symmetric surface distance (Hausdorff) of each structure.
+
+    Args:
+        prediction, reference: (*spatial), whole numbers. structures: name -> value in both.
+        spacing: voxel size in mm per axis.
+
+    Returns:
+        "dice" -> name -> 0 to 1, NaN where the reference does not hold the structure; "hausdorff95" -> name -> mm, NaN
+        where one of the two does not hold it.
+
+    Raises:
+        ValueError: maps of different shapes.
+    """
+    if prediction.shape != reference.shape:
+        shapes = f"{tuple(prediction.shape)}, the reference of {tuple(reference.shape)}"
+        raise ValueError(f"the prediction is of shape {shapes}, expected the same one")
+    measures: dict[str, dict[str, float]] = {"dice": {}, "hausdorff95": {}}
+    for name, value in structures.items():  # one by one: all masks of a large volume at once would fill the memory
+        masks = [(labels == value)[None, None] for labels in (prediction, reference)]
+        measures["dice"][name] = float(compute_dice(masks[0], masks[1], include_background=True, ignore_empty=True))
+        distance = np.nan
+        if all(mask.any() for mask in masks):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # MONAI warns of masks without an inside
+                found = compute_hausdorff_distance(
+                    *masks, include_background=True, percentile=95, spacing=list(spacing)
+                )
+            distance = float(found)
+        measures["hausdorff95"][name] = distance
+    return measures

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MM-WHS 2017 CT: heart crops at 1 mm, split like the paper's table 1."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..transforms.volume import LoadVolumed, VolumeError
+from ..weights import write_json
+from .cases import Case, PreparationReport, existing_folder, prepare_cases
+from .splits import draw_split, scaled_sizes, split_note
+from .volumes import HU_WINDOW, SPACING, MarginCropd, prepared, save_volume, to_ras, to_spacing
+
+logger = logging.getLogger(__name__)
+
+MMWHS_LABELS = {
+    "myocardium": 205,
+    "left_atrium": 420,
+    "left_ventricle": 500,
+    "right_atrium": 550,
+    "right_ventricle": 600,
+    "aorta": 820,
+    "pulmonary_artery": 850,
+}
+STRAY = (421,)  # a few voxels of the published labels; kept, configs declare it as background
+PAPER_SIZES = {"training": 15, "validation": 5, "test": 40}
+PUBLIC_LABELLED = 20  # the others came without labels
+IMAGE_NAME = re.compile(r"(ct_(?:train|test)_\d+)_image(\.nii(?:\.gz)?)")
+
+
+def prepare_mmwhs(
+    source: str, output_dir: str, seed: int = 0, margin: float = 10.0, workers: int = 2
+) -> PreparationReport:
+    """Heart crops (box of the labels and a margin), RAS, 1 mm, HU in [-1024, 1024], int16, and dataset.json.
+
+    More than 20 labelled volumes are split 15 : 5 : 40; up to 20 (the public part) 15 : 5, and the unlabelled ones,
+    which cannot be cropped to the heart and stay whole, are listed as `test` by their paths, as in the Decathlon.
+
+    Args:
+        source: folder that holds ct_train_10NN_image.nii.gz, ct_train_10NN_label.nii.gz, ct_test_20NN_image.nii.gz,
+            at any depth.
+        output_dir: gets images/, labels/, dataset.json, unusable.csv.
+        seed: of the split. margin: mm around the labels. workers: processes.
+
+    Raises:
+        FileNotFoundError: no such folder. ValueError: no volume of these names, or too few usable ones.
+    """
+    found = find_mmwhs(existing_folder(source))
+    cases = [_case(name, files) for name, files in found.items()]
+    parameters = {"data": "MM-WHS CT", "spacing": list(SPACING), "hu_window": list(HU_WINDOW), "margin_mm": margin}
+    output = Path(output_dir)
+    without_label = {  # a training volume has a label; that of a test volume may be missing
+        files["image"]: f"no {name}_label beside it"
+        for name, files in found.items()
+        if "label" not in files and "_train_" in name
+    }
+    usable = [case for case in cases if case.sources["image"] not in without_label]
+    report = prepare_cases(usable, prepare_case, output, parameters, workers, without_label)
+    ready = {case.name: case for case in cases if case.name in report.ready}
+    write_json(output / "dataset.json", _description(ready, seed, parameters))
+    return report
+
+
+def find_mmwhs(source: Path) -> dict[str, dict[str, str]]:
+    """Name -> {"image": path, "label": path if it is there}, by name."""
+    found = {}
+    for path in sorted(source.rglob("*_image.nii*"), key=lambda path: path.name):
+        match = IMAGE_NAME.fullmatch(path.name)
+        if match:
+            labels = [path.with_name(f"{match[1]}_label{suffix}") for suffix in (match[2], ".nii.gz", ".nii")]
+            found[match[1]] = {"image": str(path)}
+            found[match[1]] |= next(({"label": str(label)} for label in labels if label.is_file()), {})
+    if not found:
+        raise ValueError(f"{source} holds no ct_train_NNNN_image.nii.gz, expected MM-WHS as it is unpacked")
+    return found
+
+
+def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) -> str | None:
+    """Writes image and label of one volume; remarks on stray labels."""
+    keys = list(case.sources)
+    transforms = [LoadVolumed(keys, label_keys=[key for key in keys if key == "label"]), to_ras(keys)]
+    if "label" in keys:
+        transforms += [_check_labels, MarginCropd(keys, "label", parameters["margin_mm"])]
+    item = prepared(dict(case.sources), *transforms, to_spacing(keys, parameters["spacing"]))
+    for key in reversed(keys):
+        save_volume(output_dir / case.targets[key], item[key])
+    return item.get("remark")
+
+
+def _check_labels(item: dict) -> dict:
+    values, counts = torch.unique(item["label"].as_tensor(), return_counts=True)
+    counted = {int(value): int(count) for value, count in zip(values, counts, strict=True)}
+    declared, name = set(MMWHS_LABELS.values()), item["label"].meta["filename_or_obj"]
+    unknown = sorted(set(counted) - declared - set(STRAY) - {0})
+    if unknown or not declared & set(counted):
+        raise VolumeError(f"{name}: values {sorted(counted)}, expected 0 and some of {sorted(declared)}")
+    stray = {value: counted[value] for value in STRAY if value in counted}
+    return item | ({"remark": f"stray values (value: voxels) {stray} are kept"} if stray else {})
+
+
+def _case(name: str, files: dict[str, str]) -> Case:
+    return Case(name, files, {key: f"{key}s/{name}.nii.gz" for key in files})
+
+
+def _description(cases: Mapping[str, Case], seed: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    labelled = [name for name, case in cases.items() if "label" in case.targets]
+    sizes = PAPER_SIZES if len(labelled) > PUBLIC_LABELLED else {k: PAPER_SIZES[k] for k in ("training", "validation")}
+    scaled = scaled_sizes(len(labelled), sizes)
+    note = split_note(len(labelled), sizes, scaled)
+    logger.info(note)
+    lists: dict[str, list] = {
+        part: [_paths(cases[name]) | {"subject": name} for name in names]
+        for part, names in draw_split(dict.fromkeys(labelled, 0), scaled, seed).items()
+    }
+    unlabelled = [_paths(case)["image"] for case in cases.values() if "label" not in case.targets]
+    lists["unlabelled" if "test" in lists else "test"] = unlabelled
+    return {
+        "name": "MM-WHS 2017 CT",
+        "modality": {"0": "CT"},
+        "labels": {"0": "background"} | {str(value): name for name, value in MMWHS_LABELS.items()},
+        "preprocessing": dict(parameters),
+        "split": {"seed": seed, "note": note},
+        "numTraining": len(lists["training"]),
+        "numTest": len(lists["test"]),
+        **lists,
+    }
+
+
+def _paths(case: Case) -> dict[str, str]:
+    return {key: f"./{path}" for key, path in case.targets.items()}

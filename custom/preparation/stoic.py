@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""STOIC 2021: lung crops of chest CTs at 1 mm with COVID-19 as label, split like the paper's table 1."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..transforms.lungs import LungMaskd
+from ..transforms.volume import VOLUME_SUFFIXES, LoadVolumed
+from ..weights import write_json
+from .cases import Case, PreparationReport, existing_folder, prepare_cases
+from .splits import draw_split, scaled_sizes, split_note
+from .volumes import HU_WINDOW, SPACING, MarginCropd, prepared, save_volume, to_ras, to_spacing
+
+logger = logging.getLogger(__name__)
+
+PAPER_SIZES = {"training": 1000, "validation": 400, "test": 600}
+COLUMNS = ("PatientID", "probCOVID", "probSevere")
+LIKELY = 0.5  # probabilities above count as 1; the published ones are 0 or 1
+
+
+def prepare_stoic(
+    source: str, output_dir: str, seed: int = 0, margin: float = 10.0, workers: int = 2
+) -> PreparationReport:
+    """Lung crops (`custom.transforms.lung_mask` and a margin), RAS, 1 mm, HU in [-1024, 1024], int16, dataset.json.
+
+    Items of dataset.json: {"image", "mask", "label": 0 or 1 (COVID-19), "severe": 0 or 1, "subject"}. Subjects are
+    split 1000 : 400 : 600, with like shares of COVID-19 in each list.
+
+    Args:
+        source: folder with data/mha/N.mha and metadata/reference.csv (PatientID, probCOVID, probSevere).
+        output_dir: gets images/, masks/, dataset.json, unusable.csv.
+        seed: of the split. margin: mm around the lungs. workers: processes.
+
+    Raises:
+        FileNotFoundError: no such folder, or no reference.csv in it.
+        ValueError: columns are missing, or there are too few usable subjects.
+    """
+    root = existing_folder(source)
+    reference, unusable = read_reference(root / "metadata" / "reference.csv")
+    cases = []
+    for name in reference:
+        image = root / "data" / "mha" / f"{name}.mha"
+        others = [image.with_name(f"{name}{suffix}") for suffix in VOLUME_SUFFIXES]
+        found = next((path for path in (image, *others) if path.is_file()), None)
+        if found is None:
+            unusable[str(image)] = "no such file, but reference.csv names its subject"
+        else:
+            targets = {key: f"{key}s/{name}.nii.gz" for key in ("image", "mask")}
+            cases.append(Case(name, {"image": str(found)}, targets))
+    parameters = {"data": "STOIC", "spacing": list(SPACING), "hu_window": list(HU_WINDOW), "margin_mm": margin}
+    output = Path(output_dir)
+    report = prepare_cases(cases, prepare_case, output, parameters, workers, unusable)
+    ready = {case.name: case for case in cases if case.name in report.ready}
+    write_json(output / "dataset.json", _description(ready, reference, seed, parameters))
+    return report
+
+
+def read_reference(path: Path) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
+    """Subject -> {"label", "severe"}, and what is wrong with other rows ("file:line" -> reason)."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist, expected STOIC as it is unpacked (data/mha, metadata)")
+    reference: dict[str, dict[str, int]] = {}
+    unusable = {}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
+        if missing:
+            raise ValueError(f"{path} has the columns {rows.fieldnames}, expected {list(COLUMNS)}")
+        for row in rows:
+            name, place = row["PatientID"], f"{path}:{rows.line_num}"
+            try:
+                likely = {key: float(row[column]) for key, column in (("label", "probCOVID"), ("severe", "probSevere"))}
+            except (TypeError, ValueError):
+                unusable[place] = f"{row}, expected numbers from 0 to 1"
+                continue
+            if not name or name in reference or not all(0 <= value <= 1 for value in likely.values()):
+                unusable[place] = f"{row}, expected a new PatientID and numbers from 0 to 1"
+            else:
+                reference[name] = {key: int(value > LIKELY) for key, value in likely.items()}
+    return reference, unusable
+
+
+def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) -> None:
+    """Writes image and lung mask of one volume."""
+    keys = ["image", "mask"]
+    item = prepared(
+        dict(case.sources),
+        LoadVolumed("image"),
+        to_ras(["image"]),
+        LungMaskd("image", "mask"),
+        MarginCropd(keys, "mask", parameters["margin_mm"]),
+        to_spacing(keys, parameters["spacing"]),
+    )
+    for key in reversed(keys):
+        save_volume(output_dir / case.targets[key], item[key])
+
+
+def _description(
+    cases: Mapping[str, Case], reference: Mapping[str, dict[str, int]], seed: int, parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    scaled = scaled_sizes(len(cases), PAPER_SIZES)
+    note = split_note(len(cases), PAPER_SIZES, scaled)
+    logger.info(note)
+    split = draw_split({name: reference[name]["label"] for name in cases}, scaled, seed)
+    lists = {
+        part: [
+            {key: f"./{path}" for key, path in cases[name].targets.items()} | reference[name] | {"subject": name}
+            for name in names
+        ]
+        for part, names in split.items()
+    }
+    return {
+        "name": "STOIC 2021",
+        "modality": {"0": "CT"},
+        "labels": {"0": "no COVID-19", "1": "COVID-19"},
+        "preprocessing": dict(parameters),
+        "split": {"seed": seed, "note": note},
+        "numTraining": len(lists["training"]),
+        "numTest": len(lists["test"]),
+        **lists,
+    }

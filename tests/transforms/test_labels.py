@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Label values to classes and back, undeclared values, and volumes on different grids."""
+
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, Invertd, Orientationd
+
+from custom.transforms import DecodeLabelsd, EncodeLabelsd, LoadVolumed, SameGridd, VolumeError
+
+LABELS = {"aorta": 820, "myocardium": 205, "left_atrium": 420}  # not in the order of the values
+
+
+def meta(values, file="case_label.nii.gz", affine=None) -> MetaTensor:
+    affine = torch.diag(torch.tensor([2.0, 2, 3, 1], dtype=torch.float64)) if affine is None else affine
+    return MetaTensor(torch.as_tensor(values).float(), affine=affine, meta={"filename_or_obj": file})
+
+
+def test_classes_follow_the_order_of_the_labels_and_values_come_back():
+    values = torch.tensor([0, 820, 421, 205, 420, 0, 205, 5]).reshape(1, 2, 2, 2)
+    encoded = EncodeLabelsd("label", LABELS, background=[421, 5])({"label": meta(values)})["label"]
+    assert encoded.flatten().tolist() == [0, 1, 0, 2, 3, 0, 2, 0]
+    assert isinstance(encoded, MetaTensor) and encoded.meta["filename_or_obj"] == "case_label.nii.gz"
+    assert torch.equal(encoded.affine, meta(values).affine)
+    decoded = DecodeLabelsd("label", LABELS)({"label": encoded})["label"]
+    assert decoded.flatten().tolist() == [0, 820, 0, 205, 420, 0, 205, 0]
+    assert decoded.dtype == torch.int32 and torch.equal(decoded.affine, encoded.affine)
+
+
+def test_plain_tensors_and_missing_keys():
+    item = {"label": torch.tensor([[[[820, 0]]]])}
+    encode = EncodeLabelsd(["label", "other"], LABELS, allow_missing_keys=True)
+    assert type(encode(item)["label"]) is torch.Tensor and encode(item)["label"].flatten().tolist() == [1, 0]
+    assert item["label"].flatten().tolist() == [820, 0]  # the item is not changed
+    decode = DecodeLabelsd(["label", "other"], LABELS, allow_missing_keys=True)
+    assert decode(encode(item))["label"].flatten().tolist() == [820, 0]
+    with pytest.raises(KeyError, match="other"):
+        EncodeLabelsd("other", LABELS)(item)
+
+
+@pytest.mark.parametrize("value", [-3, 1, 204, 421, 819, 821, 30000])
+def test_an_undeclared_value_names_file_values_and_the_declared_ones(value):
+    item = {"label": meta([[[[0, value, value, 205]]]])}
+    with pytest.raises(VolumeError) as error:
+        EncodeLabelsd("label", LABELS, background=[7])(item)
+    for part in ("case_label.nii.gz", f"values {value} in 2 voxels", "'aorta': 820", "background [0, 7]"):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(("labels", "background"), [({}, []), ({"a": 1, "b": 1}, []), ({"a": 0}, []), ({"a": 2}, [2])])
+def test_ambiguous_declarations_are_refused(labels, background):
+    with pytest.raises(ValueError, match="expected different values"):
+        EncodeLabelsd("label", labels, background)
+
+
+def test_the_chain_of_an_inverse_passes_through():
+    """EncodeLabelsd between invertible transforms, as a bundle has it: Invertd skips it."""
+    chain = Compose([Orientationd(("image", "label"), axcodes="LPS"), EncodeLabelsd("label", LABELS)])
+    image = meta(torch.rand(1, 3, 4, 5))
+    item = chain({"image": image, "label": meta(torch.full((1, 3, 4, 5), 820))})
+    back = Invertd("pred", chain, orig_keys="image")(item | {"pred": item["image"].clone()})["pred"]
+    assert torch.equal(back.as_tensor(), image.as_tensor()) and torch.allclose(back.affine, image.affine)
+
+
+def test_volumes_on_one_grid_pass():
+    item = {"image": meta(torch.rand(1, 3, 4, 5), "case.nii.gz"), "label": meta(torch.zeros(1, 3, 4, 5))}
+    item["label"].affine[0, 3] += 5e-4
+    assert SameGridd(["image", "label"])(item).keys() == item.keys()
+    SameGridd(["image", "label"], allow_missing_keys=True)({"image": item["image"]})
+
+
+@pytest.mark.parametrize("difference", ["shape", "origin", "spacing", "flip"])
+def test_volumes_on_different_grids_are_both_named(difference):
+    image, label = meta(torch.rand(1, 4, 4, 5), "case.nii.gz"), meta(torch.zeros(1, 4, 4, 5))
+    if difference == "shape":
+        label = meta(torch.zeros(1, 4, 5, 4))
+    else:
+        row, column, value = {"origin": (1, 3, 0.2), "spacing": (2, 2, 3.01), "flip": (0, 0, -2)}[difference]
+        label.affine[row, column] = value
+    with pytest.raises(VolumeError, match="case_label.nii.gz and case.nii.gz: grids"):
+        SameGridd(["image", "label"])({"image": image, "label": label})
+
+
+def test_a_label_map_a_fraction_of_a_voxel_off_is_found_in_files(tmp_path):
+    files = {}
+    for key, shift in (("image", 0.0), ("label", 0.3)):
+        affine = np.diag([2.0, 2, 2, 1])
+        affine[0, 3] = shift
+        files[key] = str(tmp_path / f"{key}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), affine), files[key])
+    item = LoadVolumed(["image", "label"], label_keys="label")(files)
+    with pytest.raises(
+        VolumeError, match=r"label.nii.gz and .*image.nii.gz: grids with affine \[\[2.0, 0.0, 0.0, 0.3\]"
+    ):
+        SameGridd(["image", "label"])(item)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prepares a public data set: python tools/prepare_data.py mmwhs|stoic --source FOLDER --output_dir FOLDER
+
+Run it again to go on where it was stopped. The exit status is 1 where some files could not be used (unusable.csv says
+which and why); the others are ready nevertheless.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import fire
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from custom.preparation import PreparationReport, prepare_mmwhs, prepare_stoic  # noqa: E402
+
+
+def finish(report: PreparationReport) -> None:
+    """Says what became of the files; leaves with status 1 where some cannot be used."""
+    print(f"{len(report.ready)} cases ready in {report.output_dir}")
+    if report.unusable:
+        print(f"{len(report.unusable)} files cannot be used, see {report.path}", file=sys.stderr)
+        sys.exit(1)
+
+
+def mmwhs(source: str, output_dir: str, seed: int = 0, margin: float = 10.0, workers: int = 2) -> None:
+    """MM-WHS 2017 CT as unpacked (ct_train_10NN_image.nii.gz, ct_train_10NN_label.nii.gz, ct_test_20NN_image.nii.gz).
+
+    Args:
+        source: folder of the files. output_dir: made if missing. seed: of the split.
+        margin: mm around the heart. workers: processes.
+    """
+    finish(prepare_mmwhs(str(source), str(output_dir), seed, margin, workers))
+
+
+def stoic(source: str, output_dir: str, seed: int = 0, margin: float = 10.0, workers: int = 2) -> None:
+    """STOIC 2021 as unpacked (data/mha/N.mha, metadata/reference.csv).
+
+    Args:
+        source: folder of both. output_dir: made if missing. seed: of the split.
+        margin: mm around the lungs. workers: processes.
+    """
+    finish(prepare_stoic(str(source), str(output_dir), seed, margin, workers))
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        fire.Fire({"mmwhs": mmwhs, "stoic": stoic})
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
