@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does pre-training pay? Random initialisation against GVSL on real volumes, cell by cell.
 
+python benchmarks/transfer.py fetch --tasks hippocampus --data DATA
 python benchmarks/transfer.py run --tasks brain
 python benchmarks/transfer.py table
 python benchmarks/transfer.py figures
 
 Each cell (a pre-training, a probe, a training, a test) leaves one JSON in benchmarks/results/transfer/TASK and is never
 measured twice; weights lie in benchmarks/work, which git ignores. A killed run goes on where it was. Labels, split and
-recipe of a task (overrides of the bundles' train.json) are in benchmarks/tasks/TASK.json.
+recipe of a task (overrides of the bundles' train.json) are in benchmarks/tasks/TASK.json. Tasks named phantoms are the
+bundles' own synthetic data and start from the shipped weights; they say nothing of patients.
 
 Methods: scratch (random initialisation), gvsl.
 Protocols: probe (converged logistic regression on local features, on volumes as they are and randomly moved), linear
@@ -29,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from transfer_learning import cells, report  # noqa: E402
-from transfer_learning.tasks import BENCHMARKS, ROOT, prepare_task, read_task  # noqa: E402
+from transfer_learning.tasks import BENCHMARKS, BUNDLES, ROOT, fetch_task, prepare_task, read_task  # noqa: E402
 
 OVERLAYS = {"linear": "linear.json", "fine_tuned": None}
 METHODS = ("scratch", "gvsl")
@@ -50,8 +52,8 @@ def run(
     """Measures the cells that have no file yet.
 
     Args:
-        tasks: brain, hippocampus, or files like theirs. methods: scratch, gvsl. protocols: probe, linear, fine_tuned.
-        seeds: whole numbers.
+        tasks: names of benchmarks/tasks, or files like those.
+        methods: scratch, gvsl. protocols: probe, linear, fine_tuned. seeds: whole numbers.
         data: folder with the tasks' sources. work: for copies and weights. results: for the JSON files.
     """
     for task in _listed(tasks):
@@ -67,11 +69,11 @@ class Task:
         self.task = read_task(name)
         self.recipe = self.task["recipe"]
         self.work, self.results = work / self.task["name"], results / self.task["name"]
-        self.volumes = prepare_task(self.task, data, work)
+        self.parts = prepare_task(self.task, data, work)
 
     def run(self, methods: list[str], protocols: list[str], seeds: list[int]) -> None:
         for method in methods:
-            if method != "scratch":
+            if method != "scratch" and "pretraining" in self.recipe:
                 self.pretrain(method)
         for protocol in protocols:
             for method in methods:
@@ -89,70 +91,76 @@ class Task:
         cells.run_cell(
             self.results / f"pretraining_{method}.json",
             {"method": method, "overrides": overrides, "split": self.task["split"]},
-            lambda: cells.pretrain(self.task, self.volumes, overrides, self.work / method, every),
+            lambda: cells.pretrain(self.task, self.parts, overrides, self.work / method, every),
         )
 
-    def weights(self, method: str, step: int | None = None) -> Path | None:
-        """Folder of a method's weights, of the last step unless another is named; None for random initialisation."""
+    def weights(self, method: str) -> Path | None:
+        """A method's weights: those that it pre-trained here or, without such a recipe, those that the bundle ships."""
         if method == "scratch":
             return None
-        return self.work / method if step is None else self.work / method / "steps" / str(step)
+        if "pretraining" not in self.recipe:
+            return BUNDLES / self.task["bundle"] / "models" / "backbone.pt"
+        return self.work / method
 
     def probes(self, method: str, seeds: list[int]) -> None:
         """On the test part with the final weights, and on the validation part along pre-training."""
-        overrides = self.recipe["pretraining"]
+        overrides = self.downstream()
         for seed in seeds:
             cells.run_cell(
                 self.results / f"probe_{method}_seed{seed}.json",
                 {"method": method, "protocol": "probe", "seed": seed, "part": "test"},
-                lambda seed=seed: cells.probe(self.task, self.volumes, overrides, self.weights(method), seed, "test"),
+                lambda seed=seed: cells.probe(self.task, self.parts, overrides, self.weights(method), seed, "test"),
             )
-        if method == "scratch":
+        if method == "scratch" or "pretraining" not in self.recipe:
             return
         for folder in sorted((self.work / method / "steps").iterdir(), key=lambda entry: int(entry.name)):
             step = int(folder.name)
             cells.run_cell(
                 self.results / f"probe_{method}_step{step}.json",
                 {"method": method, "protocol": "probe", "seed": seeds[0], "part": "validation", "step": step},
-                lambda folder=folder: cells.probe(self.task, self.volumes, overrides, folder, seeds[0], "validation"),
+                lambda folder=folder: cells.probe(self.task, self.parts, overrides, folder, seeds[0], "validation"),
             )
 
-    def downstream(self, protocol: str, rate: float) -> dict[str, Any]:
-        """Overrides of gvsl_seg_heart's train.json."""
-        shared = {name: self.recipe["pretraining"][name] for name in self.recipe["shared"]}
-        return {**shared, **self.recipe["downstream"], **self.recipe.get(protocol, {}), "learning_rate": rate}
+    def downstream(self, **more: Any) -> dict[str, Any]:
+        """Overrides of the downstream bundle's train.json."""
+        shared = {name: self.recipe["pretraining"][name] for name in self.recipe.get("shared", ())}
+        return {**shared, **self.recipe["downstream"], **more}
 
     def train(self, method: str, protocol: str, rate: float, seed: int) -> dict[str, Any]:
-        overrides, output = self.downstream(protocol, rate), self._output(method, protocol, rate, seed)
+        overrides, output = self.downstream(learning_rate=rate), self._output(method, protocol, rate, seed)
         return cells.run_cell(
             self.results / f"{output.name}.json",
             {"method": method, "protocol": protocol, "seed": seed, "learning_rate": rate, "overrides": overrides},
-            lambda: cells.segment(
-                self.task, self.volumes, overrides, OVERLAYS[protocol], self.weights(method), seed, output
+            lambda: cells.train(
+                self.task, self.parts, overrides, OVERLAYS[protocol], self.weights(method), seed, output
             ),
         )
 
     def search(self, method: str, protocol: str, seed: int) -> float:
-        """The learning rate whose best validation Dice is highest."""
+        """The learning rate whose best validation score is highest."""
         best = {
-            rate: max(point["dice"] for point in self.train(method, protocol, rate, seed)["validation"])
+            rate: max(point["score"] for point in self.train(method, protocol, rate, seed)["validation"])
             for rate in self.recipe["learning_rates"][protocol]
         }
         return max(best, key=best.get)
 
     def test(self, method: str, protocol: str, rate: float, seed: int) -> None:
         model = self._output(method, protocol, rate, seed)
-        overrides = self.downstream(protocol, rate)
+        overrides = self.downstream(learning_rate=rate)
         cells.run_cell(
             self.results / f"test_{protocol}_{method}_seed{seed}.json",
             {"method": method, "protocol": protocol, "seed": seed, "learning_rate": rate},
-            lambda: cells.test_segmentation(
-                self.task, self.volumes, overrides, OVERLAYS[protocol], model, model / "evaluation"
-            ),
+            lambda: cells.test(self.task, self.parts, overrides, OVERLAYS[protocol], model, model / "evaluation"),
         )
 
     def _output(self, method: str, protocol: str, rate: float, seed: int) -> Path:
         return self.work / f"{protocol}_{method}_rate{rate:g}_seed{seed}"
+
+
+def fetch(tasks: str = "hippocampus", data: str = str(ROOT.parent / "shared" / "data")) -> None:
+    """Downloads public volumes to data/SOURCE/{images,labels}; for those behind a registration it names the page."""
+    for task in _listed(tasks):
+        print(fetch_task(read_task(task), Path(data)))
 
 
 def table(results: str = RESULTS) -> None:
@@ -175,4 +183,4 @@ def _listed(names: Any, known: tuple[str, ...] = ()) -> list[str]:
 
 
 if __name__ == "__main__":
-    fire.Fire({"run": run, "table": table, "figures": figures})
+    fire.Fire({"fetch": fetch, "run": run, "table": table, "figures": figures})

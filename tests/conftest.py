@@ -13,16 +13,8 @@ import torch
 from custom.networks import AffineHead, DeformableHead, RestorationHead, UNet3D, ZMatchingHead
 from custom.pretext import GVSLPretext
 
+torch.set_num_threads(1)  # exact repeats, and one core for each process of pytest-xdist
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """One thread: exact repeats, and no fight over the cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

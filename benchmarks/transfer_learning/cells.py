@@ -17,13 +17,18 @@ import monai
 import numpy as np
 import torch
 from ignite.engine import Events
-from monai.bundle import ConfigWorkflow
+from monai.transforms import ResizeWithPadOrCrop
 from monai.utils import set_determinism
 
-from .probe import moved, probe_dice
-from .tasks import ROOT, items, labelled_subjects
+from custom.weights import read_weights
 
-BUNDLES = ROOT / "bundles"
+from .probe import moved, probe_auc, probe_dice
+from .tasks import Items, labelled_items, workflow
+
+Parts = dict[str, Items]
+PAIR_KEYS = (("", "image"), ("_label", "label"), ("_subject", "subject"))
+# Of a downstream bundle: the column of validation.csv that counts, and its place in the metrics.json of a test.
+METRICS = {"gvsl_seg_heart": ("mean_dice", ("dice", "overall", "mean")), "gvsl_covid_cls": ("auc", ("auc",))}
 
 
 def run_cell(path: Path, describe: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -60,36 +65,19 @@ def machine() -> dict[str, Any]:
     }
 
 
-def workflow(bundle: str, files: list[str], overrides: dict[str, Any]) -> ConfigWorkflow:
-    """An initialised training workflow of a bundle."""
-    configs = BUNDLES / bundle / "configs"
-    built = ConfigWorkflow(
-        [str(configs / name) for name in files],
-        str(configs / "metadata.json"),
-        logging_file=False,
-        workflow_type="train",
-        bundle_root=str(BUNDLES / bundle),
-        **overrides,
-    )
-    built.initialize()
-    return built
-
-
-def pretrain(
-    task: dict[str, Any], volumes: Path, overrides: dict[str, Any], output: Path, every: int
-) -> dict[str, Any]:
+def pretrain(task: dict[str, Any], parts: Parts, overrides: dict[str, Any], output: Path, every: int) -> dict[str, Any]:
     """Pre-trains on the unlabelled part; weights of every `every` iterations go to output/steps/ITERATIONS.
 
     Pairs of the validation part are the held-out pairs.
     """
-    held_out = items(task, volumes, "validation")
+    held_out = parts["validation"]
     pairs = [
         {f"{side}{suffix}": item[key] for side, item in (("moving", a), ("fixed", b)) for suffix, key in PAIR_KEYS}
         for a in held_out
         for b in held_out
         if a is not b
     ][:8]
-    training = [{name: item[name] for name in ("image", "subject")} for item in items(task, volumes, "pretraining")]
+    training = [{name: item[name] for name in ("image", "subject")} for item in parts["pretraining"]]
     built = workflow(
         "gvsl_pretrain",
         ["train.json"],
@@ -116,9 +104,6 @@ def pretrain(
     return {"validation": table(output / "validation.csv")}
 
 
-PAIR_KEYS = (("", "image"), ("_label", "label"), ("_subject", "subject"))
-
-
 def table(path: Path) -> list[dict[str, float]]:
     """The rows of a CSV of numbers."""
     with path.open(newline="") as file:
@@ -126,38 +111,42 @@ def table(path: Path) -> list[dict[str, float]]:
 
 
 def probe(
-    task: dict[str, Any], volumes: Path, overrides: dict[str, Any], weights: Path | None, seed: int, part: str
+    task: dict[str, Any], parts: Parts, overrides: dict[str, Any], weights: Path | None, seed: int, part: str
 ) -> dict[str, Any]:
-    """Converged linear probe of local features on a part of the split, as it is and randomly moved.
+    """Converged linear probe of a backbone's features on a part of the split.
+
+    Segmentation: mean Dice from local features, on volumes as they are and randomly moved. Classification: AUC from
+    pooled encoder features.
 
     Args:
-        overrides: of gvsl_pretrain's train.json: network and preprocessing. weights: a folder, or None for random.
+        overrides: of the downstream bundle's train.json. weights: of the backbone, or None for random initialisation.
     """
     set_determinism(seed)
-    labels = list(task["labels"].values())
-    chosen = {
-        name: value for name, value in overrides.items() if name in ("channels", "spacing", "patch_size", "intensity")
-    }
-    built = workflow("gvsl_pretrain", ["train.json"], {"data": {"training": [], "validation": []}, **chosen})
-    backbone = built.parser.get_parsed_content("network_def")
+    built = workflow(task["bundle"], ["train.json"], {**given_data(task, parts), **overrides})
+    backbone = built.parser.get_parsed_content("backbone")
     if weights is not None:
-        backbone.load_state_dict(torch.load(weights / "model.pt", weights_only=True))
+        backbone.load_state_dict(read_weights(weights)[0])
     preprocess = built.parser.get_parsed_content("validate#preprocessing")
-    encode = {value: place + 1 for place, value in enumerate(labels)}
 
-    def load(item: dict[str, str]) -> tuple[torch.Tensor, torch.Tensor]:
-        volume = preprocess({name: item[name] for name in ("image", "label")})
-        label = torch.as_tensor(volume["label"]).round().long()
-        classes = sum(place * (label == value) for value, place in encode.items())
-        return torch.as_tensor(volume["image"]).float(), classes
+    crop = ResizeWithPadOrCrop(built.parser.get_parsed_content("patch_size"))  # the size of pre-training
 
-    training = [load(item) for item in items(task, volumes, "pretraining", labelled_subjects(task, seed))]
-    test = [load(item) for item in items(task, volumes, part)]
+    def load(items: Items) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        volumes = [preprocess(dict(item)) for item in items]
+        pairs = [(torch.as_tensor(volume["image"]).float(), torch.as_tensor(volume["label"])) for volume in volumes]
+        return [
+            (torch.as_tensor(crop(image)), torch.as_tensor(crop(label)) if label.ndim else label)
+            for image, label in pairs
+        ]
+
+    training, test = load(labelled_items(task, parts, seed)), load(parts[part])
+    if task["bundle"] == "gvsl_covid_cls":
+        return {"score": round(probe_auc(backbone, training, test), 4)}
+    labels = built.parser.get_parsed_content("labels")
     as_is, randomly_moved = probe_dice(backbone, training, [test, moved(test)], len(labels) + 1)
     return {
-        "dice": mean_dice(as_is),
-        "dice_moved": mean_dice(randomly_moved),
-        "dice_of_structures": dict(zip(task["labels"], np.nanmean(as_is, axis=0).round(4).tolist(), strict=True)),
+        "score": mean_dice(as_is),
+        "score_moved": mean_dice(randomly_moved),
+        "dice_of_structures": dict(zip(labels, np.nanmean(as_is, axis=0).round(4).tolist(), strict=True)),
     }
 
 
@@ -166,46 +155,56 @@ def mean_dice(values: np.ndarray) -> float:
     return round(float(np.nanmean(np.nanmean(values, axis=1))), 4)
 
 
-def segment(
+def given_data(task: dict[str, Any], parts: Parts, training: Items | None = None) -> dict[str, Any]:
+    """Overrides that give a downstream bundle a task's data and, where it has its own, labels."""
+    labels = {"labels": task["labels"]} if "labels" in task else {}
+    data = {"training": training or [], "validation": parts["validation"], "test": parts["test"]}
+    return {"data": data, **labels}
+
+
+def train(
     task: dict[str, Any],
-    volumes: Path,
+    parts: Parts,
     overrides: dict[str, Any],
     overlay: str | None,
     weights: Path | None,
     seed: int,
     output: Path,
 ) -> dict[str, Any]:
-    """Trains gvsl_seg_heart's configs on the seed's labelled volumes; validation Dice against iterations."""
-    data = {
-        "training": items(task, volumes, "pretraining", labelled_subjects(task, seed)),
-        "validation": items(task, volumes, "validation"),
-        "test": items(task, volumes, "test"),
-    }
-    start = {"pretrained_weights": None if weights is None else str(weights)}
-    labels = {"labels": task["labels"], "background_values": []}
-    chosen = {"output_dir": str(output), "data": data, "seed": seed, "resume": True, **labels, **start, **overrides}
-    files = ["train.json"] if overlay is None else ["train.json", overlay]
-    workflow("gvsl_seg_heart", files, chosen).run()
-    curve = table(output / "validation.csv")
-    return {"validation": [{"iteration": row["iteration"], "dice": row[KEY_METRIC]} for row in curve]}
-
-
-KEY_METRIC = "mean_dice"
-
-
-def test_segmentation(
-    task: dict[str, Any], volumes: Path, overrides: dict[str, Any], overlay: str | None, model: Path, output: Path
-) -> dict[str, Any]:
-    """Dice and 95 % Hausdorff distance of a trained model on the test part, by evaluate.json."""
+    """Trains the downstream bundle's configs on the seed's labelled volumes; validation scores against iterations."""
     chosen = {
+        **given_data(task, parts, labelled_items(task, parts, seed)),
+        "output_dir": str(output),
+        "seed": seed,
+        "resume": True,
+        "pretrained_weights": None if weights is None else str(weights),
+        **overrides,
+    }
+    files = ["train.json"] if overlay is None else ["train.json", overlay]
+    workflow(task["bundle"], files, chosen).run()
+    column, _ = METRICS[task["bundle"]]
+    return {
+        "validation": [
+            {"iteration": row["iteration"], "score": row[column]} for row in table(output / "validation.csv")
+        ]
+    }
+
+
+def test(
+    task: dict[str, Any], parts: Parts, overrides: dict[str, Any], overlay: str | None, model: Path, output: Path
+) -> dict[str, Any]:
+    """What evaluate.json reports of a trained model on the test part."""
+    chosen = {
+        **given_data(task, parts),
         "output_dir": str(output),
         "model_dir": str(model),
-        "data": {"training": [], "validation": [], "test": items(task, volumes, "test")},
-        "labels": task["labels"],
-        "background_values": [],
         "pretrained_weights": None,
         **overrides,
     }
     files = ["train.json", *([] if overlay is None else [overlay]), "evaluate.json"]
-    workflow("gvsl_seg_heart", files, chosen).run()
-    return {"test": json.loads((output / "metrics.json").read_text())}
+    workflow(task["bundle"], files, chosen).run()
+    report = json.loads((output / "metrics.json").read_text())
+    score = report
+    for name in METRICS[task["bundle"]][1]:
+        score = score[name]
+    return {"score": score, "test": report}

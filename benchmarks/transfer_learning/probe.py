@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The converged linear probe: multinomial logistic regression on standardised local features."""
+"""The converged linear probe: logistic regression on standardised features."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from monai.transforms import RandAffined
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
@@ -69,6 +70,23 @@ def probe_dice(
         np.stack([_dice(_predicted(model, backbone, image), label.flatten().numpy(), classes) for image, label in test])
         for test in tests
     ]
+
+
+@torch.no_grad()
+def probe_auc(backbone: nn.Module, training: Volumes, test: Volumes) -> float:
+    """AUC of the second of two classes on unseen volumes, by logistic regression on pooled bottleneck features.
+
+    Args:
+        backbone: has `forward_bottleneck`. training, test: (volume (1, *spatial), class 0 or 1).
+    """
+    backbone.eval()
+    pooled, classes = (
+        [backbone.forward_bottleneck(image[None]).mean(dim=(2, 3, 4))[0].numpy() for image, _ in training + test],
+        [int(label) for _, label in training + test],
+    )
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, tol=1e-3))
+    model.fit(pooled[: len(training)], classes[: len(training)])
+    return float(roc_auc_score(classes[len(training) :], model.predict_proba(pooled[len(training) :])[:, 1]))
 
 
 def _predicted(model, backbone: nn.Module, image: torch.Tensor) -> np.ndarray:

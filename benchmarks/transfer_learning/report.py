@@ -27,15 +27,16 @@ def read_cells(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_scores(folder: Path) -> dict[str, dict[str, list[float]]]:
-    """protocol -> method -> mean test Dice of each seed, in percent."""
+    """protocol -> method -> test score of each seed, in percent."""
     scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for cell in read_cells(folder):
         settings = cell["settings"]
         if settings.get("protocol") == "probe" and settings.get("part") == "test":
-            scores["probe"][settings["method"]].append(100 * cell["dice"])
-            scores["probe_moved"][settings["method"]].append(100 * cell["dice_moved"])
+            scores["probe"][settings["method"]].append(100 * cell["score"])
+            if "score_moved" in cell:
+                scores["probe_moved"][settings["method"]].append(100 * cell["score_moved"])
         elif "test" in cell:
-            scores[settings["protocol"]][settings["method"]].append(100 * cell["test"]["dice"]["overall"]["mean"])
+            scores[settings["protocol"]][settings["method"]].append(100 * cell["score"])
     return scores
 
 
@@ -52,23 +53,23 @@ def write_table(results: Path) -> str:
                         "protocol": PROTOCOLS[protocol],
                         "method": method,
                         "seeds": len(values),
-                        "dice": f"{np.mean(values):.1f}",
+                        "score": f"{np.mean(values):.1f}",
                         "spread": f"{np.std(values):.1f}",
                         "gain": "" if method == "scratch" else f"{np.mean(values) - baseline:+.1f}",
                     }
                 )
     with (results / "RESULTS.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["task", "protocol", "method", "seeds", "dice", "spread", "gain"])
+        writer = csv.DictWriter(file, ["task", "protocol", "method", "seeds", "score", "spread", "gain"])
         writer.writeheader()
         writer.writerows(rows)
     lines = [
-        "| task | protocol | method | seeds | mean Dice (percent) | over random initialisation |",
+        "| task | protocol | method | seeds | test score (percent) | over random initialisation |",
         "|" + "---|" * 6,
     ]
     for row in rows:
-        score = f"{row['dice']} ± {row['spread']}"
-        best = max(float(other["dice"]) for other in rows if all(other[k] == row[k] for k in ("task", "protocol")))
-        score = f"**{score}**" if float(row["dice"]) == best else score
+        score = f"{row['score']} ± {row['spread']}"
+        best = max(float(other["score"]) for other in rows if all(other[k] == row[k] for k in ("task", "protocol")))
+        score = f"**{score}**" if float(row["score"]) == best else score
         lines.append(
             f"| {row['task']} | {row['protocol']} | {row['method']} | {row['seeds']} | {score} | {row['gain']} |"
         )
@@ -78,7 +79,7 @@ def write_table(results: Path) -> str:
 
 
 def draw_figures(results: Path) -> list[Path]:
-    """One picture a task: validation Dice against iterations of both protocols, probe against pre-training steps."""
+    """One picture a task: validation score against iterations of both protocols, probe against pre-training steps."""
     drawn = []
     for folder in sorted(entry for entry in results.iterdir() if entry.is_dir()):
         figure = Figure(figsize=(15, 4), layout="constrained")
@@ -95,7 +96,7 @@ def draw_figures(results: Path) -> list[Path]:
 
 
 def draw_curves(plot: Any, cells: list[dict[str, Any]], protocol: str) -> None:
-    """Validation Dice against iterations at the tested learning rates: each seed thin, their mean thick."""
+    """Validation score against iterations at the tested learning rates: each seed thin, their mean thick."""
     tested = {
         (cell["settings"]["method"], cell["settings"]["learning_rate"])
         for cell in cells
@@ -109,10 +110,10 @@ def draw_curves(plot: Any, cells: list[dict[str, Any]], protocol: str) -> None:
             if "validation" in cell and all(cell["settings"].get(name) == value for name, value in chosen.items())
         ]
         iterations = [point["iteration"] for point in curves[0]]
-        values = np.array([[100 * point["dice"] for point in curve] for curve in curves])
+        values = np.array([[100 * point["score"] for point in curve] for curve in curves])
         plot.plot(iterations, values.T, color=COLOURS[method], alpha=0.3, linewidth=0.8)
         plot.plot(iterations, values.mean(0), color=COLOURS[method], label=f"{method}, learning rate {rate:g}")
-    plot.set(title=PROTOCOLS[protocol], xlabel="iteration", ylabel="validation Dice (percent)")
+    plot.set(title=PROTOCOLS[protocol], xlabel="iteration", ylabel="validation score (percent)")
     if tested:
         plot.legend()
 
@@ -121,10 +122,10 @@ def draw_probe(plot: Any, cells: list[dict[str, Any]]) -> None:
     """The probe on the validation part against pre-training steps."""
     with_step = [cell for cell in cells if "step" in cell["settings"]]
     steps = sorted(((cell["settings"]["step"], cell) for cell in with_step), key=lambda pair: pair[0])
-    for name, style in (("dice", "o-"), ("dice_moved", "s--")):
+    for name, style in (("score", "o-"), ("score_moved", "s--")):
         if steps:
-            label = "as they are" if name == "dice" else "randomly moved"
+            label = "as they are" if name == "score" else "randomly moved"
             plot.plot([step for step, _ in steps], [100 * cell[name] for _, cell in steps], style, label=label)
-    plot.set(title=PROTOCOLS["probe"], xlabel="pre-training iteration", ylabel="validation Dice (percent)")
+    plot.set(title=PROTOCOLS["probe"], xlabel="pre-training iteration", ylabel="validation score (percent)")
     if steps:
         plot.legend()

@@ -1,22 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The transfer tasks: where the volumes are, which are for what, and their copies at the working resolution."""
+"""The transfer tasks: which volumes are for what, and copies of real ones at the working resolution.
+
+A task file names the downstream bundle and its recipe (overrides of the configs). With a `source` it lists real
+volumes, their labels and the committed split; without, the bundle's own default data are the task: phantoms.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 import torch
+from monai.apps import DecathlonDataset
+from monai.bundle import ConfigWorkflow
 from monai.transforms import LoadImage, Orientation
 from torch.nn import functional as F
 from tqdm import tqdm
 
 BENCHMARKS = Path(__file__).resolve().parents[1]
 ROOT = BENCHMARKS.parent
+BUNDLES = ROOT / "bundles"
+
+Items = list[dict[str, Any]]
+
+
+def workflow(bundle: str, files: list[str], overrides: dict[str, Any]) -> ConfigWorkflow:
+    """An initialised training workflow of a bundle."""
+    configs = BUNDLES / bundle / "configs"
+    built = ConfigWorkflow(
+        [str(configs / name) for name in files],
+        str(configs / "metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        bundle_root=str(BUNDLES / bundle),
+        **overrides,
+    )
+    built.initialize()
+    return built
 
 
 def read_task(name: str) -> dict[str, Any]:
@@ -28,7 +53,30 @@ def read_task(name: str) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def prepare_task(task: dict[str, Any], data: Path, work: Path) -> Path:
+def prepare_task(task: dict[str, Any], data: Path, work: Path) -> dict[str, Items]:
+    """The items of each part of the split: {"image", "label", "subject"}; "pretraining" may be used without labels.
+
+    Raises:
+        FileNotFoundError: a volume of the split is missing; names file and page.
+    """
+    if "source" not in task:
+        parts = workflow(task["bundle"], ["train.json"], {}).parser.get_parsed_content("data")
+        return {"pretraining": parts["training"], "validation": parts["validation"], "test": parts["test"]}
+    volumes = copy_volumes(task, data, work)
+    return {
+        part: [
+            {
+                "image": str(volumes / "images" / f"{subject}.nii.gz"),
+                "label": str(volumes / "labels" / f"{subject}.nii.gz"),
+                "subject": subject,
+            }
+            for subject in subjects
+        ]
+        for part, subjects in task["split"].items()
+    }
+
+
+def copy_volumes(task: dict[str, Any], data: Path, work: Path) -> Path:
     """Copies of a task's volumes and label maps, RAS, `reduce` times coarser; made once, file by file.
 
     A coarse voxel is the mean of a cube of fine ones, its label the one that fills most of the cube. Labels are merged
@@ -39,9 +87,6 @@ def prepare_task(task: dict[str, Any], data: Path, work: Path) -> Path:
 
     Returns:
         the folder with images/ and labels/.
-
-    Raises:
-        FileNotFoundError: a volume of the split is missing; names file and page.
     """
     target = work / task["name"] / "volumes"
     orient = Orientation(axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S")))
@@ -53,7 +98,9 @@ def prepare_task(task: dict[str, Any], data: Path, work: Path) -> Path:
             if copy.is_file():
                 continue
             if not source.is_file():
-                raise FileNotFoundError(f"{source} does not exist; the volumes of {task['name']} are at {task['page']}")
+                raise FileNotFoundError(
+                    f"{source} does not exist; `transfer.py fetch` gets those of {task['name']}, or {task['page']}"
+                )
             volume = orient(LoadImage(ensure_channel_first=True)(source))
             affine = np.asarray(volume.affine)
             if folder == "images":
@@ -63,6 +110,31 @@ def prepare_task(task: dict[str, Any], data: Path, work: Path) -> Path:
                 occupancy = torch.cat([(label == value).float() for value in values.tolist()])
                 array = values[reduced(occupancy, task["reduce"]).argmax(0).numpy()].astype(np.int16)
             save(array, coarse_affine(affine, task["reduce"]), copy)
+    return target
+
+
+def fetch_task(task: dict[str, Any], data: Path) -> Path:
+    """Downloads a task's public volumes to data/SOURCE/images and labels, through MONAI; what is there is kept.
+
+    Raises:
+        ValueError: the volumes are behind a registration, or synthetic; names the page and the expected files.
+    """
+    if "source" not in task:
+        raise ValueError(f"{task['name']} is synthetic: `run` makes it")
+    target = data / task["source"]
+    if "decathlon" not in task:
+        raise ValueError(
+            f"{task['name']} cannot be fetched by a command: get it from {task['page']} and put volumes at "
+            f"{target / 'images' / 'ID.nii.gz'}, label maps at {target / 'labels' / 'ID.nii.gz'}, ID as in the task file"
+        )
+    data.mkdir(parents=True, exist_ok=True)
+    DecathlonDataset(data, task["decathlon"], "training", download=True, cache_rate=0.0)
+    for folder, unpacked in (("images", "imagesTr"), ("labels", "labelsTr")):
+        (target / folder).mkdir(parents=True, exist_ok=True)
+        for subject in (subject for part in task["split"].values() for subject in part):
+            name = f"{subject}.nii.gz"
+            if not (target / folder / name).is_file():
+                shutil.copyfile(data / task["decathlon"] / unpacked / name, target / folder / name)
     return target
 
 
@@ -97,20 +169,21 @@ def save(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def items(task: dict[str, Any], volumes: Path, part: str, subjects: list[str] | None = None) -> list[dict[str, str]]:
-    """{"image", "label", "subject"} of a part of the split, or of some of its subjects."""
-    chosen = task["split"][part] if subjects is None else subjects
-    return [
-        {
-            "image": str(volumes / "images" / f"{subject}.nii.gz"),
-            "label": str(volumes / "labels" / f"{subject}.nii.gz"),
-            "subject": subject,
-        }
-        for subject in chosen
+def labelled_items(task: dict[str, Any], parts: dict[str, Items], seed: int) -> Items:
+    """The items whose labels a seed may train with, drawn among those of pre-training, equally many of each class.
+
+    Raises:
+        ValueError: `labelled` does not divide by the number of classes.
+    """
+    classes = sorted({item["label"] for item in parts["pretraining"] if not isinstance(item["label"], str)})
+    groups = [[item for item in parts["pretraining"] if item["label"] == label] for label in classes]
+    groups = groups or [parts["pretraining"]]
+    if task["labelled"] % len(groups):
+        raise ValueError(f"labelled must divide by the {len(groups)} classes, got {task['labelled']}")
+    generator = np.random.default_rng(seed)
+    chosen = [
+        group[place]
+        for group in groups
+        for place in generator.permutation(len(group))[: task["labelled"] // len(groups)]
     ]
-
-
-def labelled_subjects(task: dict[str, Any], seed: int) -> list[str]:
-    """The subjects whose labels a seed may train with, drawn among those of pre-training."""
-    order = np.random.default_rng(seed).permutation(len(task["split"]["pretraining"]))
-    return sorted(task["split"]["pretraining"][place] for place in order[: task["labelled"]])
+    return sorted(chosen, key=lambda item: item["subject"])

@@ -19,9 +19,10 @@ class GVSLLoss(nn.Module):
 
     Args:
         registration_weight, smoothness_weight, restoration_weight: weights of the terms; 1 each in the paper.
-        affine_registration_weight: weight of the registration loss after the affine stage alone, at half resolution,
-            where windows reach twice as far. Not in the paper (0): it makes the affine head align what it can instead
-            of leaving all to the deformable head.
+        affine_registration_weight: weight of the registration loss after the affine stage alone. Not in the paper (0):
+            it makes the affine head align what it can instead of leaving all to the deformable head.
+        affine_downsampling: that term sees both volumes averaged over blocks of this side, in voxels, so that windows
+            reach as much further.
         window, min_variance: see `local_ncc_loss`.
         smooth_field: "local_displacement" (the authors' code; leaves rotation and scale free) or "displacement" (the
             fused field, equation 2 of the paper).
@@ -34,6 +35,7 @@ class GVSLLoss(nn.Module):
         smoothness_weight: float = 1.0,
         restoration_weight: float = 1.0,
         affine_registration_weight: float = 0.0,
+        affine_downsampling: int = 2,
         window: int = 9,
         min_variance: float = 1e-4,
         smooth_field: str = "local_displacement",
@@ -48,6 +50,7 @@ class GVSLLoss(nn.Module):
             "restoration": restoration_weight,
             "affine_registration": affine_registration_weight,
         }
+        self.affine_downsampling = affine_downsampling
         self.smooth_field = smooth_field
         self.ncc = LocalNCCLoss(window, min_variance, conventions)
         self.smoothness = SmoothnessLoss()
@@ -63,7 +66,7 @@ class GVSLLoss(nn.Module):
             terms["registration"] = self.ncc(outputs["warped"], batch["fixed"])
             terms["smoothness"] = self.smoothness(outputs[self.smooth_field])
             if self.weights["affine_registration"]:
-                coarse = (F.avg_pool3d(volume, 2) for volume in (outputs["affine_warped"], batch["fixed"]))
+                coarse = (F.avg_pool3d(volume, self.affine_downsampling) for volume in (outputs["affine_warped"], batch["fixed"]))
                 terms["affine_registration"] = self.ncc(*coarse)
         if "restored" in outputs:
             terms["restoration"] = F.mse_loss(at_least_float32(outputs["restored"]), at_least_float32(batch["moving"]))

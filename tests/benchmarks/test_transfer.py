@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +14,14 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from monai.apps import DecathlonDataset
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from transfer_learning.cells import run_cell  # noqa: E402
-from transfer_learning.probe import probe_dice  # noqa: E402
-from transfer_learning.tasks import coarse_affine, labelled_subjects, merged, read_task, reduced  # noqa: E402
+from transfer_learning.probe import probe_auc, probe_dice  # noqa: E402
+from transfer_learning.tasks import coarse_affine, fetch_task, labelled_items, merged, read_task, reduced  # noqa: E402
 
 SUBJECTS = [f"s{number}" for number in range(9)]
 
@@ -38,6 +41,7 @@ def tiny_task(tmp_path: Path) -> Path:
     length = {"max_epochs": 2, "iterations_per_epoch": 2, "val_interval": 1, "warmup_iterations": 1}
     task = {
         "name": "tiny",
+        "bundle": "gvsl_seg_heart",
         "source": "tiny",
         "page": "https://example.org",
         "reduce": 1,
@@ -48,7 +52,7 @@ def tiny_task(tmp_path: Path) -> Path:
             "pretraining": shapes | length,
             "keep_every": 2,
             "shared": list(shapes),
-            "downstream": length,
+            "downstream": length | {"background_values": []},
             "learning_rates": {"linear": [0.01], "fine_tuned": [0.01, 0.001]},
         },
     }
@@ -94,7 +98,7 @@ def test_every_cell_once(tiny_task: Path) -> None:
     assert again == cells
 
     table = transfer("table", tiny_task)
-    dice = json.loads(cells["probe_gvsl_seed0.json"])["dice"]
+    dice = json.loads(cells["probe_gvsl_seed0.json"])["score"]
     assert f"{100 * dice:.1f} ±" in table and "| tiny | fine-tuned | gvsl | 1 |" in table
     assert Path(transfer("figures", tiny_task).strip()).read_bytes().startswith(b"\x89PNG")
 
@@ -120,6 +124,17 @@ def test_probe_reads_what_features_say() -> None:
     assert probe_dice(torch.nn.Identity(), blind[:2], [blind[2:]], classes=3)[0].mean() < 0.6
 
 
+def test_auc_probe_reads_what_the_bottleneck_says() -> None:
+    """A backbone that passes the volume through separates classes of other brightness, and not those of none."""
+    backbone = torch.nn.Identity()
+    backbone.forward_bottleneck = lambda image: image
+    generator = torch.Generator().manual_seed(0)
+    bright = [(torch.rand(1, 4, 4, 4, generator=generator) + k % 2, torch.tensor(k % 2)) for k in range(16)]
+    assert probe_auc(backbone, bright[:8], bright[8:]) == 1.0
+    swapped = [(image, 1 - label) for image, label in bright[8:]]
+    assert probe_auc(backbone, bright[:8], swapped) == 0.0
+
+
 def test_coarse_volumes_lie_where_the_fine_ones_do() -> None:
     fine = torch.zeros(1, 7, 6, 6)
     fine[0, 2:4, 2:4, 2:4] = 8
@@ -140,8 +155,47 @@ def test_committed_splits_are_disjoint(name: str) -> None:
     task = read_task(name)
     parts = [set(part) for part in task["split"].values()]
     assert sum(map(len, parts)) == len(set.union(*parts))
-    draws = {tuple(labelled_subjects(task, seed)) for seed in range(3)}
-    assert len(draws) == 3 and all(set(draw) <= parts[0] and len(draw) == task["labelled"] for draw in draws)
+    items = {"pretraining": [{"subject": subject, "label": f"{subject}.nii.gz"} for subject in sorted(parts[0])]}
+    draws = {tuple(item["subject"] for item in labelled_items(task, items, seed)) for seed in range(3)}
+    assert len(draws) == 3 and all(len(set(draw)) == task["labelled"] for draw in draws)
+
+
+def test_classes_are_drawn_alike() -> None:
+    items = [{"subject": f"s{number}", "label": int(number > 5)} for number in range(9)]
+    drawn = labelled_items({"labelled": 4}, {"pretraining": items}, seed=0)
+    assert sorted(item["label"] for item in drawn) == [0, 0, 1, 1]
+    with pytest.raises(ValueError, match="labelled must divide by the 2 classes, got 3"):
+        labelled_items({"labelled": 3}, {"pretraining": items}, seed=0)
+
+
+def test_a_public_set_is_fetched_through_monai(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The archive is there already, as after a download; volumes of the split come to the task's source folder."""
+    task = read_task("hippocampus") | {"split": {"pretraining": ["h_1"], "validation": ["h_2"], "test": []}}
+    root = tmp_path / task["decathlon"]
+    for folder in ("imagesTr", "labelsTr"):
+        (root / folder).mkdir(parents=True)
+        for number in range(3):
+            (root / folder / f"h_{number}.nii.gz").write_text(f"{folder} {number}")
+    entries = [{"image": f"./imagesTr/h_{n}.nii.gz", "label": f"./labelsTr/h_{n}.nii.gz"} for n in range(3)]
+    properties = ("name", "description", "reference", "licence", "tensorImageSize", "modality", "labels")
+    content = dict.fromkeys(properties, "") | {"numTraining": 3, "numTest": 0, "training": entries, "test": []}
+    (root / "dataset.json").write_text(json.dumps(content))
+    archive = shutil.make_archive(str(root), "tar", tmp_path, root.name)
+    shutil.rmtree(root)
+    digest = hashlib.md5(Path(archive).read_bytes()).hexdigest()
+    monkeypatch.setitem(DecathlonDataset.md5, task["decathlon"], digest)
+    source = fetch_task(task, tmp_path)
+    assert sorted(str(path.relative_to(source)) for path in source.rglob("*.gz")) == [
+        "images/h_1.nii.gz", "images/h_2.nii.gz", "labels/h_1.nii.gz", "labels/h_2.nii.gz",
+    ]  # fmt: skip
+    assert (source / "labels" / "h_2.nii.gz").read_text() == "labelsTr 2"
+
+
+def test_what_cannot_be_fetched_names_page_and_place(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"get it from https://www\.synapse\.org.*brain_manual/images/ID\.nii\.gz"):
+        fetch_task(read_task("brain"), tmp_path)
+    with pytest.raises(ValueError, match="heart_phantoms is synthetic"):
+        fetch_task(read_task("heart_phantoms"), tmp_path)
 
 
 def test_unknown_task_is_named() -> None:

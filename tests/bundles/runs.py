@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +46,20 @@ def run(arguments: Sequence[str], folder: Path = ROOT) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def interrupt(bundle: Path, overrides: dict[str, Any], iterations: int) -> None:
+    """Trains in this process and stops, as by Ctrl-C, after so many iterations."""
+    built = workflow(bundle, ["train.json"], "train", overrides)
+    more = iter(range(iterations - 1))
+
+    def stop(engine: Engine) -> None:
+        if next(more, None) is None:
+            raise KeyboardInterrupt
+
+    built.parser.get_parsed_content("train#trainer").add_event_handler(Events.ITERATION_COMPLETED, stop)
+    with pytest.raises(KeyboardInterrupt):
+        built.run()
 
 
 def start(arguments: Sequence[str]) -> subprocess.Popen:

@@ -25,11 +25,12 @@ workflow = partial(runs.workflow, BUNDLE)
 command = partial(runs.command, BUNDLE)
 
 
-@pytest.fixture
-def trained(overrides: dict) -> Path:
-    """The output folder of a finished tiny run."""
-    workflow(["train.json"], "train", overrides).run()
-    return Path(overrides["output_dir"])
+@pytest.fixture(scope="module")
+def trained(tiny_overrides: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a finished tiny run that all tests share: they leave it as it is."""
+    output = tmp_path_factory.mktemp("trained")
+    workflow(["train.json"], "train", tiny_overrides | {"output_dir": str(output)}).run()
+    return output
 
 
 def test_properties_are_complete(overrides: dict) -> None:
@@ -98,10 +99,10 @@ def test_same_seed_same_tables_with_and_without_workers(trained: Path, overrides
 
 
 def test_a_second_run_sets_the_first_aside(trained: Path, overrides: dict) -> None:
-    first = (trained / "model.pt").read_bytes()
+    output = Path(shutil.copytree(trained, overrides["output_dir"]))
     workflow(["train.json"], "train", overrides | {"max_epochs": 1}).run()
-    assert (trained / "earlier" / "1" / "model.pt").read_bytes() == first
-    assert len(rows(trained / "training.csv")) == 2
+    assert (output / "earlier" / "1" / "model.pt").read_bytes() == (trained / "model.pt").read_bytes()
+    assert len(rows(output / "training.csv")) == 2
 
 
 def test_kill_and_resume_gives_the_same_tables(trained: Path, overrides: dict, tmp_path: Path) -> None:
@@ -209,8 +210,10 @@ def test_two_processes_train_like_one_with_the_doubled_batch(overrides: dict, tm
     for name, processes, batch_size in (("one", 1, 2), ("two", 2, 1)):
         outputs[name] = tmp_path / name
         chosen = overrides | {"output_dir": str(outputs[name]), "batch_size": batch_size}
-        files = ["train.json"] if processes == 1 else ["train.json", "multi_gpu_train.json"]
-        runs.run(command(files, chosen, processes))
+        if processes == 1:
+            workflow(["train.json"], "train", chosen).run()
+        else:
+            runs.run(command(["train.json", "multi_gpu_train.json"], chosen, processes))
     one, two = (rows(outputs[name] / "training.csv") for name in ("one", "two"))
     assert len(one) == len(two) == 4
     for first, second in zip(one, two, strict=True):
@@ -220,13 +223,14 @@ def test_two_processes_train_like_one_with_the_doubled_batch(overrides: dict, tm
         assert torch.allclose(tensor, states[1][name], atol=2e-4), name
 
 
-def test_same_places_from_inside_the_bundle(overrides: dict, tmp_path: Path) -> None:
+def test_same_places_from_inside_the_bundle(overrides: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / "repository"
     shutil.copytree(BUNDLE, copy / "bundles" / "gvsl_pretrain", ignore=shutil.ignore_patterns("output*", "data"))
     chosen = {key: value for key, value in overrides.items() if key not in ("bundle_root", "output_dir")}
     inside = copy / "bundles" / "gvsl_pretrain"
     for folder in (copy, inside):
-        runs.run(runs.command(inside.relative_to(folder), ["train.json"], chosen), folder)
+        monkeypatch.chdir(folder)
+        runs.workflow(inside.relative_to(folder), ["train.json"], "train", chosen).run()
     output = copy / "bundles" / "gvsl_pretrain" / "output"
     assert (output / "model.pt").is_file() and (output / "earlier" / "1" / "model.pt").is_file()
     assert sorted(path.name for path in copy.iterdir()) == ["bundles"]
