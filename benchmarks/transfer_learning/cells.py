@@ -132,7 +132,10 @@ def probe(
 
     def load(items: Items) -> list[tuple[torch.Tensor, torch.Tensor]]:
         volumes = [preprocess(dict(item)) for item in items]
-        pairs = [(torch.as_tensor(volume["image"]).float(), torch.as_tensor(volume["label"])) for volume in volumes]
+        pairs = [
+            (torch.as_tensor(volume["image"]).float(), torch.as_tensor(volume["label"]).round().long())
+            for volume in volumes
+        ]
         return [
             (torch.as_tensor(crop(image)), torch.as_tensor(crop(label)) if label.ndim else label)
             for image, label in pairs

@@ -125,7 +125,7 @@ def fetch_task(task: dict[str, Any], data: Path) -> Path:
     if "decathlon" not in task:
         raise ValueError(
             f"{task['name']} cannot be fetched by a command: get it from {task['page']} and put volumes at "
-            f"{target / 'images' / 'ID.nii.gz'}, label maps at {target / 'labels' / 'ID.nii.gz'}, ID as in the task file"
+            f"{target / 'images' / 'ID.nii.gz'}, labels at {target / 'labels' / 'ID.nii.gz'}, ID as in the task file"
         )
     data.mkdir(parents=True, exist_ok=True)
     DecathlonDataset(data, task["decathlon"], "training", download=True, cache_rate=0.0)

@@ -66,7 +66,10 @@ class GVSLLoss(nn.Module):
             terms["registration"] = self.ncc(outputs["warped"], batch["fixed"])
             terms["smoothness"] = self.smoothness(outputs[self.smooth_field])
             if self.weights["affine_registration"]:
-                coarse = (F.avg_pool3d(volume, self.affine_downsampling) for volume in (outputs["affine_warped"], batch["fixed"]))
+                coarse = (
+                    F.avg_pool3d(volume, self.affine_downsampling)
+                    for volume in (outputs["affine_warped"], batch["fixed"])
+                )
                 terms["affine_registration"] = self.ncc(*coarse)
         if "restored" in outputs:
             terms["restoration"] = F.mse_loss(at_least_float32(outputs["restored"]), at_least_float32(batch["moving"]))

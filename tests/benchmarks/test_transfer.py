@@ -8,6 +8,9 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import nibabel
@@ -169,7 +172,7 @@ def test_classes_are_drawn_alike() -> None:
 
 
 def test_a_public_set_is_fetched_through_monai(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The archive is there already, as after a download; volumes of the split come to the task's source folder."""
+    """From a loopback server; the volumes of the split come to the task's source folder, the others do not."""
     task = read_task("hippocampus") | {"split": {"pretraining": ["h_1"], "validation": ["h_2"], "test": []}}
     root = tmp_path / task["decathlon"]
     for folder in ("imagesTr", "labelsTr"):
@@ -180,11 +183,16 @@ def test_a_public_set_is_fetched_through_monai(tmp_path: Path, monkeypatch: pyte
     properties = ("name", "description", "reference", "licence", "tensorImageSize", "modality", "labels")
     content = dict.fromkeys(properties, "") | {"numTraining": 3, "numTest": 0, "training": entries, "test": []}
     (root / "dataset.json").write_text(json.dumps(content))
-    archive = shutil.make_archive(str(root), "tar", tmp_path, root.name)
+    archive = Path(shutil.make_archive(str(tmp_path / "served" / root.name), "tar", tmp_path, root.name))
     shutil.rmtree(root)
-    digest = hashlib.md5(Path(archive).read_bytes()).hexdigest()
-    monkeypatch.setitem(DecathlonDataset.md5, task["decathlon"], digest)
-    source = fetch_task(task, tmp_path)
+    handler = partial(SimpleHTTPRequestHandler, directory=archive.parent)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/{archive.name}"
+        monkeypatch.setitem(DecathlonDataset.resource, task["decathlon"], address)
+        monkeypatch.setitem(DecathlonDataset.md5, task["decathlon"], hashlib.md5(archive.read_bytes()).hexdigest())
+        source = fetch_task(task, tmp_path / "data")
+        server.shutdown()
     assert sorted(str(path.relative_to(source)) for path in source.rglob("*.gz")) == [
         "images/h_1.nii.gz", "images/h_2.nii.gz", "labels/h_1.nii.gz", "labels/h_2.nii.gz",
     ]  # fmt: skip
