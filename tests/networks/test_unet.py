@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The backbone: sizes, padding, widths, TorchScript, the authors' numbers."""
+"""The backbone: sizes, padding, widths, TorchScript; tests/test_authors_weights.py has the authors' numbers."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,34 +16,6 @@ NARROW = (8, 16, 32)  # divisor 4
 def make(channels=NARROW, in_channels: int = 1) -> UNet3D:
     torch.manual_seed(0)
     return UNet3D(in_channels, channels).eval()
-
-
-def authors_name(name: str) -> str:
-    """Name of one of our parameters in the authors' state."""
-    part, level, layer, kind = name.split(".")
-    if part == "decoder":
-        return f"up{int(level) + 1}.conv.double_conv.{layer}.{kind}"
-    return (
-        f"inc.double_conv.{layer}.{kind}" if level == "0" else f"down{level}.maxpool_conv.1.double_conv.{layer}.{kind}"
-    )
-
-
-@torch.no_grad()
-def test_the_authors_numbers(shared_data):
-    with np.load(shared_data / "reference" / "authors_modules.npz") as arrays:
-        prefix = "unet_state/"
-        state = {
-            name.removeprefix(prefix): torch.from_numpy(arrays[name]) for name in arrays if name.startswith(prefix)
-        }
-        image, bottleneck, local = (torch.from_numpy(arrays[f"unet_{n}"]) for n in ("input", "bottleneck", "local"))
-    network = make((8, 16, 32, 64, 128))
-    renamed = {name: state.pop(authors_name(name)) for name in network.state_dict()}
-    assert not state and len(renamed) == 72  # every tensor has its place
-    network.load_state_dict(renamed)
-    ours = network.forward_features(image)
-    torch.testing.assert_close(ours[0], bottleneck, atol=1e-5, rtol=0)
-    torch.testing.assert_close(ours[1], local, atol=1e-5, rtol=0)
-    torch.testing.assert_close(network(image), local, atol=1e-5, rtol=0)
 
 
 def test_the_full_width_has_the_size_of_the_authors_network():

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights of the authors' GVSL code (github YutingHe-list/GVSL, one .pth of 89.8 MB) in our names, and back."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .networks import AffineHead, DeformableHead, RestorationHead, UNet3D, ZMatchingHead
+from .pretext import GVSLPretext
+from .weights import BACKBONE_PREFIX
+
+State = dict[str, torch.Tensor]
+
+THEIR_BACKBONE_PREFIX = "unet."
+# our prefix -> theirs; what follows is the same on both sides
+HEADS = {
+    "matching_head.affine_head.conv_group.": "f_conv.double_conv.",
+    "matching_head.affine_head.rotation.": "fc_rot.",
+    "matching_head.affine_head.scale.": "fc_scl.",
+    "matching_head.affine_head.translation.": "fc_trans.",
+    "matching_head.affine_head.shear.": "fc_shear.",
+    "matching_head.deformable_head.conv_group.": "sp_conv.double_conv.",
+    "matching_head.deformable_head.displacement.": "out_flow.",
+    "restoration_head.": "res_conv.",
+}
+
+
+def their_name(name: str) -> str:
+    """The authors' name of a tensor of `GVSLPretext`, or of a bare `UNet3D`.
+
+    Raises:
+        ValueError: the tensor has no counterpart.
+    """
+    for ours, theirs in HEADS.items():
+        if name.startswith(ours):
+            return theirs + name.removeprefix(ours)
+    prefix = THEIR_BACKBONE_PREFIX if name.startswith(BACKBONE_PREFIX) else ""
+    part, *place = name.removeprefix(BACKBONE_PREFIX).split(".")
+    if part not in ("encoder", "decoder") or len(place) != 3:
+        raise ValueError(f"{name} has no counterpart in the authors' model")
+    level, layer, kind = place
+    if part == "decoder":
+        return f"{prefix}up{int(level) + 1}.conv.double_conv.{layer}.{kind}"
+    block = "inc" if level == "0" else f"down{level}.maxpool_conv.1"
+    return f"{prefix}{block}.double_conv.{layer}.{kind}"
+
+
+def read_authors_state(path: str | Path) -> State:
+    """The tensors of an authors' file: the whole model, its U-Net with the prefix `unet.`, or the bare U-Net.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: not a state dict of tensors; arbitrary pickles are not opened.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist, expected a checkpoint of the authors' code")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path} is not a file of tensors alone, as weights must be: {error}") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        kinds = (
+            sorted({type(value).__name__ for value in state.values()}) if isinstance(state, Mapping) else type(state)
+        )
+        raise ValueError(f"{path} holds {kinds}, expected a state dict: names with tensors")
+    return dict(state)
+
+
+def from_authors(state: Mapping[str, torch.Tensor], source: str | Path) -> tuple[State, State, list[int]]:
+    """Tensors of the authors' model by our names.
+
+    Args:
+        state: see `read_authors_state`. source: named in errors.
+
+    Returns:
+        (state dict of `UNet3D`, of the heads of `GVSLPretext` or empty, widths of the U-Net's levels).
+
+    Raises:
+        ValueError: tensors are missing, left over or of another shape; names them.
+    """
+    prefix = THEIR_BACKBONE_PREFIX if any(name.startswith(THEIR_BACKBONE_PREFIX) for name in state) else ""
+    channels = _widths(state, prefix, source)
+    whole = any(not name.startswith(prefix) for name in state) and bool(prefix)
+    expected = _pretext(channels, state, source) if whole else UNet3D(1, channels)
+    ours = {their_name(name): (name, tensor) for name, tensor in expected.state_dict().items()}
+    if prefix and not whole:
+        ours = {prefix + name: place for name, place in ours.items()}
+    problems = [f"{name} is missing" for name in sorted(ours.keys() - state.keys())]
+    problems += [f"{name} has no place in the model" for name in sorted(state.keys() - ours.keys())]
+    problems += [
+        f"{name} has shape {tuple(state[name].shape)}, expected {tuple(ours[name][1].shape)}"
+        for name in sorted(ours.keys() & state.keys())
+        if state[name].shape != ours[name][1].shape
+    ]
+    if problems:
+        _refuse(source, problems)
+    renamed = {name: state[theirs] for theirs, (name, _) in ours.items()}
+    backbone = {name.removeprefix(BACKBONE_PREFIX): tensor for name, tensor in renamed.items() if _of_backbone(name)}
+    return backbone, {name: tensor for name, tensor in renamed.items() if not _of_backbone(name)}, channels
+
+
+def to_authors(backbone: Mapping[str, torch.Tensor], heads: Mapping[str, torch.Tensor]) -> State:
+    """The reverse of `from_authors`: the whole model with heads, the bare U-Net without.
+
+    Raises:
+        ValueError: an affine head without biases, which the authors' model does not have; a name without counterpart.
+    """
+    if heads and "matching_head.affine_head.rotation.bias" not in heads:
+        raise ValueError("the affine head is antisymmetric (no biases), which the authors' model cannot hold")
+    prefix = BACKBONE_PREFIX if heads else ""
+    state = {prefix + name: tensor for name, tensor in backbone.items()} | dict(heads)
+    return {their_name(name): tensor for name, tensor in state.items()}
+
+
+def _widths(state: Mapping[str, torch.Tensor], prefix: str, source: str | Path) -> list[int]:
+    """Widths of the levels, from the first convolution of each."""
+    first = [f"{prefix}inc.double_conv.0.weight"]
+    while (name := f"{prefix}down{len(first)}.maxpool_conv.1.double_conv.0.weight") in state:
+        first.append(name)
+    if first[0] not in state or len(first) < 2:
+        missing = first[0] if first[0] not in state else name
+        _refuse(source, [f"{missing} is missing: no U-Net of the authors"])
+    return [len(state[name]) for name in first]
+
+
+def _pretext(channels: list[int], state: Mapping[str, torch.Tensor], source: str | Path) -> nn.Module:
+    """A pretext network of the file's widths."""
+    widths = {}
+    for layer in ("f_conv.double_conv.0.weight", "sp_conv.double_conv.0.weight", "res_conv.0.weight"):
+        if layer not in state:
+            _refuse(source, [f"{layer} is missing, although the file holds more than the U-Net"])
+        widths[layer.split(".")[0]] = len(state[layer])
+    return GVSLPretext(
+        UNet3D(1, channels),
+        ZMatchingHead(AffineHead(channels[-1], widths["f_conv"]), DeformableHead(channels[0], widths["sp_conv"])),
+        RestorationHead(channels[0], widths["res_conv"]),
+    )
+
+
+def _of_backbone(name: str) -> bool:
+    return not any(name.startswith(prefix) for prefix in HEADS)
+
+
+def _refuse(source: str | Path, problems: Iterable[str]) -> None:
+    problems = list(problems)
+    listed = "\n  ".join(problems[:10])
+    raise ValueError(f"{source} is not a model of the authors, {len(problems)} tensors do not fit:\n  {listed}")
