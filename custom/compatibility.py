@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 
 # arguments that say where a component acts or how it was trained, not what it does
 MAY_DIFFER = ("keys", "allow_missing_keys", "frozen")
+PACKAGES = ("custom.", "scripts.")  # the same code in the repository and in a zip
 NEVER_ACCEPTED = ("network", "labels")
 ACCEPTED_BY_NAME = ("spacing", "orientation", "intensity")
 COMPARED = NEVER_ACCEPTED + ACCEPTED_BY_NAME
@@ -76,9 +77,11 @@ def _compared(description: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers as floats, tuples as lists, without the arguments that may differ."""
+    """Numbers as floats, tuples as lists, targets without package, without the arguments that may differ."""
     if isinstance(value, Mapping):
         return {name: _plain(entry) for name, entry in value.items() if name not in MAY_DIFFER}
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]
+    if isinstance(value, str) and value.startswith(PACKAGES):
+        return value.partition(".")[2]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

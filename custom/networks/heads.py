@@ -15,24 +15,26 @@ AFFINE_NUMBERS = {"rotation": 3, "scale": 3, "translation": 3, "shear": 6}
 class AffineHead(nn.Module):
     """Bottleneck features of both volumes -> the twelve-plus-three numbers of an affine map, before any range limit.
 
-    Conv group, global average pooling, four linear layers (paper, section 3.2.1). The antisymmetric head is ours: it
-    gives the difference h(A, B) - h(B, A), so that swapping the volumes negates every number (to first order the
-    inverse map) and what all pairs have in common, which only adds noise, drops out.
+    Conv group, global average pooling, four linear layers (paper, section 3.2.1). Two options are ours. The
+    antisymmetric head gives the difference h(A, B) - h(B, A), so that swapping the volumes negates every number (to
+    first order the inverse map) and what all pairs have in common, which only adds noise, drops out. Moments keep
+    beside the average of each channel its averages weighted by the three coordinates: where a feature lies is what an
+    affine map moves, and the plain average forgets it.
 
     Args:
         in_channels: channels of the bottleneck of one volume.
         channels: width of the conv group; 256 in the paper.
         antisymmetric: take the difference; the linear layers then have no bias, which would cancel.
-        output_scale: factor on the numbers; the differences between pairs are small beside the features themselves.
+        moments: pool the first moments too.
     """
 
-    def __init__(self, in_channels: int, channels: int, antisymmetric: bool = False, output_scale: float = 1.0) -> None:
+    def __init__(self, in_channels: int, channels: int, antisymmetric: bool = False, moments: bool = False) -> None:
         super().__init__()
         self.antisymmetric = antisymmetric
-        self.output_scale = output_scale
+        self.moments = moments
         self.conv_group = ConvGroup(2 * in_channels, channels)
         for name, numbers in AFFINE_NUMBERS.items():
-            layer = nn.Linear(channels, numbers, bias=not antisymmetric)
+            layer = nn.Linear(4 * channels if moments else channels, numbers, bias=not antisymmetric)
             nn.init.normal_(layer.weight, std=INITIAL_STD)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
@@ -43,11 +45,27 @@ class AffineHead(nn.Module):
         pairs = torch.cat((moving, fixed), dim=1)
         if self.antisymmetric:
             pairs = torch.cat((pairs, torch.cat((fixed, moving), dim=1)))
-        pooled = self.conv_group(pairs).mean(dim=(2, 3, 4))
+        features = self.conv_group(pairs)
+        pooled = first_moments(features) if self.moments else features.mean(dim=(2, 3, 4))
         if self.antisymmetric:
             direct, swapped = pooled.chunk(2)
             pooled = direct - swapped
-        return {name: self.output_scale * self.get_submodule(name)(pooled) for name in AFFINE_NUMBERS}
+        return {name: self.get_submodule(name)(pooled) for name in AFFINE_NUMBERS}
+
+
+def first_moments(features: torch.Tensor) -> torch.Tensor:
+    """Averages of a volume's channels, plain and weighted by each coordinate in [-1, 1].
+
+    Args:
+        features: (N, C, *spatial), three axes.
+
+    Returns:
+        (N, 4 C): the averages, then those weighted by the first, second and third coordinate.
+    """
+    axes = [(2 * torch.arange(side).to(features) + 1) / side - 1 for side in features.shape[2:]]
+    coordinates = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    weights = torch.cat((torch.ones_like(coordinates[:1]), coordinates))
+    return torch.einsum("ncxyz,wxyz->nwc", features, weights).flatten(1) / weights[0].numel()
 
 
 class DeformableHead(nn.Module):

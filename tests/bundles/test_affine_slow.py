@@ -38,7 +38,6 @@ def test_trained_affine_head_beats_the_identity(tmp_path: Path) -> None:
         "validation_pairs": 16,
         "warmup_iterations": 40,
         "matching_head#deformable_head": None,
-        "matching_head#affine_head#output_scale": 10.0,
         "validate#handlers": [{"_target_": "custom.handlers.MeanOutputs"}],
     }
     built = workflow(BUNDLE, ["train.json"], "train", overrides)

@@ -47,14 +47,15 @@ def test_weights_count_in_the_sum_only():
     torch.testing.assert_close(weighted["loss"], 2 * plain["registration"] + 0.25 * plain["smoothness"])
 
 
-def test_the_affine_stage_has_a_term_of_its_own_if_it_has_a_weight():
+@pytest.mark.parametrize("side", [2, 4])
+def test_the_affine_stage_has_a_term_of_its_own_if_it_has_a_weight(side):
     outputs, batch = make()
     plain = GVSLLoss()(outputs, batch)
     assert "affine_registration" not in plain
-    terms = GVSLLoss(affine_registration_weight=0.5)(outputs, batch)
+    terms = GVSLLoss(affine_registration_weight=0.5, affine_downsampling=side)(outputs, batch)
     assert set(terms) - set(plain) == {"affine_registration"}
-    halved = [torch.nn.functional.avg_pool3d(volume, 2) for volume in (outputs["affine_warped"], batch["fixed"])]
-    expected = local_ncc_loss(*halved).mean()
+    coarse = [torch.nn.functional.avg_pool3d(volume, side) for volume in (outputs["affine_warped"], batch["fixed"])]
+    expected = local_ncc_loss(*coarse).mean()
     torch.testing.assert_close(terms["affine_registration"], expected)
     torch.testing.assert_close(terms["loss"], plain["loss"] + 0.5 * expected)
 

@@ -8,6 +8,7 @@ import torch
 
 from custom.losses import GVSLLoss
 from custom.networks import AffineHead, DeformableHead, RestorationHead, UNet3D, ZMatchingHead
+from custom.networks.heads import first_moments
 from custom.pretext import GVSLPretext
 
 NUMBERS = {"rotation": 3, "scale": 3, "translation": 3, "shear": 6}
@@ -60,6 +61,7 @@ def test_the_heads_at_full_width_have_the_size_of_the_authors():
     ("head", "shapes"),
     [
         (AffineHead(8, 8), [(2, 8, 1, 2, 1), (2, 8, 1, 2, 1)]),
+        (AffineHead(8, 8, antisymmetric=True, moments=True), [(2, 8, 1, 2, 3), (2, 8, 1, 2, 3)]),
         (DeformableHead(8, 8), [(2, 8, 3, 2, 3), (2, 8, 3, 2, 3)]),
         (RestorationHead(8, 8), [(2, 8, 3, 2, 3)]),
     ],
@@ -78,13 +80,14 @@ def test_a_batch_is_its_items(head, shapes):
     torch.testing.assert_close(flat(head(*tensors)), single, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("moments", [False, True])
 @pytest.mark.parametrize(
     ("conventions", "fusion"), [("physical", "fixed_grid"), ("physical", "equation_12"), ("authors", "fixed_grid")]
 )
-def test_gradcheck_through_heads_fusion_warp_and_loss(conventions, fusion):
+def test_gradcheck_through_heads_fusion_warp_and_loss(conventions, fusion, moments):
     """Every parameter of a tiny network in float64, the loss as the function."""
     torch.manual_seed(0)
-    head = ZMatchingHead(AffineHead(2, 2), DeformableHead(2, 2), (1.0, 1.5, 0.8), conventions, fusion)
+    head = ZMatchingHead(AffineHead(2, 2, moments=moments), DeformableHead(2, 2), (1.0, 1.5, 0.8), conventions, fusion)
     network = GVSLPretext(UNet3D(1, (2, 2)), head, RestorationHead(2, 2)).double()
     with torch.no_grad():  # away from the kinks of the interpolation at whole voxels
         for layer in (
@@ -107,9 +110,29 @@ def test_gradcheck_through_heads_fusion_warp_and_loss(conventions, fusion):
     assert torch.autograd.gradcheck(loss, parameters, eps=1e-7, atol=1e-5, rtol=1e-3, fast_mode=True)
 
 
-def test_antisymmetric_affine_head_negates_when_the_volumes_are_swapped() -> None:
+def test_moments_are_averages_weighted_by_the_coordinates() -> None:
+    """A voxel of height 1 at a known place; the coordinates are those of voxel centres in [-1, 1]."""
+    volume = torch.zeros(1, 2, 2, 4, 5)
+    volume[0, 1, 1, 0, 3] = 1
+    expected = torch.tensor([[1, 0.5, -0.75, 0.4]]) / 40
+    found = first_moments(volume).view(4, 2)
+    torch.testing.assert_close(found[:, 1][None], expected)
+    assert not found[:, 0].any()
+
+
+def test_moments_tell_where_a_feature_lies_and_plain_averages_do_not() -> None:
+    """Inside of the volume, away from its borders, moving the content moves the first moment by as much."""
+    volume = torch.zeros(1, 1, 16, 16, 16)
+    volume[0, 0, 5:8, 6:9, 7:9] = torch.rand(3, 3, 2, generator=torch.Generator().manual_seed(0))
+    before, after = first_moments(volume)[0], first_moments(volume.roll((3, -2), (2, 4)))[0]
+    torch.testing.assert_close(after[0], before[0])
+    torch.testing.assert_close((after - before)[1:] / before[0], torch.tensor([3, 0, -2]) / 8)
+
+
+@pytest.mark.parametrize("moments", [False, True])
+def test_antisymmetric_affine_head_negates_when_the_volumes_are_swapped(moments: bool) -> None:
     torch.manual_seed(0)
-    head = AffineHead(8, 16, antisymmetric=True, output_scale=10.0)
+    head = AffineHead(8, 16, antisymmetric=True, moments=moments)
     moving, fixed = torch.rand(2, 2, 8, 3, 3, 3).unbind()
     direct, swapped, same = head(moving, fixed), head(fixed, moving), head(fixed, fixed)
     for name, numbers in direct.items():
