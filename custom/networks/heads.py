@@ -26,12 +26,22 @@ class AffineHead(nn.Module):
         channels: width of the conv group; 256 in the paper.
         antisymmetric: take the difference; the linear layers then have no bias, which would cancel.
         moments: pool the first moments too.
+        output_scale: factor on the numbers and so on the optimiser's steps in them. Too large, and the maps of the first
+            steps are so wrong that the bottleneck learns to look alike for all volumes, which makes them identities.
     """
 
-    def __init__(self, in_channels: int, channels: int, antisymmetric: bool = False, moments: bool = False) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        antisymmetric: bool = False,
+        moments: bool = False,
+        output_scale: float = 1.0,
+    ) -> None:
         super().__init__()
         self.antisymmetric = antisymmetric
         self.moments = moments
+        self.output_scale = output_scale
         self.conv_group = ConvGroup(2 * in_channels, channels)
         for name, numbers in AFFINE_NUMBERS.items():
             layer = nn.Linear(4 * channels if moments else channels, numbers, bias=not antisymmetric)
@@ -50,7 +60,7 @@ class AffineHead(nn.Module):
         if self.antisymmetric:
             direct, swapped = pooled.chunk(2)
             pooled = direct - swapped
-        return {name: self.get_submodule(name)(pooled) for name in AFFINE_NUMBERS}
+        return {name: self.output_scale * self.get_submodule(name)(pooled) for name in AFFINE_NUMBERS}
 
 
 def first_moments(features: torch.Tensor) -> torch.Tensor:
