@@ -17,17 +17,18 @@ class AffineHead(nn.Module):
 
     Conv group, global average pooling, four linear layers (paper, section 3.2.1). Two options are ours. The
     antisymmetric head gives the difference h(A, B) - h(B, A), so that swapping the volumes negates every number (to
-    first order the inverse map) and what all pairs have in common, which only adds noise, drops out. Moments keep
-    beside the average of each channel its averages weighted by the three coordinates: where a feature lies is what an
-    affine map moves, and the plain average forgets it.
+    first order the inverse map) and what all pairs have in common, which only adds noise, drops out. Its gradient may
+    turn the pooled difference but not shrink it: else the wrong maps of the first steps teach the bottleneck to look
+    alike for all volumes, which makes every map the identity. Moments keep beside the average of each channel its
+    averages weighted by the three coordinates: where a feature lies is what an affine map moves, and the plain average
+    forgets it.
 
     Args:
         in_channels: channels of the bottleneck of one volume.
         channels: width of the conv group; 256 in the paper.
         antisymmetric: take the difference; the linear layers then have no bias, which would cancel.
         moments: pool the first moments too.
-        output_scale: factor on the numbers and so on the optimiser's steps in them. Too large, and the maps of the first
-            steps are so wrong that the bottleneck learns to look alike for all volumes, which makes them identities.
+        output_scale: factor on the numbers and so on the optimiser's steps in them.
     """
 
     def __init__(
@@ -59,8 +60,14 @@ class AffineHead(nn.Module):
         pooled = first_moments(features) if self.moments else features.mean(dim=(2, 3, 4))
         if self.antisymmetric:
             direct, swapped = pooled.chunk(2)
-            pooled = direct - swapped
+            pooled = without_radial_gradient(direct - swapped)
         return {name: self.output_scale * self.get_submodule(name)(pooled) for name in AFFINE_NUMBERS}
+
+
+def without_radial_gradient(vector: torch.Tensor) -> torch.Tensor:
+    """The vectors (N, C) as they are, whose length gets no gradient: a loss can turn them but not shrink them."""
+    length = vector.norm(dim=1, keepdim=True)
+    return vector / length.clamp_min(1e-12) * length.detach()
 
 
 def first_moments(features: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from custom.losses import GVSLLoss
 from custom.networks import AffineHead, DeformableHead, RestorationHead, UNet3D, ZMatchingHead
-from custom.networks.heads import first_moments
+from custom.networks.heads import first_moments, without_radial_gradient
 from custom.pretext import GVSLPretext
 
 NUMBERS = {"rotation": 3, "scale": 3, "translation": 3, "shear": 6}
@@ -108,6 +108,16 @@ def test_gradcheck_through_heads_fusion_warp_and_loss(conventions, fusion, momen
         return loss_function(network(batch), batch)["loss"]
 
     assert torch.autograd.gradcheck(loss, parameters, eps=1e-7, atol=1e-5, rtol=1e-3, fast_mode=True)
+
+
+def test_the_pooled_difference_can_be_turned_but_not_shrunk() -> None:
+    """Values unchanged; the gradient is the part across the vector, none at zero."""
+    vector = torch.tensor([[3.0, 4.0], [0.0, 0.0]], requires_grad=True)
+    same = without_radial_gradient(vector)
+    torch.testing.assert_close(same, vector)
+    (same * torch.tensor([[1.0, 0.0], [1.0, 0.0]])).sum().backward()
+    across = torch.tensor([1.0, 0.0]) - 0.6 * torch.tensor([0.6, 0.8])
+    torch.testing.assert_close(vector.grad, torch.stack((across, torch.zeros(2))))
 
 
 def test_moments_are_averages_weighted_by_the_coordinates() -> None:
