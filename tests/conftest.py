@@ -65,11 +65,12 @@ def make_pretext() -> Callable[..., GVSLPretext]:
         restoration: int | None = 8,
         matching: bool = True,
         seed: int = 0,
+        affine_arguments: dict | None = None,
         **matching_arguments,
     ) -> GVSLPretext:
         torch.manual_seed(seed)
         backbone = UNet3D(1, channels)
-        affine_head = None if affine is None else AffineHead(channels[-1], affine)
+        affine_head = None if affine is None else AffineHead(channels[-1], affine, **(affine_arguments or {}))
         deformable_head = None if deformable is None else DeformableHead(channels[0], deformable)
         matching_head = ZMatchingHead(affine_head, deformable_head, **matching_arguments) if matching else None
         restoration_head = None if restoration is None else RestorationHead(channels[0], restoration)

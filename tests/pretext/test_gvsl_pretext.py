@@ -66,7 +66,14 @@ def test_ablations_leave_out_what_they_name(make_pretext, random_pairs, without,
 
 
 @pytest.mark.parametrize(
-    "arguments", [{}, {"fusion": "equation_12"}, {"restoration": None}, {"spacing": (0.7, 1.3, 2.5)}]
+    "arguments",
+    [
+        {},
+        {"fusion": "equation_12"},
+        {"restoration": None},
+        {"spacing": (0.7, 1.3, 2.5)},
+        {"affine_arguments": {"antisymmetric": True, "moments": True, "output_scale": 0.2}},
+    ],
 )
 @pytest.mark.parametrize("pairs", [1, 2])
 def test_every_parameter_gets_gradient_in_the_first_step(make_pretext, random_pairs, arguments, pairs):
