@@ -8,7 +8,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -55,7 +58,9 @@ def test_a_zip_is_one_complete_bundle(name: str, dist: Path) -> None:
         texts = {member: archive.read(member).decode() for member in members if member.endswith((".json", ".md"))}
     assert all(member.startswith(f"{name}/") for member in members)
     assert {f"{name}/{file}" for file in (*verify_bundles.FILES, "scripts/__init__.py")} <= set(members)
-    assert not [member for member in members if "__pycache__" in member or "/output/" in member or "/data/" in member]
+    assert not [
+        member for member in members if "__pycache__" in member or member.startswith((f"{name}/output", f"{name}/data"))
+    ]
     for member, text in texts.items():
         assert '"custom.' not in text and f"'bundles/{name}'" not in text, member
         assert "](../../../" not in text and f"bundles/{name}" not in text, member
@@ -77,6 +82,36 @@ def test_a_zip_trains_from_the_parent_of_its_folder(name: str, dist: Path, tmp_p
     description = json.loads((tmp_path / name / "output" / "model.json").read_text())
     assert description["network"]["_target_"].startswith("scripts.networks.")
     assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+
+
+LOAD = """
+import importlib.util, sys, torch
+from monai.bundle import download, load
+name, url = sys.argv[1:]
+assert importlib.util.find_spec("custom") is None
+download(name=name, url=url, bundle_dir=".", progress=False)
+sys.path.insert(0, name)
+network = load(name, bundle_dir=".", workflow_type="inference")
+expected = torch.load(f"{name}/models/model.pt", weights_only=True)
+state = network.state_dict()
+assert state.keys() == expected.keys() and all(torch.equal(state[key], expected[key]) for key in expected)
+print("equal", len(state))
+"""
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_download_and_load_give_every_tensor(name: str, dist: Path, tmp_path: Path) -> None:
+    """From a loopback server into an empty folder, as a user who has packages alone."""
+    handler = partial(SimpleHTTPRequestHandler, directory=dist)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/{zip_of(dist, name).name}"
+        command = [sys.executable, "-c", LOAD, name, address]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        server.shutdown()
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "equal" in done.stdout
 
 
 def test_a_bundle_without_weights_is_not_packaged(tmp_path: Path) -> None:
