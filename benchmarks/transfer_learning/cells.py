@@ -28,7 +28,7 @@ from .tasks import Items, labelled_items, workflow
 Parts = dict[str, Items]
 PAIR_KEYS = (("", "image"), ("_label", "label"), ("_subject", "subject"))
 # Of a downstream bundle: the column of validation.csv that counts, and its place in the metrics.json of a test.
-METRICS = {"gvsl_seg_heart": ("mean_dice", ("dice", "overall", "mean")), "gvsl_covid_cls": ("auc", ("auc",))}
+METRICS = {"gvsl_seg_heart": ("mean_dice", ("dice", "overall", "mean")), "gvsl_covid_cls": ("roc_auc", ("auc",))}
 
 
 def run_cell(path: Path, describe: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
