@@ -51,7 +51,7 @@ def authors_model(width: int = 32, affine: int = 256, local: int = 16) -> dict[s
 
 def convert(*arguments: str | Path) -> subprocess.CompletedProcess:
     command = [sys.executable, ROOT / "tools" / "convert_weights.py", *arguments]
-    return subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, encoding="utf-8")
 
 
 def test_the_full_model_converts_completely_and_back_to_the_same_bytes(tmp_path: Path) -> None:

@@ -228,13 +228,22 @@ def preprocessing(root: Path, schema: str, results: Path) -> Iterator[str]:
     for name in train.keys() & inference.keys() - OWN_OF_INFERENCE:
         if train[name] != inference[name]:
             yield f"{name} is {train[name]} in train.json, {inference[name]} in inference.json"
-    validation, ours = (
-        [step for step in config["preprocessing"]["transforms"] if isinstance(step, str)]
-        for config in (train["validate"], inference)
-    )
-    used = [step for step in validation if step in ours]
-    if used != ours:
-        yield f"inference prepares by {ours}, validation by {validation}"
+    validation = steps(train, train["validate"]["preprocessing"])
+    ours = steps(inference, inference["preprocessing"])
+    names, our_names = ([step["_target_"] for step in side] for side in (validation, ours))
+    if [name for name in names if name in our_names] != our_names:
+        yield f"inference prepares by {our_names}, validation by {names}"
+    for step in ours:
+        for same in (other for other in validation if other["_target_"] == step["_target_"]):
+            for argument in step.keys() & same.keys() - {"keys", "mode"}:  # one entry for each key, image and label
+                if step[argument] != same[argument]:
+                    place = f"{argument} of {step['_target_']}"
+                    yield f"{place} is {same[argument]} in validation, {step[argument]} in inference"
+
+
+def steps(config: dict[str, Any], compose: dict[str, Any]) -> list[dict[str, Any]]:
+    """The transforms of a Compose, plain references resolved."""
+    return [config[step[1:]] if isinstance(step, str) else step for step in compose["transforms"]]
 
 
 def quoted_figures(root: Path, schema: str, results: Path) -> Iterator[str]:

@@ -80,7 +80,7 @@ def transfer(command: str, task: Path) -> str:
         [sys.executable, str(ROOT / "benchmarks" / "transfer.py"), command, *arguments],
         cwd=ROOT,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout

@@ -44,7 +44,7 @@ def command(bundle: Path, files: Sequence[str], overrides: dict[str, Any], proce
 def run(arguments: Sequence[str], folder: Path = ROOT) -> None:
     """Runs a command to its end, with one thread a process and the repository importable."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -115,7 +115,7 @@ def test_bad_files_are_reported_and_the_others_go_on(source, tmp_path):
         [str(part) for part in command],
         cwd=ROOT,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert finished.returncode == 1, finished.stderr

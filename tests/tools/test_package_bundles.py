@@ -77,7 +77,7 @@ def test_a_zip_trains_from_the_parent_of_its_folder(name: str, dist: Path, tmp_p
     arguments = [part for key, value in tiny.items() for part in (f"--{key}", str(value))]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", f"{name}/configs/train.json", *arguments]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr[-3000:]
     description = json.loads((tmp_path / name / "output" / "model.json").read_text())
     assert description["network"]["_target_"].startswith("scripts.networks.")
@@ -108,7 +108,7 @@ def test_download_and_load_give_every_tensor(name: str, dist: Path, tmp_path: Pa
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/{zip_of(dist, name).name}"
         command = [sys.executable, "-c", LOAD, name, address]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8")
         server.shutdown()
     assert done.returncode == 0, done.stderr[-3000:]
     assert "equal" in done.stdout
@@ -134,7 +134,7 @@ class TestVerify:
     def test_the_zips_pass(self, dist: Path, shared_data: Path) -> None:
         schema = shared_data / "meta_schema_20240725.json"
         command = [sys.executable, ROOT / "tools" / "verify_bundles.py", "--bundle_dir", dist, "--schema", schema]
-        done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, encoding="utf-8")
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
         assert done.stdout.count("9 checks, 0 failures") == len(BUNDLES)
 
@@ -188,6 +188,10 @@ class TestVerify:
         found = self.problems(verify_bundles.preprocessing, bundle)
         assert "spacing is [3.5, 3.5, 3.5] in train.json, [1.0, 1.0, 1.0]" in found[0]
         assert found[1].startswith("inference prepares by")
+        edit("inference.json", lambda content: content["preprocessing"]["transforms"].reverse())
+        edit("inference.json", lambda content: content["preprocessing"]["transforms"][1].update(axcodes="LPS"))
+        found = self.problems(verify_bundles.preprocessing, bundle)
+        assert found[1:] == ["axcodes of Orientationd is RAS in validation, LPS in inference"]
         torch.save({"x": torch.zeros(1)}, bundle / "models" / "model.pt")
         assert "model.pt has SHA-256" in self.problems(verify_bundles.weights, bundle)[0]
         readme = bundle / "docs" / "README.md"
