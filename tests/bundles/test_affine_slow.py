@@ -19,7 +19,7 @@ SPACING = (7.0, 7.0, 7.0)
 
 @pytest.mark.slow
 def test_trained_affine_head_beats_the_identity(tmp_path: Path) -> None:
-    """train.json at 7 mm with plain averages, 150 iterations of two pairs: measured 0.397 -> 0.409, half of the pairs gain."""
+    """At 7 mm, plain averages, 150 iterations of two pairs: measured 0.397 -> 0.409, half of the pairs gain."""
     subject = partial(make_cardiac_subject, spacing=SPACING)
     root = tmp_path / "phantoms"
     PhantomCohort(subject, "coarse phantoms", "CT", "1", CARDIAC_LABELS, root, subjects=24, seed=0, workers=2).make()
