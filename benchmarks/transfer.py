@@ -73,7 +73,7 @@ class Task:
 
     def run(self, methods: list[str], protocols: list[str], seeds: list[int]) -> None:
         for method in methods:
-            if method != "scratch" and "pretraining" in self.recipe:
+            if self.pretrains(method):
                 self.pretrain(method)
         for protocol in protocols:
             for method in methods:
@@ -84,6 +84,10 @@ class Task:
                 for seed in seeds:
                     self.train(method, protocol, rate, seed)
                     self.test(method, protocol, rate, seed)
+
+    def pretrains(self, method: str) -> bool:
+        """Whether a method's weights are trained here, rather than random or shipped."""
+        return method != "scratch" and "pretraining" in self.recipe
 
     def pretrain(self, method: str) -> None:
         """Pre-trains once, keeping weights on the way."""
@@ -98,9 +102,9 @@ class Task:
         """A method's weights: those that it pre-trained here or, without such a recipe, those that the bundle ships."""
         if method == "scratch":
             return None
-        if "pretraining" not in self.recipe:
-            return BUNDLES / self.task["bundle"] / "models" / "backbone.pt"
-        return self.work / method
+        return (
+            self.work / method if self.pretrains(method) else BUNDLES / self.task["bundle"] / "models" / "backbone.pt"
+        )
 
     def probes(self, method: str, seeds: list[int]) -> None:
         """On the test part with the final weights, and on the validation part along pre-training."""
@@ -111,7 +115,7 @@ class Task:
                 {"method": method, "protocol": "probe", "seed": seed, "part": "test"},
                 lambda seed=seed: cells.probe(self.task, self.parts, overrides, self.weights(method), seed, "test"),
             )
-        if method == "scratch" or "pretraining" not in self.recipe:
+        if not self.pretrains(method):
             return
         for folder in sorted((self.work / method / "steps").iterdir(), key=lambda entry: int(entry.name)):
             step = int(folder.name)

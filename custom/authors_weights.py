@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -146,7 +146,6 @@ def _of_backbone(name: str) -> bool:
     return not any(name.startswith(prefix) for prefix in HEADS)
 
 
-def _refuse(source: str | Path, problems: Iterable[str]) -> None:
-    problems = list(problems)
+def _refuse(source: str | Path, problems: Sequence[str]) -> None:
     listed = "\n  ".join(problems[:10])
     raise ValueError(f"{source} is not a model of the authors, {len(problems)} tensors do not fit:\n  {listed}")

@@ -71,20 +71,24 @@ def load_pretext(network: nn.Module, directory: str | os.PathLike) -> dict[str, 
     """
     directory = Path(directory)
     backbone, description = read_weights(directory)
-    heads = read_state(directory / "heads.pt", description, directory / "model.json")
+    heads, _ = read_weights(directory / "heads.pt")
     state = {BACKBONE_PREFIX + name: tensor for name, tensor in backbone.items()} | heads
     load_strictly(unwrapped(network), state, directory)
     return description
 
 
 def read_weights(weights: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The state dict of a file NAME.pt (or of model.pt in a folder) and its description NAME.json.
+    """The state dict of a file NAME.pt (or of model.pt in a folder) and its description.
+
+    That is NAME.json or, where there is none, the model.json beside it, which describes heads.pt too.
 
     Raises:
         FileNotFoundError: a file is missing. ValueError: the hash is not that of the description.
     """
     path = weights_file(weights)
-    described_by = path.with_suffix(".json")
+    described_by, shared = path.with_suffix(".json"), path.with_name("model.json")
+    if not described_by.is_file() and shared.is_file():
+        described_by = shared
     description = read_json(described_by)
     return read_state(path, description, described_by), description
 

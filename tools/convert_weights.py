@@ -16,7 +16,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from custom.authors_weights import from_authors, read_authors_state, to_authors  # noqa: E402
-from custom.weights import read_state, read_weights, save_weights, sha256  # noqa: E402
+from custom.weights import read_weights, save_weights, sha256  # noqa: E402
 
 
 def convert_from_authors(source: str, output_dir: str) -> str:
@@ -53,7 +53,7 @@ def convert_to_authors(source: str, output_file: str, backbone_only: bool = Fals
     folder = Path(source)
     backbone, description = read_weights(folder)
     with_heads = "heads.pt" in description["files"] and not backbone_only
-    heads = read_state(folder / "heads.pt", description, folder / "model.json") if with_heads else {}
+    heads = read_weights(folder / "heads.pt")[0] if with_heads else {}
     state = to_authors(backbone, heads)
     temporary = f"{output_file}.tmp"
     torch.save(state, temporary)

@@ -20,7 +20,7 @@ import fire
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from custom.weights import read_json, read_state, write_json  # noqa: E402
+from custom.weights import read_json, read_weights, sha256, write_json  # noqa: E402
 
 CODE, VENDORED = "custom", "scripts"
 LARGEST = 25_000_000  # bytes of a file in the zoo
@@ -36,6 +36,7 @@ def package(output_dir: str = "dist", bundles: str = "", url: str = "") -> list[
         url: address of the folder that the zips will be downloaded from, for model_info.json.
 
     Raises:
+        FileNotFoundError: weights without description.
         ValueError: a bundle without weights, whose weights are not those that model.json describes, or with a file over
             25 MB. Nothing of that bundle is written.
     """
@@ -51,10 +52,9 @@ def package(output_dir: str = "dist", bundles: str = "", url: str = "") -> list[
         files = bundle_files(bundle)
         path = folder / f"{name}_v{read_json(bundle / 'configs' / 'metadata.json')['version']}.zip"
         write_zip(path, {f"{name}/{place}": content for place, content in files.items()})
-        content = path.read_bytes()
         info[path.stem] = {
-            "checksum": hashlib.sha1(content).hexdigest(),
-            "sha256": hashlib.sha256(content).hexdigest(),
+            "checksum": hashlib.sha1(path.read_bytes()).hexdigest(),
+            "sha256": sha256(path),
             "source": f"{url.rstrip('/')}/{path.name}" if url else path.name,
         }
         written.append(str(path))
@@ -78,17 +78,12 @@ def bundle_files(bundle: Path) -> dict[str, bytes]:
 
 
 def check_weights(bundle: Path) -> None:
-    """models/model.pt is there, and every .pt holds tensors alone and has the hash that its description names."""
+    """models/model.pt is there, and every .pt is described and has the hash that its description names."""
     models = bundle / "models"
     if not (models / "model.pt").is_file():
         raise ValueError(f"{models / 'model.pt'} does not exist: a bundle without weights is not packaged")
     for path in sorted(models.glob("*.pt")):
-        described_by = next(
-            (file for file in (path.with_suffix(".json"), models / "model.json") if file.is_file()), None
-        )
-        if described_by is None:
-            raise ValueError(f"{path} has no description beside it, expected model.json")
-        read_state(path, read_json(described_by), described_by)
+        read_weights(path)
 
 
 def standing_alone(path: Path, name: str) -> bytes:

@@ -127,21 +127,16 @@ def probe(
     if weights is not None:
         backbone.load_state_dict(read_weights(weights)[0])
     preprocess = built.parser.get_parsed_content("validate#preprocessing")
-
     crop = ResizeWithPadOrCrop(built.parser.get_parsed_content("patch_size"))  # the size of pre-training
 
-    def load(items: Items) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        volumes = [preprocess(dict(item)) for item in items]
-        pairs = [
-            (torch.as_tensor(volume["image"]).float(), torch.as_tensor(volume["label"]).round().long())
-            for volume in volumes
-        ]
-        return [
-            (torch.as_tensor(crop(image)), torch.as_tensor(crop(label)) if label.ndim else label)
-            for image, label in pairs
-        ]
+    def load(item: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        volume = preprocess(dict(item))
+        label = torch.as_tensor(volume["label"]).round().long()
+        image = torch.as_tensor(crop(torch.as_tensor(volume["image"]).float()))
+        return image, torch.as_tensor(crop(label)) if label.ndim else label
 
-    training, test = load(labelled_items(task, parts, seed)), load(parts[part])
+    training = [load(item) for item in labelled_items(task, parts, seed)]
+    test = [load(item) for item in parts[part]]
     if task["bundle"] == "gvsl_covid_cls":
         return {"score": round(probe_auc(backbone, training, test), 4)}
     labels = built.parser.get_parsed_content("labels")

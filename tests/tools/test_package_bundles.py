@@ -38,6 +38,15 @@ def zip_of(dist: Path, name: str) -> Path:
     return next(dist.glob(f"{name}_v*.zip"))
 
 
+def run_alone(command: list[str], folder: Path) -> str:
+    """Standard output of Python in a folder, with nothing of this repository on the path."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *command]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
 def copy_of(name: str, folder: Path) -> Path:
     """A bundle's tracked part."""
     ignored = shutil.ignore_patterns("output*", "data", "release", "evaluation", "predictions", "features")
@@ -75,10 +84,7 @@ def test_a_zip_trains_from_the_parent_of_its_folder(name: str, dist: Path, tmp_p
     tiny |= {"validation_pairs": 2} if name == "gvsl_pretrain" else {}
     tiny |= {"patch_size": [32, 32, 32]}
     arguments = [part for key, value in tiny.items() for part in (f"--{key}", str(value))]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", f"{name}/configs/train.json", *arguments]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_alone(["-m", "monai.bundle", "run", "--config_file", f"{name}/configs/train.json", *arguments], tmp_path)
     description = json.loads((tmp_path / name / "output" / "model.json").read_text())
     assert description["network"]["_target_"].startswith("scripts.networks.")
     assert sorted(path.name for path in tmp_path.iterdir()) == [name]
@@ -103,15 +109,12 @@ print("equal", len(state))
 def test_download_and_load_give_every_tensor(name: str, dist: Path, tmp_path: Path) -> None:
     """From a loopback server into an empty folder, as a user who has packages alone."""
     handler = partial(SimpleHTTPRequestHandler, directory=dist)
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/{zip_of(dist, name).name}"
-        command = [sys.executable, "-c", LOAD, name, address]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8")
+        printed = run_alone(["-c", LOAD, name, address], tmp_path)
         server.shutdown()
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "equal" in done.stdout
+    assert "equal" in printed
 
 
 def test_a_bundle_without_weights_is_not_packaged(tmp_path: Path) -> None:
