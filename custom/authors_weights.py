@@ -108,10 +108,12 @@ def to_authors(backbone: Mapping[str, torch.Tensor], heads: Mapping[str, torch.T
     """The reverse of `from_authors`: the whole model with heads, the bare U-Net without.
 
     Raises:
-        ValueError: an affine head without biases, which the authors' model does not have; a name without counterpart.
+        ValueError: an affine head by keypoints, which the authors' model does not have; a name without counterpart.
     """
-    if heads and "matching_head.affine_head.rotation.bias" not in heads:
-        raise ValueError("the affine head is antisymmetric (no biases), which the authors' model cannot hold")
+    if "matching_head.affine_head.heat.weight" in heads:
+        raise ValueError(
+            "the affine head works by keypoints, which the authors' model cannot hold; try --backbone_only"
+        )
     prefix = BACKBONE_PREFIX if heads else ""
     state = {prefix + name: tensor for name, tensor in backbone.items()} | dict(heads)
     return {their_name(name): tensor for name, tensor in state.items()}

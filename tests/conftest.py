@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from custom.networks import AffineHead, DeformableHead, RestorationHead, UNet3D, ZMatchingHead
+from custom.networks import (
+    AffineHead,
+    DeformableHead,
+    KeypointAffineHead,
+    RestorationHead,
+    UNet3D,
+    ZMatchingHead,
+)
 from custom.pretext import GVSLPretext
 
 torch.set_num_threads(1)  # exact repeats, and one core for each process of pytest-xdist
@@ -65,12 +72,16 @@ def make_pretext() -> Callable[..., GVSLPretext]:
         restoration: int | None = 8,
         matching: bool = True,
         seed: int = 0,
-        affine_arguments: dict | None = None,
+        keypoints: bool = False,
         **matching_arguments,
     ) -> GVSLPretext:
         torch.manual_seed(seed)
         backbone = UNet3D(1, channels)
-        affine_head = None if affine is None else AffineHead(channels[-1], affine, **(affine_arguments or {}))
+        if keypoints:
+            spacing = matching_arguments.get("spacing", (1.0, 1.0, 1.0))
+            affine_head = KeypointAffineHead(channels[-1], 2 ** (len(channels) - 1), spacing)
+        else:
+            affine_head = None if affine is None else AffineHead(channels[-1], affine)
         deformable_head = None if deformable is None else DeformableHead(channels[0], deformable)
         matching_head = ZMatchingHead(affine_head, deformable_head, **matching_arguments) if matching else None
         restoration_head = None if restoration is None else RestorationHead(channels[0], restoration)

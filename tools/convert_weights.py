@@ -48,7 +48,7 @@ def convert_to_authors(source: str, output_file: str, backbone_only: bool = Fals
 
     Args:
         source: folder with model.pt, model.json and perhaps heads.pt. output_file: the .pth.
-        backbone_only: leave heads.pt out, such as an antisymmetric affine head, which the authors' model cannot hold.
+        backbone_only: leave heads.pt out, such as an affine head by keypoints, which the authors' model cannot hold.
     """
     folder = Path(source)
     backbone, description = read_weights(folder)

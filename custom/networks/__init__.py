@@ -3,6 +3,7 @@
 
 from .downstream import ClassificationNetwork, SegmentationNetwork
 from .heads import AffineHead, DeformableHead, RestorationHead
+from .keypoints import KeypointAffineHead
 from .unet import UNet3D
 from .z_matching import ZMatchingHead
 
@@ -10,6 +11,7 @@ __all__ = [
     "AffineHead",
     "ClassificationNetwork",
     "DeformableHead",
+    "KeypointAffineHead",
     "RestorationHead",
     "SegmentationNetwork",
     "UNet3D",

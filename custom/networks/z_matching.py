@@ -10,6 +10,7 @@ from torch import nn
 
 from ..layers import at_least_float32, make_convention
 from .heads import AFFINE_NUMBERS, AffineHead, DeformableHead
+from .keypoints import KeypointAffineHead
 
 Features = tuple[torch.Tensor, torch.Tensor]
 
@@ -21,21 +22,30 @@ class ZMatchingHead(nn.Module):
     local displacement is zero. Geometry is computed in float32 also under autocast.
 
     Args:
-        affine_head, deformable_head: the heads, or None.
+        affine_head: `KeypointAffineHead` (gives the matrix), `AffineHead` (gives numbers, of which the convention makes
+            the matrix), or None.
+        deformable_head: the head, or None.
         spacing: millimetres per voxel of each axis of the volumes.
         conventions: "physical" (ours), or "authors" for weights that were trained with the authors' code.
         fusion: "fixed_grid" or "equation_12", see `PhysicalConvention`.
+
+    Raises:
+        ValueError: where keypoints, which lie in millimetres, meet the authors' conventions.
     """
 
     def __init__(
         self,
-        affine_head: AffineHead | None,
+        affine_head: KeypointAffineHead | AffineHead | None,
         deformable_head: DeformableHead | None,
         spacing: Sequence[float] = (1.0, 1.0, 1.0),
         conventions: str = "physical",
         fusion: str = "fixed_grid",
     ) -> None:
         super().__init__()
+        if conventions != "physical" and isinstance(affine_head, KeypointAffineHead):
+            raise ValueError(
+                f"KeypointAffineHead needs the conventions 'physical', got {conventions!r}; use AffineHead"
+            )
         self.affine_head = affine_head
         self.deformable_head = deformable_head
         self.convention = make_convention(conventions, spacing, fusion)
@@ -51,11 +61,11 @@ class ZMatchingHead(nn.Module):
         fixed_bottleneck, fixed_local = fixed
         spatial_shape = fixed_local.shape[2:]
         if self.affine_head is None:
-            numbers = identity_numbers(fixed_local)
+            affine = identity_numbers(fixed_local)
         else:
-            numbers = self.affine_head(moving_bottleneck, fixed_bottleneck)
+            affine = self.affine_head(moving_bottleneck, fixed_bottleneck)
         with torch.autocast(fixed_local.device.type, enabled=False):
-            matrix = self.convention.matrix(numbers, spatial_shape)
+            matrix = affine if torch.is_tensor(affine) else self.convention.matrix(affine, spatial_shape)
             if self.affine_head is not None and self.deformable_head is not None:
                 moving_local = self.convention.warp_affine(at_least_float32(moving_local), matrix)
         if self.deformable_head is None:

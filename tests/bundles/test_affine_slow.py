@@ -19,7 +19,7 @@ SPACING = (7.0, 7.0, 7.0)
 
 @pytest.mark.slow
 def test_trained_affine_head_beats_the_identity(tmp_path: Path) -> None:
-    """At 7 mm, plain averages, 150 iterations of two pairs: measured 0.397 -> 0.409, half of the pairs gain."""
+    """At 7 mm, 150 iterations of two pairs."""
     subject = partial(make_cardiac_subject, spacing=SPACING)
     root = tmp_path / "phantoms"
     PhantomCohort(subject, "coarse phantoms", "CT", "1", CARDIAC_LABELS, root, subjects=24, seed=0, workers=2).make()
@@ -38,10 +38,7 @@ def test_trained_affine_head_beats_the_identity(tmp_path: Path) -> None:
         "validation_pairs": 16,
         "warmup_iterations": 40,
         "matching_head#deformable_head": None,
-        "matching_head#affine_head#moments": False,
-        "matching_head#affine_head#output_scale": 10.0,
         "loss#affine_downsampling": 2,
-        "loss#affine_registration_weight": 2.0,
         "validate#handlers": [{"_target_": "custom.handlers.MeanOutputs"}],
     }
     built = workflow(BUNDLE, ["train.json"], "train", overrides)

@@ -7,8 +7,14 @@ import pytest
 import torch
 
 from custom.losses import GVSLLoss
-from custom.networks import AffineHead, DeformableHead, RestorationHead, UNet3D, ZMatchingHead
-from custom.networks.heads import first_moments, without_radial_gradient
+from custom.networks import (
+    AffineHead,
+    DeformableHead,
+    KeypointAffineHead,
+    RestorationHead,
+    UNet3D,
+    ZMatchingHead,
+)
 from custom.pretext import GVSLPretext
 
 NUMBERS = {"rotation": 3, "scale": 3, "translation": 3, "shear": 6}
@@ -61,7 +67,7 @@ def test_the_heads_at_full_width_have_the_size_of_the_authors():
     ("head", "shapes"),
     [
         (AffineHead(8, 8), [(2, 8, 1, 2, 1), (2, 8, 1, 2, 1)]),
-        (AffineHead(8, 8, antisymmetric=True, moments=True), [(2, 8, 1, 2, 3), (2, 8, 1, 2, 3)]),
+        (KeypointAffineHead(8, 4, keypoints=5), [(2, 8, 1, 2, 3), (2, 8, 1, 2, 3)]),
         (DeformableHead(8, 8), [(2, 8, 3, 2, 3), (2, 8, 3, 2, 3)]),
         (RestorationHead(8, 8), [(2, 8, 3, 2, 3)]),
     ],
@@ -80,23 +86,26 @@ def test_a_batch_is_its_items(head, shapes):
     torch.testing.assert_close(flat(head(*tensors)), single, atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize("moments", [False, True])
 @pytest.mark.parametrize(
-    ("conventions", "fusion"), [("physical", "fixed_grid"), ("physical", "equation_12"), ("authors", "fixed_grid")]
+    ("conventions", "fusion", "keypoints"),
+    [
+        ("physical", "fixed_grid", False),
+        ("physical", "equation_12", False),
+        ("authors", "fixed_grid", False),
+        ("physical", "fixed_grid", True),
+    ],
 )
-def test_gradcheck_through_heads_fusion_warp_and_loss(conventions, fusion, moments):
+def test_gradcheck_through_heads_fusion_warp_and_loss(conventions, fusion, keypoints):
     """Every parameter of a tiny network in float64, the loss as the function."""
     torch.manual_seed(0)
-    head = ZMatchingHead(AffineHead(2, 2, moments=moments), DeformableHead(2, 2), (1.0, 1.5, 0.8), conventions, fusion)
+    spacing = (1.0, 1.5, 0.8)
+    affine_head = KeypointAffineHead(2, 2, spacing, keypoints=5) if keypoints else AffineHead(2, 2)
+    head = ZMatchingHead(affine_head, DeformableHead(2, 2), spacing, conventions, fusion)
     network = GVSLPretext(UNet3D(1, (2, 2)), head, RestorationHead(2, 2)).double()
     with torch.no_grad():  # away from the kinks of the interpolation at whole voxels
-        for layer in (
-            head.affine_head.rotation,
-            head.affine_head.scale,
-            head.affine_head.translation,
-            head.affine_head.shear,
-        ):
-            layer.bias.normal_(std=0.3)
+        for layer in affine_head.children():
+            if isinstance(layer, torch.nn.Linear):
+                layer.bias.normal_(std=0.3)
         head.deformable_head.displacement.bias.copy_(torch.tensor([0.31, -0.27, 0.43]))
     generator = torch.Generator().manual_seed(0)
     names = ("moving", "moving_transformed", "fixed")
@@ -108,48 +117,3 @@ def test_gradcheck_through_heads_fusion_warp_and_loss(conventions, fusion, momen
         return loss_function(network(batch), batch)["loss"]
 
     assert torch.autograd.gradcheck(loss, parameters, eps=1e-7, atol=1e-5, rtol=1e-3, fast_mode=True)
-
-
-def test_the_pooled_difference_can_be_turned_but_not_shrunk() -> None:
-    """Values unchanged; the gradient is the part across the vector, none at zero."""
-    vector = torch.tensor([[3.0, 4.0], [0.0, 0.0]], requires_grad=True)
-    same = without_radial_gradient(vector)
-    torch.testing.assert_close(same, vector)
-    (same * torch.tensor([[1.0, 0.0], [1.0, 0.0]])).sum().backward()
-    across = torch.tensor([1.0, 0.0]) - 0.6 * torch.tensor([0.6, 0.8])
-    torch.testing.assert_close(vector.grad, torch.stack((across, torch.zeros(2))))
-
-
-def test_moments_are_averages_weighted_by_the_coordinates() -> None:
-    """A voxel of height 1 at a known place; the coordinates are those of voxel centres in [-1, 1]."""
-    volume = torch.zeros(1, 2, 2, 4, 5)
-    volume[0, 1, 1, 0, 3] = 1
-    expected = torch.tensor([[1, 0.5, -0.75, 0.4]]) / 40
-    found = first_moments(volume).view(4, 2)
-    torch.testing.assert_close(found[:, 1][None], expected)
-    assert not found[:, 0].any()
-
-
-def test_moments_tell_where_a_feature_lies_and_plain_averages_do_not() -> None:
-    """Inside of the volume, away from its borders, moving the content moves the first moment by as much."""
-    volume = torch.zeros(1, 1, 16, 16, 16)
-    volume[0, 0, 5:8, 6:9, 7:9] = torch.rand(3, 3, 2, generator=torch.Generator().manual_seed(0))
-    before, after = first_moments(volume)[0], first_moments(volume.roll((3, -2), (2, 4)))[0]
-    torch.testing.assert_close(after[0], before[0])
-    torch.testing.assert_close((after - before)[1:] / before[0], torch.tensor([3, 0, -2]) / 8)
-
-
-@pytest.mark.parametrize("moments", [False, True])
-def test_antisymmetric_affine_head_negates_when_the_volumes_are_swapped(moments: bool) -> None:
-    torch.manual_seed(0)
-    head = AffineHead(8, 16, antisymmetric=True, moments=moments)
-    moving, fixed = torch.rand(2, 2, 8, 3, 3, 3).unbind()
-    direct, swapped, same = head(moving, fixed), head(fixed, moving), head(fixed, fixed)
-    for name, numbers in direct.items():
-        assert numbers.abs().max() > 0
-        assert torch.allclose(numbers, -swapped[name], atol=1e-9)
-        assert not same[name].any()
-    plain = AffineHead(8, 16)(fixed, fixed)
-    assert all(numbers.any() for numbers in plain.values())
-    sum(numbers.square().sum() for numbers in direct.values()).backward()
-    assert all(parameter.grad.any() for parameter in head.parameters())

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from custom.layers import affine_to_displacement, authors_displacement, fuse, fuse_equation_12, warp
-from custom.networks import AffineHead, DeformableHead, ZMatchingHead
+from custom.networks import AffineHead, DeformableHead, KeypointAffineHead, ZMatchingHead
 
 SPACING = (1.0, 1.5, 0.8)
 SPATIAL = (8, 12, 16)
@@ -75,6 +75,17 @@ def test_the_affine_head_sees_the_bottlenecks():
     moving, fixed = features(), features(seed=1)
     expected = matching.convention.matrix(matching.affine_head(moving[0], fixed[0]), SPATIAL)
     assert torch.equal(matching(moving, fixed)["affine_matrix"], expected)
+
+
+def test_keypoints_give_the_matrix_itself_and_only_in_millimetres():
+    head = KeypointAffineHead(16, 4, SPACING)
+    matching = ZMatchingHead(head, None, SPACING)
+    moving, fixed = features(), features(seed=1)
+    match = matching(moving, fixed)
+    assert torch.equal(match["affine_matrix"], head(moving[0], fixed[0]))
+    assert torch.equal(match["displacement"], affine_to_displacement(match["affine_matrix"], SPATIAL, SPACING))
+    with pytest.raises(ValueError, match="needs the conventions 'physical', got 'authors'"):
+        ZMatchingHead(head, None, SPACING, "authors")
 
 
 def test_without_the_affine_head():

@@ -52,10 +52,10 @@ def planted_affine(blobs, voxel_grid):
     return planted, pairs(np.stack((moving, moving)), fixed.reshape(2, SIDE, SIDE, SIDE))
 
 
-@pytest.mark.parametrize("affine_arguments", [{}, {"antisymmetric": True, "moments": True}])
-def test_the_affine_head_alone_recovers_planted_maps(make_pretext, planted_affine, affine_arguments):
+@pytest.mark.parametrize("keypoints", [False, True])
+def test_the_affine_head_alone_recovers_planted_maps(make_pretext, planted_affine, keypoints):
     planted, batch = planted_affine
-    network = make_pretext(deformable=None, restoration=None, affine_arguments=affine_arguments)
+    network = make_pretext(deformable=None, restoration=None, keypoints=keypoints)
     losses = descend(network, lambda _: batch, 80, 4e-3)
     assert losses[0] > 0.2 and losses[-1] < 0.005
     with torch.no_grad():
@@ -98,8 +98,8 @@ def test_a_planted_smooth_elastic_map_is_found_by_both_heads(make_pretext, voxel
     assert measured["folded_share"].item() < 0.01
 
 
-@pytest.mark.parametrize("affine_arguments", [{}, {"antisymmetric": True, "moments": True, "output_scale": 0.2}])
-def test_the_affine_head_is_alive_after_fifty_steps(make_pretext, blobs, voxel_grid, affine_arguments):
+@pytest.mark.parametrize("keypoints", [False, True])
+def test_the_affine_head_is_alive_after_fifty_steps(make_pretext, blobs, voxel_grid, keypoints):
     random = np.random.default_rng(0)
     grid = voxel_grid(16, 16, 16)
     seeds = random.integers(0, 1000, (53, 2))
@@ -107,7 +107,7 @@ def test_the_affine_head_is_alive_after_fifty_steps(make_pretext, blobs, voxel_g
     def batch(step: int) -> dict[str, torch.Tensor]:
         return pairs(*(blobs(grid, seed, radius=5)[None] for seed in seeds[step]))
 
-    network = make_pretext(affine_arguments=affine_arguments)
+    network = make_pretext(keypoints=keypoints)
     descend(network, batch, 50, 1e-3)
 
     def norm(module: torch.nn.Module) -> float:

@@ -72,7 +72,7 @@ def test_ablations_leave_out_what_they_name(make_pretext, random_pairs, without,
         {"fusion": "equation_12"},
         {"restoration": None},
         {"spacing": (0.7, 1.3, 2.5)},
-        {"affine_arguments": {"antisymmetric": True, "moments": True, "output_scale": 0.2}},
+        {"keypoints": True},
     ],
 )
 @pytest.mark.parametrize("pairs", [1, 2])
