@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def read_state(path: Path, description: Mapping[str, Any], described_by: Path) -
     """A state dict whose file has the hash that its description names.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: not described, or of another hash.
+        FileNotFoundError: no such file. ValueError: not described, of another hash, or not tensors alone.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist, expected weights (a state dict)")
@@ -112,7 +113,10 @@ def read_state(path: Path, description: Mapping[str, Any], described_by: Path) -
     expected, found = description["files"][path.name]["sha256"], sha256(path)
     if found != expected:
         raise ValueError(f"{path} has SHA-256 {found}, but {described_by} names {expected}")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path} is not a file of tensors alone: {error}") from error
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, torch.Tensor], source: str | os.PathLike) -> None:

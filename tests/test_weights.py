@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from custom.networks import AffineHead, DeformableHead, RestorationHead, UNet3D, ZMatchingHead
 from custom.pretext import GVSLPretext
 from custom.resolved_config import resolved_component, resolved_config
-from custom.weights import load_pretext, read_json, save_pretext
+from custom.weights import load_pretext, read_json, save_pretext, sha256
 
 
 def network(width: int = 8) -> GVSLPretext:
@@ -39,6 +40,23 @@ def test_tampered_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(content)
     with pytest.raises(ValueError, match=r"model\.pt has SHA-256 .* names"):
         load_pretext(network(), tmp_path)
+
+
+class Harmful:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_pickles_of_other_things_are_not_opened(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Not even where the description names their hash, as that of a stranger's bundle may."""
+    save_pretext(network(), tmp_path, {})
+    torch.save({"weight": Harmful()}, tmp_path / "model.pt")
+    description = read_json(tmp_path / "model.json")
+    description["files"]["model.pt"]["sha256"] = sha256(tmp_path / "model.pt")
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=r"model\.pt is not a file of tensors alone"):
+        load_pretext(network(), tmp_path)
+    assert "executed" not in capsys.readouterr().out
 
 
 def test_other_width_names_both_sides(tmp_path: Path) -> None:

@@ -8,38 +8,33 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine
-from monai.engines import Evaluator
-from monai.inferers import Inferer, SimpleInferer
+from monai.engines import SupervisedEvaluator
 
 Measure = Callable[[dict[str, Any], dict[str, Any]], dict[str, torch.Tensor]]
 
 
-class PretextEvaluator(Evaluator):
+class PretextEvaluator(SupervisedEvaluator):
     """Runs a pretext network on a held-out batch and measures it.
 
     `engine.state.output` holds the network's outputs, the loss terms (where a loss is given) and what each measure
     returns; `engine.state.batch` the batch on the device. `MeanOutputs` averages the scalars among them.
 
     Args:
-        network: the pretext network. loss_function: gives named terms from (outputs, batch), or None.
+        loss_function: gives named terms from (outputs, batch), or None.
         measures: functions of (outputs, batch) that give named values, scalars or (N,).
-        Others as `monai.engines.Evaluator`.
+        Others as `monai.engines.SupervisedEvaluator`, the evaluator that MonaiAlgo wants.
     """
 
     def __init__(
         self,
         *args: Any,
-        network: torch.nn.Module,
         loss_function: Callable[..., dict[str, torch.Tensor]] | None = None,
         measures: Sequence[Measure] = (),
-        inferer: Inferer | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **{"decollate": False, **kwargs})
-        self.network = network
         self.loss_function = loss_function
         self.measures = tuple(measures)
-        self.inferer = SimpleInferer() if inferer is None else inferer
 
     def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, torch.Tensor]:
         batch = self.prepare_batch(batchdata, self.state.device, self.non_blocking, **self.to_kwargs)

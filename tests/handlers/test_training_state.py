@@ -201,6 +201,19 @@ def test_the_checkpoint_is_read_with_weights_only(whole):
     assert same(checkpoint["network"], whole[1]["network"])
 
 
+class Harmful:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_a_checkpoint_of_other_things_is_not_opened(tmp_path, capsys):
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"network": Harmful()}, tmp_path / "checkpoints" / "checkpoint_3.pt")
+    with pytest.raises(ValueError, match=r"none of the checkpoints .*checkpoint_3\.pt.* can be read"):
+        Run(tmp_path, resume=True).run()
+    assert "executed" not in capsys.readouterr().out
+
+
 def test_the_last_two_checkpoints_are_kept(whole):
     assert checkpoints(whole[0]) == ["checkpoint_12.pt", "checkpoint_9.pt"]
 

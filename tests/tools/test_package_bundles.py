@@ -4,47 +4,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-import threading
 import zipfile
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import package_bundles
 import pytest
 import torch
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-import package_bundles  # noqa: E402
-import verify_bundles  # noqa: E402
-
-BUNDLES = ("gvsl_covid_cls", "gvsl_pretrain", "gvsl_seg_heart")
-
-
-@pytest.fixture(scope="module")
-def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The zips of all bundles."""
-    folder = tmp_path_factory.mktemp("dist")
-    package_bundles.package(str(folder))
-    return folder
-
-
-def zip_of(dist: Path, name: str) -> Path:
-    return next(dist.glob(f"{name}_v*.zip"))
-
-
-def run_alone(command: list[str], folder: Path) -> str:
-    """Standard output of Python in a folder, with nothing of this repository on the path."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *command]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+import verify_bundles
+from zips import BUNDLES, ROOT, bundle_command, run_alone, served, unpacked, zip_of
 
 
 def copy_of(name: str, folder: Path) -> Path:
@@ -75,19 +46,30 @@ def test_a_zip_is_one_complete_bundle(name: str, dist: Path) -> None:
         assert "](../../../" not in text and f"bundles/{name}" not in text, member
 
 
+# one epoch of one iteration on the fewest phantoms that can be split
+TINY: dict[str, Any] = {"max_epochs": 1, "iterations_per_epoch": 1, "val_interval": 1, "num_workers": 0}
+TINY |= {"patch_size": [32, 32, 32], "warmup_iterations": 1}
+OWN = {
+    "gvsl_covid_cls": {"cohort#subjects": 6},
+    "gvsl_pretrain": {"cohort#subjects": 4, "validation_pairs": 2},
+    "gvsl_seg_heart": {"cohort#subjects": 3, "validation_share": 1, "test_share": 1, "validate#inferer#overlap": 0.0},
+}
+
+
 @pytest.mark.parametrize("name", BUNDLES)
-def test_a_zip_trains_from_the_parent_of_its_folder(name: str, dist: Path, tmp_path: Path) -> None:
+def test_a_zip_trains_from_the_parent_of_its_folder_and_evaluates_inside(name: str, dist: Path, tmp_path: Path) -> None:
     """Nothing of this repository on the path; its own phantoms, weights and code; outputs inside its folder."""
-    with zipfile.ZipFile(zip_of(dist, name)) as archive:
-        archive.extractall(tmp_path)
-    tiny = {"cohort#subjects": 8, "max_epochs": 1, "iterations_per_epoch": 1, "val_interval": 1, "num_workers": 0}
-    tiny |= {"validation_pairs": 2} if name == "gvsl_pretrain" else {}
-    tiny |= {"patch_size": [32, 32, 32]}
-    arguments = [part for key, value in tiny.items() for part in (f"--{key}", str(value))]
-    run_alone(["-m", "monai.bundle", "run", "--config_file", f"{name}/configs/train.json", *arguments], tmp_path)
-    description = json.loads((tmp_path / name / "output" / "model.json").read_text())
-    assert description["network"]["_target_"].startswith("scripts.networks.")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+    folder, tiny = unpacked(dist, name, tmp_path), TINY | OWN[name]
+    run_alone(bundle_command("run", config_file=f"{name}/configs/train.json", **tiny), folder)
+    description = json.loads((folder / name / "output" / "model.json").read_text())
+    assert description["network"]["_target_"].startswith("scripts.networks.") and description["iterations"] == 1
+    files = "['configs/train.json','configs/evaluate.json']"
+    run_alone(bundle_command("run", config_file=files, model_dir="output", **tiny), folder / name)
+    assert (folder / name / "evaluation" / "metrics.json").is_file()
+    assert sorted(path.name for path in folder.iterdir()) == [name]
+    made = {path.name for path in (folder / name).iterdir()}
+    shipped = {"LICENSE", "configs", "docs", "models", "scripts"}
+    assert made == shipped | {"data", "output", "evaluation"}
 
 
 LOAD = """
@@ -97,24 +79,20 @@ name, url = sys.argv[1:]
 assert importlib.util.find_spec("custom") is None
 download(name=name, url=url, bundle_dir=".", progress=False)
 sys.path.insert(0, name)
-network = load(name, bundle_dir=".", workflow_type="inference")
 expected = torch.load(f"{name}/models/model.pt", weights_only=True)
-state = network.state_dict()
-assert state.keys() == expected.keys() and all(torch.equal(state[key], expected[key]) for key in expected)
-print("equal", len(state))
+for workflow_type in ("inference", "train"):
+    state = load(name, bundle_dir=".", workflow_type=workflow_type).state_dict()
+    assert state.keys() == expected.keys() and all(torch.equal(state[key], expected[key]) for key in expected)
+    print(workflow_type, "equal", len(state))
 """
 
 
 @pytest.mark.parametrize("name", BUNDLES)
 def test_download_and_load_give_every_tensor(name: str, dist: Path, tmp_path: Path) -> None:
     """From a loopback server into an empty folder, as a user who has packages alone."""
-    handler = partial(SimpleHTTPRequestHandler, directory=dist)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}/{zip_of(dist, name).name}"
-        printed = run_alone(["-c", LOAD, name, address], tmp_path)
-        server.shutdown()
-    assert "equal" in printed
+    with served(dist) as address:
+        printed = run_alone(["-c", LOAD, name, f"{address}/{zip_of(dist, name).name}"], tmp_path)
+    assert "inference equal" in printed and "train equal" in printed
 
 
 def test_a_bundle_without_weights_is_not_packaged(tmp_path: Path) -> None:
