@@ -178,6 +178,8 @@ def properties(root: Path, schema: str, results: Path) -> Iterator[str]:
                 workflow_type=kind,
                 bundle_root=str(root),
                 output_dir=temporary,
+                dataset_dir=f"{temporary}/cohort",
+                **{"cohort#root": f"{temporary}/cohort", "cohort#subjects": 12},
             )
             workflow.initialize()
             missing = workflow.check_properties()
