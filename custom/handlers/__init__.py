@@ -17,6 +17,7 @@ from .mean_outputs import MeanOutputs
 from .model_export import ModelExport
 from .probability_table import ProbabilityTable
 from .progress_bar import TrainingProgress
+from .publish_model import PublishModel
 from .segmentation_report import SegmentationReport
 from .training_state import RandomState, TrainingState
 
@@ -37,6 +38,7 @@ __all__ = [
     "MeanOutputs",
     "ModelExport",
     "ProbabilityTable",
+    "PublishModel",
     "RandomState",
     "RegistrationFigures",
     "SegmentationReport",

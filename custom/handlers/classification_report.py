@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from ..metrics import bootstrap_auc, rates, roc_auc, roc_curve
 from ..weights import write_json
-from .figures import PLANES, middle_plane, save_figure
+from .figures import PLANES, fullest_plane, save_figure
 from .probability_table import case_name, class_row, write_rows
 
 
@@ -80,7 +80,7 @@ class ClassificationReport:
             self._probabilities.append(output["pred"].detach().cpu().double().reshape(-1).numpy())
             self._truth.append(truth)
             image = torch.as_tensor(output["image"])[0].detach().float().cpu().numpy()
-            self._planes.append([middle_plane(image, axis).astype(np.float16) for axis in (2, 1, 0)])
+            self._planes.append([fullest_plane(image, axis).astype(np.float16) for axis in (2, 1, 0)])
 
     def write(self, engine: Engine) -> None:
         probabilities, truth = np.stack(self._probabilities), np.array(self._truth)

@@ -23,7 +23,17 @@ def middle_plane(volume: np.ndarray, axis: int) -> np.ndarray:
 
     Anterior (axial) or superior is up; the patient's right (or, sagittal, the front) is on the left.
     """
-    return volume.take(volume.shape[axis] // 2, axis=axis).T[::-1, ::-1]
+    return _plane(volume, axis, volume.shape[axis] // 2)
+
+
+def fullest_plane(volume: np.ndarray, axis: int) -> np.ndarray:
+    """As `middle_plane`, of the slice with the most voxels above zero: that of an organ cut out of its surroundings."""
+    voxels = (volume > 0).sum(axis=tuple(other for other in range(3) if other != axis))
+    return _plane(volume, axis, int(voxels.argmax()))
+
+
+def _plane(volume: np.ndarray, axis: int, index: int) -> np.ndarray:
+    return volume.take(index, axis=axis).T[::-1, ::-1]
 
 
 def registration_figure(

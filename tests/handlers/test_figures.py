@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from custom.handlers.figures import loss_figure, middle_plane, read_table, registration_figure, save_figure
+from custom.handlers.figures import (
+    fullest_plane,
+    loss_figure,
+    middle_plane,
+    read_table,
+    registration_figure,
+    save_figure,
+)
 
 
 @pytest.mark.parametrize(("axis", "place"), [(2, (0, 0)), (1, (0, 0)), (0, (0, 0))])
@@ -21,6 +28,14 @@ def test_right_anterior_superior_corner_is_top_left(axis: int, place: tuple[int,
     first, second = (side for other, side in enumerate(volume.shape) if other != axis)
     assert plane.shape == (second, first)
     assert np.argwhere(plane).tolist() == [list(place)]
+
+
+def test_the_fullest_plane_shows_an_organ_that_lies_aside() -> None:
+    volume = np.zeros((6, 5, 4), np.float32)
+    volume[1, 1:4, 1:3] = 1
+    volume[4, 2, 2] = 5
+    for axis, index in ((0, 1), (1, 2), (2, 2)):
+        assert np.array_equal(fullest_plane(volume, axis), volume.take(index, axis=axis).T[::-1, ::-1])
 
 
 def test_registration_figure_draws_the_grid_of_the_displacement() -> None:
