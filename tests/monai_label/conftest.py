@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stock MONAI Label app with packaged bundles in it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2] / "tools")]
+
+import package_bundles  # noqa: E402
+from environment import monai_label_python  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def python() -> Path:
+    """Interpreter of the environment with MONAI Label."""
+    return monai_label_python()
+
+
+@pytest.fixture
+def app(python: Path, tmp_path: Path) -> Path:
+    """The stock app, without models."""
+    command = [python, "-m", "monailabel.main", "apps", "--download", "--name", "monaibundle", "--output", "apps"]
+    subprocess.run([str(part) for part in command], cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "apps" / "monaibundle" / "model").mkdir()
+    return tmp_path / "apps" / "monaibundle"
+
+
+@pytest.fixture
+def add_bundle(app: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Function that packages gvsl_seg_heart and unpacks the zip into the app, under another name if one is given."""
+
+    def add(name: str = "gvsl_seg_heart") -> Path:
+        (written,) = package_bundles.package(str(tmp_path / "dist"), "gvsl_seg_heart")
+        with zipfile.ZipFile(written) as archive:
+            archive.extractall(tmp_path / "unpacked")
+        return (tmp_path / "unpacked" / "gvsl_seg_heart").rename(app / "model" / name)
+
+    return add

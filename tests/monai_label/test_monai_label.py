@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""gvsl_seg_heart in a real MONAI Label server: info, label maps, submitted labels, training; two versions at once.
+
+`python -m pytest -m monailabel` makes its own environment (requirements-monailabel.txt). With MONAI_LABEL_OVERLAY set,
+the picture of a returned label map goes to that file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import package_bundles
+import pytest
+from server import MonaiLabelServer
+
+from custom.handlers.figures import save_figure
+from custom.handlers.segmentation_figure import middle_planes, segmentation_figure
+from custom.phantoms import CARDIAC_LABELS, make_cardiac_subject
+from custom.phantoms.cohort import subject_seed
+from custom.weights import read_weights, sha256
+
+pytestmark = pytest.mark.monailabel
+ROOT = Path(__file__).resolve().parents[2]
+HEART = "gvsl_seg_heart"
+UNSEEN = 7  # seed of a cohort from which nothing was trained
+# in MONAI Label a label map holds the number of the structure, from 1: 3D Slicer reads and writes no other values
+PLACES = {name: place for place, name in enumerate(CARDIAC_LABELS, start=1)}
+
+
+def add_study(studies: Path, number: int, spacing: tuple[float, ...] | None = None) -> np.ndarray:
+    """Writes a phantom as study_NUMBER.nii.gz; returns its structures' numbers, which is what an expert would draw."""
+    image, label, affine = make_cardiac_subject(subject_seed(UNSEEN, number), spacing)
+    studies.mkdir(exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(image, affine), studies / f"study_{number}.nii.gz")
+    return np.searchsorted([0, *CARDIAC_LABELS.values()], label).astype(np.uint8)
+
+
+def returned(file: Path, study: Path) -> np.ndarray:
+    """A label map that lies on the grid of its study and holds numbers of structures."""
+    label, image = nibabel.load(file), nibabel.load(study)
+    assert label.shape == image.shape
+    np.testing.assert_allclose(label.affine, image.affine, atol=1e-3)
+    values = np.asarray(label.dataobj)
+    assert set(np.unique(values)) <= {0, *PLACES.values()}
+    return values.astype(np.uint8)
+
+
+def dice(label: np.ndarray, reference: np.ndarray, names: dict[str, int]) -> dict[str, float]:
+    """Dice of each structure, where the label map has it under the server's number."""
+    pairs = {name: (label == names[name], reference == place) for name, place in PLACES.items()}
+    return {name: 2 * (one & other).sum() / (one.sum() + other.sum()) for name, (one, other) in pairs.items()}
+
+
+def test_label_train_label(python: Path, app: Path, add_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    bundle = add_bundle()
+    studies = tmp_path / "studies"
+    references = [add_study(studies, number, (3.5, 3.5, 3.5) if number else None) for number in range(3)]
+    shipped = sha256(bundle / "models" / "model.pt")
+    with MonaiLabelServer(python, app, studies, [HEART], tmp_path / "server.log") as server:
+        info = server.info()
+        assert info["labels"] == list(PLACES)  # the order in which 3D Slicer numbers the segments that it submits
+        assert info["models"][HEART]["labels"] == PLACES and info["models"][HEART]["type"] == "segmentation"
+        assert HEART in info["trainers"]
+
+        parameters = server.infer(HEART, "study_0", tmp_path / "first.nii.gz")
+        first = returned(tmp_path / "first.nii.gz", studies / "study_0.nii.gz")
+        assert parameters["label_names"] == PLACES
+        scores = dice(first, references[0], parameters["label_names"])
+        assert min(scores.values()) > 0.75, scores
+        draw(studies / "study_0.nii.gz", references[0], first, tmp_path)
+
+        for number in (1, 2):
+            affine = nibabel.load(studies / f"study_{number}.nii.gz").affine
+            nibabel.save(nibabel.Nifti1Image(references[number], affine), tmp_path / "drawn.nii.gz")
+            server.save_label(f"study_{number}", tmp_path / "drawn.nii.gz")
+        assert server.info()["datastore"]["completed"] == 2
+        server.train(HEART, max_epochs=1, val_split=0.5)
+        _, description = read_weights(bundle / "models")  # model.json describes the new model.pt
+        assert sha256(bundle / "models" / "model.pt") != shipped
+        assert description["data"]["volumes"] == 1 and description["iterations"] == 40
+        assert description["labels"] == CARDIAC_LABELS
+
+        server.infer(HEART, "study_0", tmp_path / "second.nii.gz")
+        second = returned(tmp_path / "second.nii.gz", studies / "study_0.nii.gz")
+        assert (first != second).any()  # by the new model, which goes on from the one before
+        scores = dice(second, references[0], PLACES)
+        assert np.mean(list(scores.values())) > 0.75, scores
+    assert server.process.poll() is not None
+
+
+def draw(study: Path, reference: np.ndarray, label: np.ndarray, folder: Path) -> None:
+    """The study, what the phantom's structures are, and what MONAI Label returned, in three planes."""
+    image = nibabel.load(study)
+    planes = middle_planes(np.asarray(image.dataobj), reference, label, image.affine)
+    figure = segmentation_figure(planes, PLACES, "A phantom, its structures, and the label map from MONAI Label")
+    save_figure(figure, Path(os.environ.get("MONAI_LABEL_OVERLAY", folder / "overlay.png")))
+
+
+def changed_version(folder: Path) -> Path:
+    """A copy of the sources of gvsl_seg_heart, as 0.1.1: structures in reverse, and a transform of another name."""
+    shutil.copytree(ROOT / "custom", folder / "custom", ignore=shutil.ignore_patterns("__pycache__"))
+    ignored = shutil.ignore_patterns("output*", "data", "evaluation", "predictions")
+    bundle = shutil.copytree(ROOT / "bundles" / HEART, folder / "bundles" / HEART, ignore=ignored)
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    metadata |= {"version": "0.1.1", "changelog": metadata["changelog"] | {"0.1.1": "for a test"}}
+    (bundle / "configs" / "metadata.json").write_text(json.dumps(metadata))
+    with (folder / "custom" / "networks" / "downstream.py").open("a") as code:
+        code.write("\n\n_forward = SegmentationNetwork.forward\n\n\ndef _reversed(self, image):\n")
+        code.write(
+            "    logits = _forward(self, image)\n    return torch.cat([logits[:, :1], logits[:, 1:].flip(1)], 1)\n"
+        )
+        code.write("\n\nSegmentationNetwork.forward = _reversed\n")
+    with (folder / "custom" / "transforms" / "spacing.py").open("a") as code:
+        code.write('\n\nToSpacingd.__name__ = "ToSpacingOf011"\n')
+    return folder
+
+
+def test_two_versions_use_their_own_code(
+    python: Path, app: Path, add_bundle: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_bundle()
+    monkeypatch.setattr(package_bundles, "ROOT", changed_version(tmp_path / "changed"))
+    newer = f"{HEART}_v0.1.1"
+    add_bundle(newer)
+    studies = tmp_path / "studies"
+    add_study(studies, 0, (3.5, 3.5, 3.5))
+    labels, transforms = [], []
+    with MonaiLabelServer(python, app, studies, [HEART, newer], tmp_path / "server.log") as server:
+        models = server.info()["models"]
+        assert [models[name]["version"] for name in (HEART, newer)] == ["0.1.0", "0.1.1"]
+        for name in (HEART, newer, HEART, newer):
+            parameters = server.infer(name, "study_0", tmp_path / "label.nii.gz")
+            labels.append(returned(tmp_path / "label.nii.gz", studies / "study_0.nii.gz"))
+            transforms.append(set(parameters["latencies"]["transform"]["pre"]))
+    assert set(np.unique(labels[0])) == {0, *PLACES.values()}
+    assert (labels[2] == labels[0]).all() and (labels[3] == labels[1]).all()
+    assert (labels[1] == np.where(labels[0] > 0, len(PLACES) + 1 - labels[0], 0)).all()
+    assert all("ToSpacingd" in names and "ToSpacingOf011" not in names for names in transforms[::2])
+    assert all("ToSpacingOf011" in names and "ToSpacingd" not in names for names in transforms[1::2])
