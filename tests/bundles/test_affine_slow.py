@@ -19,7 +19,7 @@ SPACING = (7.0, 7.0, 7.0)
 
 @pytest.mark.slow
 def test_trained_affine_head_beats_the_identity(tmp_path: Path) -> None:
-    """At 7 mm, 150 iterations of two pairs."""
+    """At 7 mm, 150 iterations of two pairs: measured 0.397 -> 0.465, 81 % of the pairs gain."""
     subject = partial(make_cardiac_subject, spacing=SPACING)
     root = tmp_path / "phantoms"
     PhantomCohort(subject, "coarse phantoms", "CT", "1", CARDIAC_LABELS, root, subjects=24, seed=0, workers=2).make()
@@ -52,5 +52,6 @@ def test_trained_affine_head_beats_the_identity(tmp_path: Path) -> None:
     dice_before, dice_affine, loss_before, loss_affine = np.array(pairs).T
     print(f"Dice {dice_before.mean():.3f} -> {dice_affine.mean():.3f}, gains {(dice_affine > dice_before).mean():.0%}")
     assert len(pairs) == 16
-    assert dice_affine.mean() > dice_before.mean() + 0.005
+    assert dice_affine.mean() > dice_before.mean() + 0.03
+    assert (dice_affine > dice_before).mean() > 0.6
     assert loss_affine.mean() < loss_before.mean()
