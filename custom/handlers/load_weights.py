@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 
 from ..compatibility import check_compatible, describe
 from ..weights import BACKBONE_PREFIX, load_pretext, load_strictly, read_weights, unwrapped
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class LoadPretext:
-    """Loads backbone and heads from a directory with model.pt, heads.pt and model.json when the engine starts.
+    """Loads backbone and heads from a directory with model.pt, heads.pt and model.json as soon as it is attached.
 
     Weights that were trained for another network or other input than the config gives are refused.
 
@@ -40,10 +40,7 @@ class LoadPretext:
         self.accept_mismatch = accept_mismatch
 
     def attach(self, engine: Engine) -> None:
-        """Registers on an engine."""
-        engine.add_event_handler(Events.STARTED, self.load)
-
-    def load(self, engine: Engine) -> None:
+        """Loads; registers nothing, so that averaged weights of federated rounds are not replaced."""
         _, description = read_weights(self.directory)
         check_compatible(description, self.expected, self.directory, self.accept_mismatch)
         load_pretext(self.network, self.directory)

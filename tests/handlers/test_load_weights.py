@@ -85,14 +85,16 @@ def equal(network: torch.nn.Module, other: torch.nn.Module) -> list[bool]:
     return [torch.equal(state[name], others[name]) for name in state]
 
 
-def test_the_pretext_network_is_loaded_whole_when_the_engine_starts(saved, fresh, caplog):
+def test_the_pretext_network_is_loaded_whole_when_it_is_attached_and_never_again(saved, fresh, caplog):
     trained, directory = saved
-    engine = attached(make(LoadPretext, fresh, directory))
     assert not all(equal(fresh, trained))
     with caplog.at_level(logging.INFO, "custom.handlers.load_weights"):
-        engine.run([0])
+        engine = attached(make(LoadPretext, fresh, directory))
     assert all(equal(fresh, trained))
     assert caplog.messages == [f"loaded backbone and heads of gvsl, 300 iterations, from {directory}"]
+    torch.nn.init.ones_(next(fresh.parameters()))  # the average of a federated round
+    engine.run([0])
+    assert next(fresh.parameters()).eq(1).all()
 
 
 def test_the_backbone_is_loaded_when_it_is_attached_and_never_again(saved, fresh):
