@@ -33,16 +33,16 @@ def trained(tiny_overrides: dict, tmp_path_factory: pytest.TempPathFactory) -> P
     return output
 
 
-def test_properties_are_complete(overrides: dict) -> None:
+def test_properties_are_complete(trained: Path, overrides: dict) -> None:
     train = workflow(["train.json"], "train", overrides)
     assert train.check_properties() == []
     for name in train.properties:
         if name not in ("spatial_shape", "channel_def"):
             getattr(train, name)
-    assert workflow(["train.json", "evaluate.json"], "train", overrides).check_properties() == []
-    for name in ("inference.json",):
-        chosen = {key: overrides[key] for key in ("bundle_root", "dataset_dir", "output_dir", "patch_size")}
-        assert workflow([name], "infer", chosen).check_properties() == []
+    fitting = overrides | {"model_dir": str(trained)}
+    assert workflow(["train.json", "evaluate.json"], "train", fitting).check_properties() == []
+    chosen = {key: overrides[key] for key in ("bundle_root", "dataset_dir", "output_dir", "patch_size")}
+    assert workflow(["inference.json"], "infer", chosen).check_properties() == []
 
 
 def test_run_writes_everything(trained: Path) -> None:
