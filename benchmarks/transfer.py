@@ -2,16 +2,19 @@
 """Does pre-training pay? Random initialisation against GVSL on real volumes, cell by cell.
 
 python benchmarks/transfer.py fetch --tasks hippocampus --data DATA
+python benchmarks/transfer.py ablate --tasks brain
 python benchmarks/transfer.py run --tasks brain
 python benchmarks/transfer.py table
 python benchmarks/transfer.py figures
 
 Each cell (a pre-training, a probe, a training, a test) leaves one JSON in benchmarks/results/transfer/TASK and is never
 measured twice; weights lie in benchmarks/work, which git ignores. A killed run goes on where it was. Labels, split and
-recipe of a task (overrides of the bundles' train.json) are in benchmarks/tasks/TASK.json. Tasks named phantoms are the
-bundles' own synthetic data and start from the shipped weights; they say nothing of patients.
+recipe of a task (overrides of the bundles' train.json) are in benchmarks/tasks/TASK.json. `ablate` is how a recipe was
+chosen: short pre-trainings that differ from it in one thing, probed on the validation volumes. Tasks named phantoms are
+the bundles' own synthetic data and start from the shipped weights; they say nothing of patients.
 
-Methods: scratch (random initialisation), gvsl.
+Methods: scratch (random initialisation), gvsl (pre-trained on the task's own unlabelled volumes or, for phantoms, the
+shipped weights), and those that a task names: shipped weights, or a pre-training on other volumes.
 Protocols: probe (converged logistic regression on local features, on volumes as they are and randomly moved), linear
 (backbone frozen, one convolution), fine_tuned (everything trained).
 Learning rates of linear and fine_tuned are searched on the validation volumes with the first seed, the same list for
@@ -31,10 +34,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from transfer_learning import cells, report  # noqa: E402
-from transfer_learning.tasks import BENCHMARKS, BUNDLES, ROOT, fetch_task, prepare_task, read_task  # noqa: E402
+from transfer_learning.tasks import BENCHMARKS, ROOT, fetch_task, prepare_task, read_task  # noqa: E402
 
 OVERLAYS = {"linear": "linear.json", "fine_tuned": None}
-METHODS = ("scratch", "gvsl")
 PROTOCOLS = ("probe", "linear", "fine_tuned")
 RESULTS = str(BENCHMARKS / "results" / "transfer")
 WORK = str(BENCHMARKS / "work")
@@ -42,7 +44,7 @@ WORK = str(BENCHMARKS / "work")
 
 def run(
     tasks: str = "brain,hippocampus",
-    methods: str = "scratch,gvsl",
+    methods: str = "",
     protocols: str = "probe,linear,fine_tuned",
     seeds: str = "0,1,2",
     data: str = str(ROOT.parent / "shared" / "data"),
@@ -53,13 +55,14 @@ def run(
 
     Args:
         tasks: names of benchmarks/tasks, or files like those.
-        methods: scratch, gvsl. protocols: probe, linear, fine_tuned. seeds: whole numbers.
+        methods: scratch, gvsl and those of the task file; all by default. protocols: probe, linear, fine_tuned.
+        seeds: whole numbers.
         data: folder with the tasks' sources. work: for copies and weights. results: for the JSON files.
     """
-    for task in _listed(tasks):
-        Task(task, Path(data), Path(work), Path(results)).run(
-            _listed(methods, METHODS), _listed(protocols, PROTOCOLS), [int(seed) for seed in _listed(seeds)]
-        )
+    for name in _listed(tasks):
+        task = Task(name, Path(data), Path(work), Path(results))
+        chosen = _listed(methods, task.methods) if methods else list(task.methods)
+        task.run(chosen, _listed(protocols, PROTOCOLS), [int(seed) for seed in _listed(seeds)])
 
 
 class Task:
@@ -68,6 +71,9 @@ class Task:
     def __init__(self, name: str, data: Path, work: Path, results: Path) -> None:
         self.task = read_task(name)
         self.recipe = self.task["recipe"]
+        self.others = self.task.get("methods", {"gvsl": {}})
+        self.methods = ("scratch", *self.others)
+        self.data, self.all_work = data, work
         self.work, self.results = work / self.task["name"], results / self.task["name"]
         self.parts = prepare_task(self.task, data, work)
 
@@ -86,25 +92,61 @@ class Task:
                     self.test(method, protocol, rate, seed)
 
     def pretrains(self, method: str) -> bool:
-        """Whether a method's weights are trained here, rather than random or shipped."""
-        return method != "scratch" and "pretraining" in self.recipe
+        """Whether a method's weights are trained for this task, rather than random, shipped or another task's."""
+        return "pretraining" in (self.recipe if method == "gvsl" else self.others.get(method, {}))
 
     def pretrain(self, method: str) -> None:
         """Pre-trains once, keeping weights on the way."""
-        overrides, every = self.recipe["pretraining"], self.recipe["keep_every"]
+        own = method == "gvsl"
+        overrides = self.recipe["pretraining"] if own else self.others[method]["pretraining"]
+        source = None if own else self.others[method]["source"]
+        given = {"split": self.task["split"]} if own else {"source": source}
         cells.run_cell(
             self.results / f"pretraining_{method}.json",
-            {"method": method, "overrides": overrides, "split": self.task["split"]},
-            lambda: cells.pretrain(self.task, self.parts, overrides, self.work / method, every),
+            {"method": method, "overrides": overrides, **given},
+            lambda: cells.pretrain(
+                self.task,
+                self.parts,
+                overrides,
+                self.work / method,
+                self.recipe["keep_every"],
+                None if own else self.data / source,
+            ),
         )
 
+    def ablate(self, variants: list[str]) -> None:
+        """Pre-trains variants of the recipe for a while and probes each on the validation part on the way."""
+        ablation, seed = self.recipe["ablation"], 0
+        for name in variants:
+            overrides = {**self.recipe["pretraining"], **ablation["shared"], **ablation["variants"][name]}
+            output = self.work / "ablation" / name
+
+            def measure(overrides=overrides, output=output) -> dict[str, Any]:
+                pairs = cells.pretrain(self.task, self.parts, overrides, output, ablation["keep_every"])["validation"]
+                probes = {
+                    step: cells.probe(
+                        self.task, self.parts, self.downstream(pretraining=overrides), folder, seed, "validation"
+                    )
+                    for step, folder in kept_steps(output)
+                }
+                return {"pairs": pairs, "probes": probes}
+
+            cells.run_cell(
+                self.results / f"ablation_{name}.json",
+                {"variant": name, "overrides": overrides, "split": self.task["split"]},
+                measure,
+            )
+
     def weights(self, method: str) -> Path | None:
-        """A method's weights: those that it pre-trained here or, without such a recipe, those that the bundle ships."""
+        """Those that a method pre-trained here, another task's, or shipped ones: by default the bundle's."""
         if method == "scratch":
             return None
-        return (
-            self.work / method if self.pretrains(method) else BUNDLES / self.task["bundle"] / "models" / "backbone.pt"
-        )
+        if self.pretrains(method):
+            return self.work / method
+        other = self.others.get(method, {})
+        if "task" in other:
+            return self.all_work / other["task"] / other["method"]
+        return ROOT / other.get("weights", f"bundles/{self.task['bundle']}/models/backbone.pt")
 
     def probes(self, method: str, seeds: list[int]) -> None:
         """On the test part with the final weights, and on the validation part along pre-training."""
@@ -115,23 +157,24 @@ class Task:
                 {"method": method, "protocol": "probe", "seed": seed, "part": "test"},
                 lambda seed=seed: cells.probe(self.task, self.parts, overrides, self.weights(method), seed, "test"),
             )
-        if not self.pretrains(method):
+        if method != "gvsl" or not self.pretrains(method):
             return
-        for folder in sorted((self.work / method / "steps").iterdir(), key=lambda entry: int(entry.name)):
-            step = int(folder.name)
+        for step, folder in kept_steps(self.work / method):
             cells.run_cell(
                 self.results / f"probe_{method}_step{step}.json",
                 {"method": method, "protocol": "probe", "seed": seeds[0], "part": "validation", "step": step},
                 lambda folder=folder: cells.probe(self.task, self.parts, overrides, folder, seeds[0], "validation"),
             )
 
-    def downstream(self, **more: Any) -> dict[str, Any]:
+    def downstream(self, pretraining: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
         """Overrides of the downstream bundle's train.json."""
-        shared = {name: self.recipe["pretraining"][name] for name in self.recipe.get("shared", ())}
+        pretraining = pretraining or self.recipe.get("pretraining", {})
+        shared = {name: pretraining[name] for name in self.recipe.get("shared", ())}
         return {**shared, **self.recipe["downstream"], **more}
 
     def train(self, method: str, protocol: str, rate: float, seed: int) -> dict[str, Any]:
-        overrides, output = self.downstream(learning_rate=rate), self._output(method, protocol, rate, seed)
+        foreign = {"accept_mismatch": ["spacing", "intensity"]} if self.others.get(method) else {}
+        overrides, output = self.downstream(learning_rate=rate, **foreign), self._output(method, protocol, rate, seed)
         return cells.run_cell(
             self.results / f"{output.name}.json",
             {"method": method, "protocol": protocol, "seed": seed, "learning_rate": rate, "overrides": overrides},
@@ -161,6 +204,30 @@ class Task:
         return self.work / f"{protocol}_{method}_rate{rate:g}_seed{seed}"
 
 
+def kept_steps(output: Path) -> list[tuple[int, Path]]:
+    """(iteration, folder) of the weights that a pre-training kept on the way."""
+    return sorted((int(folder.name), folder) for folder in (output / "steps").iterdir())
+
+
+def ablate(
+    tasks: str = "brain",
+    variants: str = "",
+    data: str = str(ROOT.parent / "shared" / "data"),
+    work: str = WORK,
+    results: str = RESULTS,
+) -> None:
+    """Measures variants of a recipe that have no file yet, on the validation volumes alone.
+
+    Args:
+        tasks: names of benchmarks/tasks with an "ablation", or files like those. variants: names; all by default.
+        data: folder with the tasks' sources. work: for copies and weights. results: for the JSON files.
+    """
+    for name in _listed(tasks):
+        task = Task(name, Path(data), Path(work), Path(results))
+        known = tuple(task.recipe["ablation"]["variants"])
+        task.ablate(_listed(variants, known) if variants else list(known))
+
+
 def fetch(tasks: str = "hippocampus", data: str = str(ROOT.parent / "shared" / "data")) -> None:
     """Downloads public volumes to data/SOURCE/{images,labels}; for those behind a registration it names the page."""
     for task in _listed(tasks):
@@ -187,4 +254,4 @@ def _listed(names: Any, known: tuple[str, ...] = ()) -> list[str]:
 
 
 if __name__ == "__main__":
-    fire.Fire({"fetch": fetch, "run": run, "table": table, "figures": figures})
+    fire.Fire({"fetch": fetch, "ablate": ablate, "run": run, "table": table, "figures": figures})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prepares a public data set: python tools/prepare_data.py mmwhs|stoic --source FOLDER --output_dir FOLDER
+"""Prepares a public data set: python tools/prepare_data.py mmwhs|asoca|candi|stoic --source FOLDER --output_dir DIR
 
 Run it again to go on where it was stopped. The exit status is 1 where some files could not be used (unusable.csv says
 which and why); the others are ready nevertheless.
@@ -14,7 +14,14 @@ from pathlib import Path
 import fire
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from custom.preparation import PreparationReport, prepare_mmwhs, prepare_stoic  # noqa: E402
+from custom.preparation import (  # noqa: E402
+    CANDI_CROP,
+    PreparationReport,
+    prepare_asoca,
+    prepare_candi,
+    prepare_mmwhs,
+    prepare_stoic,
+)
 
 
 def finish(report: PreparationReport) -> None:
@@ -35,6 +42,28 @@ def mmwhs(source: str, output_dir: str, seed: int = 0, margin: float = 10.0, wor
     finish(prepare_mmwhs(str(source), str(output_dir), seed, margin, workers))
 
 
+def asoca(source: str, output_dir: str, seed: int = 0, margin: float = 20.0, workers: int = 2) -> None:
+    """ASOCA 2020 as unpacked (Normal/CTCA/Normal_N.nrrd, Normal/Annotations/Normal_N.nrrd, Diseased, Testset_*).
+
+    Args:
+        source: folder of these folders. output_dir: made if missing. seed: of the split.
+        margin: mm around the coronary arteries. workers: processes.
+    """
+    finish(prepare_asoca(str(source), str(output_dir), seed, margin, workers))
+
+
+def candi(
+    source: str, output_dir: str, seed: int = 0, crop: tuple[int, int, int] = CANDI_CROP, workers: int = 2
+) -> None:
+    """CANDI as unpacked (GROUP/NAME/NAME_procimg.nii.gz, NAME_seg.nii.gz; BPDwithPsy, BPDwithoutPsy, HC, SS).
+
+    Args:
+        source: folder of the groups. output_dir: made if missing. seed: of the split.
+        crop: mm to the right, front and top, as 150,192,150. workers: processes.
+    """
+    finish(prepare_candi(str(source), str(output_dir), seed, crop, workers))
+
+
 def stoic(source: str, output_dir: str, seed: int = 0, margin: float = 10.0, workers: int = 2) -> None:
     """STOIC 2021 as unpacked (data/mha/N.mha, metadata/reference.csv).
 
@@ -48,7 +77,7 @@ def stoic(source: str, output_dir: str, seed: int = 0, margin: float = 10.0, wor
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        fire.Fire({"mmwhs": mmwhs, "stoic": stoic})
+        fire.Fire({"mmwhs": mmwhs, "asoca": asoca, "candi": candi, "stoic": stoic})
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -27,8 +27,7 @@ from .tasks import Items, labelled_items, workflow
 
 Parts = dict[str, Items]
 PAIR_KEYS = (("", "image"), ("_label", "label"), ("_subject", "subject"))
-# Of a downstream bundle: the column of validation.csv that counts, and its place in the metrics.json of a test.
-METRICS = {"gvsl_seg_heart": ("mean_dice", ("dice", "overall", "mean")), "gvsl_covid_cls": ("roc_auc", ("auc",))}
+CLASSIFICATION = ("gvsl_covid_cls",)  # the other downstream bundles segment
 
 
 def run_cell(path: Path, describe: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -65,30 +64,25 @@ def machine() -> dict[str, Any]:
     }
 
 
-def pretrain(task: dict[str, Any], parts: Parts, overrides: dict[str, Any], output: Path, every: int) -> dict[str, Any]:
+def metric_of(bundle: str) -> tuple[str, tuple[str, ...]]:
+    """The column of validation.csv that counts, and its place in the metrics.json of a test."""
+    return ("roc_auc", ("auc",)) if bundle in CLASSIFICATION else ("mean_dice", ("dice", "overall", "mean"))
+
+
+def pretrain(
+    task: dict[str, Any],
+    parts: Parts,
+    overrides: dict[str, Any],
+    output: Path,
+    every: int,
+    source: Path | None = None,
+) -> dict[str, Any]:
     """Pre-trains on the unlabelled part; weights of every `every` iterations go to output/steps/ITERATIONS.
 
-    Pairs of the validation part are the held-out pairs.
+    Pairs of the validation part are the held-out pairs. With `source`, a folder of other volumes takes their place.
     """
-    held_out = parts["validation"]
-    pairs = [
-        {f"{side}{suffix}": item[key] for side, item in (("moving", a), ("fixed", b)) for suffix, key in PAIR_KEYS}
-        for a in held_out
-        for b in held_out
-        if a is not b
-    ][:8]
-    training = [{name: item[name] for name in ("image", "subject")} for item in parts["pretraining"]]
-    built = workflow(
-        "gvsl_pretrain",
-        ["train.json"],
-        {
-            "output_dir": str(output),
-            "data": {"training": training, "validation": pairs},
-            "labels": list(task["labels"].values()),
-            "resume": True,
-            **overrides,
-        },
-    )
+    data = {"dataset_dir": str(source)} if source else unlabelled_data(task, parts)
+    built = workflow("gvsl_pretrain", ["train.json"], {"output_dir": str(output), "resume": True, **data, **overrides})
     trainer = built.parser.get_parsed_content("train#trainer")
     export = next(handler for handler in built.parser.get_parsed_content("train#handlers") if hasattr(handler, "save"))
 
@@ -102,6 +96,19 @@ def pretrain(task: dict[str, Any], parts: Parts, overrides: dict[str, Any], outp
     trainer.add_event_handler(Events.ITERATION_COMPLETED, keep)
     built.run()
     return {"validation": table(output / "validation.csv")}
+
+
+def unlabelled_data(task: dict[str, Any], parts: Parts) -> dict[str, Any]:
+    """Overrides that give pre-training the task's volumes, and pairs of its validation part with their labels."""
+    held_out = parts["validation"]
+    pairs = [
+        {f"{side}{suffix}": item[key] for side, item in (("moving", a), ("fixed", b)) for suffix, key in PAIR_KEYS}
+        for a in held_out
+        for b in held_out
+        if a is not b
+    ][:8]
+    training = [{name: item[name] for name in ("image", "subject")} for item in parts["pretraining"]]
+    return {"data": {"training": training, "validation": pairs}, "labels": list(task["labels"].values())}
 
 
 def table(path: Path) -> list[dict[str, float]]:
@@ -137,7 +144,7 @@ def probe(
 
     training = [load(item) for item in labelled_items(task, parts, seed)]
     test = [load(item) for item in parts[part]]
-    if task["bundle"] == "gvsl_covid_cls":
+    if task["bundle"] in CLASSIFICATION:
         return {"score": round(probe_auc(backbone, training, test), 4)}
     labels = built.parser.get_parsed_content("labels")
     as_is, randomly_moved = probe_dice(backbone, training, [test, moved(test)], len(labels) + 1)
@@ -180,7 +187,7 @@ def train(
     }
     files = ["train.json"] if overlay is None else ["train.json", overlay]
     workflow(task["bundle"], files, chosen).run()
-    column, _ = METRICS[task["bundle"]]
+    column, _ = metric_of(task["bundle"])
     return {
         "validation": [
             {"iteration": row["iteration"], "score": row[column]} for row in table(output / "validation.csv")
@@ -203,6 +210,6 @@ def test(
     workflow(task["bundle"], files, chosen).run()
     report = json.loads((output / "metrics.json").read_text())
     score = report
-    for name in METRICS[task["bundle"]][1]:
+    for name in metric_of(task["bundle"])[1]:
         score = score[name]
     return {"score": score, "test": report}

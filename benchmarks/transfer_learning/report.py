@@ -18,7 +18,13 @@ PROTOCOLS = {
     "linear": "linear",
     "fine_tuned": "fine-tuned",
 }
-COLOURS = {"scratch": "tab:gray", "gvsl": "tab:blue"}
+COLOURS = {
+    "scratch": "tab:gray",
+    "gvsl": "tab:blue",
+    "brain": "tab:blue",
+    "phantom": "tab:orange",
+    "chest": "tab:green",
+}
 
 
 def read_cells(folder: Path) -> list[dict[str, Any]]:

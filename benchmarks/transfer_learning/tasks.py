@@ -83,7 +83,8 @@ def copy_volumes(task: dict[str, Any], data: Path, work: Path) -> Path:
     where the task says so and cleared where it does not name them.
 
     Args:
-        data: folder with the task's `source`, which holds images/ and labels/. work: where the copies go.
+        data: folder with the task's `source`, which holds images/ and labels/, or what the task's `files` say, with {}
+            for the subject. work: where the copies go.
 
     Returns:
         the folder with images/ and labels/.
@@ -91,10 +92,12 @@ def copy_volumes(task: dict[str, Any], data: Path, work: Path) -> Path:
     target = work / task["name"] / "volumes"
     orient = Orientation(axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S")))
     values = np.array([0, *task["labels"].values()])
+    files = task.get("files", {folder: folder + "/{}.nii.gz" for folder in ("images", "labels")})
     subjects = [subject for part in task["split"].values() for subject in part]
     for subject in tqdm(subjects, desc=f"preparing {task['name']}", disable=None):
         for folder in ("images", "labels"):
-            source, copy = (place / folder / f"{subject}.nii.gz" for place in (data / task["source"], target))
+            copy = target / folder / f"{subject}.nii.gz"
+            source = data / task["source"] / files[folder].format(subject)
             if copy.is_file():
                 continue
             if not source.is_file():
@@ -146,10 +149,13 @@ def reduced(volume: torch.Tensor, factor: int) -> torch.Tensor:
 
 
 def merged(label: torch.Tensor, task: dict[str, Any]) -> torch.Tensor:
-    """Labels of the task: ids above `even_and_odd_above` become the two that follow it, others that it lacks 0."""
+    """Labels of the task: ids above `even_and_odd_above` become the two that follow it, those of `merge` its keys, and
+    others that the task lacks 0."""
     above = task.get("even_and_odd_above")
     if above is not None:
         label = torch.where(label > above, above + 1 + label % 2, label)
+    for value, parts in task.get("merge", {}).items():
+        label = torch.where(torch.isin(label, torch.tensor(parts)), int(value), label)
     named = torch.tensor(list(task["labels"].values()))
     return torch.where(torch.isin(label, named), label, 0)
 

@@ -28,8 +28,13 @@ class Planes(NamedTuple):
     aspect: list[float]
 
 
-def middle_planes(image: np.ndarray, reference: np.ndarray, prediction: np.ndarray, affine: np.ndarray) -> Planes:
-    """The planes of volumes (*spatial) on one grid, turned to the closest RAS order; few bytes, to be kept."""
+def middle_planes(
+    image: np.ndarray, reference: np.ndarray, prediction: np.ndarray, affine: np.ndarray, projected: bool = False
+) -> Planes:
+    """The planes of volumes (*spatial) on one grid, turned to the closest RAS order; few bytes, to be kept.
+
+    With `projected` the label maps are seen through the whole volume, as vessels are looked at.
+    """
     orientation = io_orientation(affine)
     turned = [apply_orientation(volume, orientation) for volume in (image, reference, prediction)]
     spacing = voxel_sizes(affine)[np.argsort(orientation[:, 0])]
@@ -41,7 +46,8 @@ def middle_planes(image: np.ndarray, reference: np.ndarray, prediction: np.ndarr
         across, up = (size for other, size in enumerate(spacing) if other != axis)
         aspect.append(float(up / across))
         for kept, volume, kind in zip(planes, turned, (np.float16, np.uint8, np.uint8), strict=True):
-            kept.append(np.ascontiguousarray(volume.take(centre[axis], axis=axis).T[::-1, ::-1]).astype(kind))
+            plane = volume.max(axis) if projected and kind is np.uint8 else volume.take(centre[axis], axis=axis)
+            kept.append(np.ascontiguousarray(plane.T[::-1, ::-1]).astype(kind))
     return Planes(*planes, aspect)
 
 

@@ -30,10 +30,12 @@ class SegmentationReport:
     Args:
         directory: made if missing.
         labels: structure -> value in the data set, in the order of the classes 1 to K.
+        centre_lines: report the centre-line Dice (clDice) as well and draw projections, for vessels.
     """
 
-    def __init__(self, directory: str, labels: Mapping[str, int]) -> None:
+    def __init__(self, directory: str, labels: Mapping[str, int], centre_lines: bool = False) -> None:
         self.directory = Path(directory)
+        self.centre_lines = centre_lines
         self.structures = {name: place for place, name in enumerate(labels, start=1)}
 
     def attach(self, engine: Engine) -> None:
@@ -54,9 +56,10 @@ class SegmentationReport:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             label, prediction = (output[key][0].as_tensor().cpu() for key in ("label", "pred"))
             affine = np.asarray(output["label"].affine, dtype=np.float64)
-            measures = segmentation_measures(prediction, label, self.structures, voxel_sizes(affine))
+            spacing = voxel_sizes(affine)
+            measures = segmentation_measures(prediction, label, self.structures, spacing, self.centre_lines)
             image = output["image"][0].as_tensor().float().cpu()
-            planes = middle_planes(image.numpy(), label.numpy(), prediction.numpy(), affine)
+            planes = middle_planes(image.numpy(), label.numpy(), prediction.numpy(), affine, self.centre_lines)
             name = item.get("subject", os.path.basename(str(output["label"].meta["filename_or_obj"])))
             self._cases.append((str(name), measures, planes))
 
@@ -74,7 +77,7 @@ class SegmentationReport:
         """The content of metrics.json."""
         measures = [of_case for _, of_case, _ in self._cases]
         content: dict[str, Any] = {"cases": len(measures)}
-        for measure in ("dice", "hausdorff95"):
+        for measure in measures[0]:
             content[measure] = {"overall": _statistics([_mean(of_case[measure].values()) for of_case in measures])}
             for name in self.structures:
                 content[measure][name] = _statistics([of_case[measure][name] for of_case in measures])
@@ -96,7 +99,8 @@ class SegmentationReport:
 
 def _row(subject: str, measures: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
     row = {"subject": subject}
-    for measure, unit in (("dice", ""), ("hausdorff95", "_mm")):
+    for measure in measures:
+        unit = "_mm" if measure == "hausdorff95" else ""
         values = {f"{measure}{unit}": _mean(measures[measure].values())}
         values |= {f"{measure}_{name}{unit}": value for name, value in measures[measure].items()}
         row |= {name: "" if np.isnan(value) else f"{value:.6g}" for name, value in values.items()}

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures of held-out pairs, of segmentations and of classifications."""
 
+from .centre_line import CentreLineDice, centre_line_dice
 from .classification import bootstrap_auc, rates, roc_auc, roc_curve
 from .features import LabelRecovery, effective_rank
 from .registration import RegistrationMeasures, one_hot_dice
 from .segmentation import segmentation_measures
 
 __all__ = [
+    "CentreLineDice",
     "LabelRecovery",
     "RegistrationMeasures",
     "bootstrap_auc",
+    "centre_line_dice",
     "effective_rank",
     "one_hot_dice",
     "rates",

@@ -10,20 +10,26 @@ import numpy as np
 import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance
 
+from .centre_line import centre_line_dice
+
 
 def segmentation_measures(
-    prediction: torch.Tensor, reference: torch.Tensor, structures: Mapping[str, int], spacing: Sequence[float]
+    prediction: torch.Tensor,
+    reference: torch.Tensor,
+    structures: Mapping[str, int],
+    spacing: Sequence[float],
+    centre_lines: bool = False,
 ) -> dict[str, dict[str, float]]:
     """
     Dice and the 95th percentile of the symmetric surface distance (Hausdorff) of each structure.
 
     Args:
         prediction, reference: (*spatial), whole numbers. structures: name -> value in both.
-        spacing: voxel size in mm per axis.
+        spacing: voxel size in mm per axis. centre_lines: measure the centre-line Dice as well, for vessels.
 
     Returns:
         "dice" -> name -> 0 to 1, NaN where the reference does not hold the structure; "hausdorff95" -> name -> mm, NaN
-        where one of the two does not hold it.
+        where one of the two does not hold it; "centre_line_dice" -> name -> 0 to 1, if asked for.
 
     Raises:
         ValueError: maps of different shapes.
@@ -44,4 +50,6 @@ def segmentation_measures(
                 )
             distance = float(found)
         measures["hausdorff95"][name] = distance
+        if centre_lines:
+            measures.setdefault("centre_line_dice", {})[name] = centre_line_dice(*(mask[0, 0] for mask in masks))
     return measures

@@ -1,8 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Public data sets as they are unpacked -> folders that the configs read."""
 
+from .asoca import ASOCA_LABELS, prepare_asoca
+from .candi import CANDI_CROP, prepare_candi
 from .cases import PreparationReport
 from .mmwhs import MMWHS_LABELS, prepare_mmwhs
 from .stoic import prepare_stoic
 
-__all__ = ["MMWHS_LABELS", "PreparationReport", "prepare_mmwhs", "prepare_stoic"]
+__all__ = [
+    "ASOCA_LABELS",
+    "CANDI_CROP",
+    "MMWHS_LABELS",
+    "PreparationReport",
+    "prepare_asoca",
+    "prepare_candi",
+    "prepare_mmwhs",
+    "prepare_stoic",
+]

@@ -3,21 +3,16 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..transforms.volume import LoadVolumed, VolumeError
 from ..weights import write_json
 from .cases import Case, PreparationReport, existing_folder, prepare_cases
-from .splits import draw_split, scaled_sizes, split_note
+from .segmentation import label_counts, segmentation_case, segmentation_description
 from .volumes import HU_WINDOW, SPACING, MarginCropd, prepared, save_volume, to_ras, to_spacing
-
-logger = logging.getLogger(__name__)
 
 MMWHS_LABELS = {
     "myocardium": 205,
@@ -52,7 +47,7 @@ def prepare_mmwhs(
         FileNotFoundError: no such folder. ValueError: no volume of these names, or too few usable ones.
     """
     found = find_mmwhs(existing_folder(source))
-    cases = [_case(name, files) for name, files in found.items()]
+    cases = [segmentation_case(name, files) for name, files in found.items()]
     parameters = {"data": "MM-WHS CT", "spacing": list(SPACING), "hu_window": list(HU_WINDOW), "margin_mm": margin}
     output = Path(output_dir)
     without_label = {  # a training volume has a label; that of a test volume may be missing
@@ -63,7 +58,10 @@ def prepare_mmwhs(
     usable = [case for case in cases if case.sources["image"] not in without_label]
     report = prepare_cases(usable, prepare_case, output, parameters, workers, without_label)
     ready = {case.name: case for case in cases if case.name in report.ready}
-    write_json(output / "dataset.json", _description(ready, seed, parameters))
+    labelled = sum("label" in case.targets for case in ready.values())
+    sizes = PAPER_SIZES if labelled > PUBLIC_LABELLED else {k: PAPER_SIZES[k] for k in ("training", "validation")}
+    description = segmentation_description("MM-WHS 2017 CT", "CT", MMWHS_LABELS, ready, sizes, seed, parameters)
+    write_json(output / "dataset.json", description)
     return report
 
 
@@ -94,43 +92,10 @@ def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) ->
 
 
 def _check_labels(item: dict) -> dict:
-    values, counts = torch.unique(item["label"].as_tensor(), return_counts=True)
-    counted = {int(value): int(count) for value, count in zip(values, counts, strict=True)}
-    declared, name = set(MMWHS_LABELS.values()), item["label"].meta["filename_or_obj"]
+    counted, name = label_counts(item["label"]), item["label"].meta["filename_or_obj"]
+    declared = set(MMWHS_LABELS.values())
     unknown = sorted(set(counted) - declared - set(STRAY) - {0})
     if unknown or not declared & set(counted):
         raise VolumeError(f"{name}: values {sorted(counted)}, expected 0 and some of {sorted(declared)}")
     stray = {value: counted[value] for value in STRAY if value in counted}
     return item | ({"remark": f"stray values (value: voxels) {stray} are kept"} if stray else {})
-
-
-def _case(name: str, files: dict[str, str]) -> Case:
-    return Case(name, files, {key: f"{key}s/{name}.nii.gz" for key in files})
-
-
-def _description(cases: Mapping[str, Case], seed: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    labelled = [name for name, case in cases.items() if "label" in case.targets]
-    sizes = PAPER_SIZES if len(labelled) > PUBLIC_LABELLED else {k: PAPER_SIZES[k] for k in ("training", "validation")}
-    scaled = scaled_sizes(len(labelled), sizes)
-    note = split_note(len(labelled), sizes, scaled)
-    logger.info(note)
-    lists: dict[str, list] = {
-        part: [_paths(cases[name]) | {"subject": name} for name in names]
-        for part, names in draw_split(dict.fromkeys(labelled, 0), scaled, seed).items()
-    }
-    unlabelled = [_paths(case)["image"] for case in cases.values() if "label" not in case.targets]
-    lists["unlabelled" if "test" in lists else "test"] = unlabelled
-    return {
-        "name": "MM-WHS 2017 CT",
-        "modality": {"0": "CT"},
-        "labels": {"0": "background"} | {str(value): name for name, value in MMWHS_LABELS.items()},
-        "preprocessing": dict(parameters),
-        "split": {"seed": seed, "note": note},
-        "numTraining": len(lists["training"]),
-        "numTest": len(lists["test"]),
-        **lists,
-    }
-
-
-def _paths(case: Case) -> dict[str, str]:
-    return {key: f"./{path}" for key, path in case.targets.items()}

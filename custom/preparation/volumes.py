@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The preprocessing that all data sets share: RAS, a box, 1 mm, HU window, int16 files that appear whole."""
+"""The preprocessing that the data sets share: RAS, a box, 1 mm, HU window, files that appear whole."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 from monai.data import MetaTensor
 from monai.transforms import Compose, CropForegroundd, MapTransform, Orientationd, Spacingd
+from numpy.typing import DTypeLike
 
 HU_WINDOW = (-1024, 1024)  # method.md: every CT
 SPACING = (1.0, 1.0, 1.0)  # mm
@@ -39,22 +40,24 @@ def to_ras(keys: Sequence[str]) -> Orientationd:
     return Orientationd(keys, axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S")))
 
 
-def to_spacing(keys: Sequence[str], spacing: Sequence[float]) -> Spacingd:
-    """Resamples: key `image` linearly, label maps and masks by the nearest voxel."""
-    mode = ["bilinear" if key == "image" else "nearest" for key in keys]
+def to_spacing(keys: Sequence[str], spacing: Sequence[float], label_mode: str = "nearest") -> Spacingd:
+    """Resamples: key `image` linearly, label maps and masks by the nearest voxel (or `label_mode`)."""
+    mode = ["bilinear" if key == "image" else label_mode for key in keys]
     return Spacingd(keys, pixdim=spacing, mode=mode)
 
 
-def prepared(item: dict, *transforms) -> dict[str, MetaTensor]:
-    """The item after transforms, its image clipped to the HU window."""
+def prepared(item: dict, *transforms, window: tuple[float, float] | None = HU_WINDOW) -> dict[str, MetaTensor]:
+    """The item after transforms, its image clipped to the HU window (None where the numbers are no HU)."""
     item = Compose(transforms)(item)
-    item["image"] = item["image"].clamp(*HU_WINDOW)
+    if window is not None:
+        item["image"] = item["image"].clamp(*window)
     return item
 
 
-def save_volume(path: Path, volume: MetaTensor) -> None:
-    """(1, *spatial) as int16 NIfTI in millimetres; written under another name first and then renamed."""
-    array = np.round(volume[0].numpy()).astype(np.int16)
+def save_volume(path: Path, volume: MetaTensor, dtype: DTypeLike = np.int16) -> None:
+    """(1, *spatial) as NIfTI in millimetres, rounded for integer types; written under another name, then renamed."""
+    array = volume[0].numpy()
+    array = (np.round(array) if np.issubdtype(dtype, np.integer) else array).astype(dtype)
     nifti = nibabel.Nifti1Image(array, np.asarray(volume.affine))
     nifti.header.set_xyzt_units("mm")
     nifti.set_qform(nifti.affine, code=1)

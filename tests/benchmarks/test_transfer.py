@@ -153,7 +153,12 @@ def test_labels_are_merged_and_cleared() -> None:
     assert merged(torch.tensor([0, 4, 5, 100, 101, 176, 207]), task).tolist() == [0, 4, 0, 100, 101, 100, 101]
 
 
-@pytest.mark.parametrize("name", ["brain", "hippocampus"])
+def test_parts_are_merged_into_the_whole() -> None:
+    task = {"labels": {"white": 44, "stem": 35}, "merge": {"44": [81, 83]}}
+    assert merged(torch.tensor([0, 35, 44, 81, 82, 83]), task).tolist() == [0, 35, 44, 44, 0, 44]
+
+
+@pytest.mark.parametrize("name", ["brain", "brain_t1", "hippocampus"])
 def test_committed_splits_are_disjoint(name: str) -> None:
     task = read_task(name)
     parts = [set(part) for part in task["split"].values()]

@@ -27,19 +27,22 @@ def read_config(bundle: Path, name: str) -> dict[str, Any]:
     return json.loads((bundle / "configs" / name).read_text())
 
 
-class DownstreamTests:
-    """Inherit, set the attributes, and give fixtures where the defaults do not fit.
+class BundleTests:
+    """What sets a bundle apart from the others: its configs, data, weights and files.
+
+    Inherit, set the attributes, and give fixtures where the defaults do not fit.
 
     Attributes:
         bundle: its folder. own: overrides of train.json that fit it to `dataset`.
         metric: the column of validation.csv by which the best network is kept.
-        reports: files of an evaluation.
+        reports: files of an evaluation. own_words: keys of "validate" that pre-training has not.
     """
 
     bundle: Path
     own: dict[str, Any]
     metric: str
     reports: tuple[str, ...]
+    own_words: frozenset[str] = frozenset()
 
     @pytest.fixture(scope="class")
     def dataset(self, tiny_dataset: Path) -> Path:
@@ -142,7 +145,7 @@ class DownstreamTests:
             assert common == [key for key in second if key in first]
         assert {"pair_transform", "spatial_transform"} == theirs["train"].keys() - ours["train"].keys()
         assert {"random_transform"} == ours["train"].keys() - theirs["train"].keys()
-        assert ours["validate"].keys() - theirs["validate"].keys() == set()
+        assert ours["validate"].keys() - theirs["validate"].keys() == self.own_words
         handlers = [[entry.get("_target_") for entry in config["train"]["handlers"] if isinstance(entry, dict)]
                     for config in (ours, theirs)]  # fmt: skip
         common = [name for name in handlers[0] if name in handlers[1]]
@@ -204,35 +207,6 @@ class DownstreamTests:
         network = ConfigParser({"network": description["network"]}).get_parsed_content("network")
         network.load_state_dict(state)
 
-    def test_same_seed_same_tables_with_and_without_workers(
-        self, trained: Path, overrides: dict, tmp_path: Path
-    ) -> None:
-        other = self.train(overrides | {"output_dir": str(tmp_path / "other"), "num_workers": 2})
-        for name in ("training.csv", "validation.csv"):
-            assert (trained / name).read_bytes() == (other / name).read_bytes()
-        different = self.train(overrides | {"output_dir": str(tmp_path / "different"), "seed": 1})
-        assert (trained / "training.csv").read_bytes() != (different / "training.csv").read_bytes()
-
-    def test_a_second_run_sets_the_first_aside(self, overrides: dict) -> None:
-        overrides = overrides | {"max_epochs": 1}
-        output = self.train(overrides)
-        first = (output / "model.pt").read_bytes()
-        self.train(overrides | {"seed": 1})
-        assert (output / "earlier" / "1" / "model.pt").read_bytes() == first != (output / "model.pt").read_bytes()
-        assert len(rows(output / "training.csv")) == 2
-
-    def test_interrupted_and_resumed_gives_the_same_tables(self, trained: Path, overrides: dict) -> None:
-        output, overrides = Path(overrides["output_dir"]), overrides | {"resume": True}
-        for iterations in (3, 1):  # in the second epoch, and at once after resuming there
-            interrupt(self.bundle, overrides, iterations)
-            assert len(rows(output / "training.csv")) == 3 and len(rows(output / "validation.csv")) == 1
-        self.train(overrides)
-        for name in ("training.csv", "validation.csv"):
-            assert (output / name).read_bytes() == (trained / name).read_bytes()
-        assert read_json(output / "model.json")["best"] == read_json(trained / "model.json")["best"]
-        states = [torch.load(folder / "model.pt", weights_only=True) for folder in (trained, output)]
-        assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
-
     def test_linear_evaluation_leaves_the_backbone_bit_identical(self, weights: Path, overrides: dict) -> None:
         output = self.train(overrides, "linear.json")
         checkpoint = torch.load(output / "checkpoints" / "checkpoint_4.pt", weights_only=True)["network"]
@@ -274,51 +248,6 @@ class DownstreamTests:
         line = next(line for line in chain(error.value).splitlines() if ": the weights" in line)
         assert {"channels": "network", "spacing": "spacing", "intensity": "intensity"}[name] in line
         assert ", the config " in line and not (Path(overrides["output_dir"]) / "training.csv").exists()
-
-    def test_two_processes_train_like_one_with_the_doubled_batch(self, overrides: dict, tmp_path: Path) -> None:
-        overrides = overrides | {"validation_share": 2, "test_share": 1}  # each process validates on a volume
-        outputs = {}
-        for processes in (1, 2):
-            outputs[processes] = tmp_path / str(processes)
-            chosen = overrides | {"output_dir": str(outputs[processes]), "batch_size": 2 // processes}
-            if processes == 1:
-                self.train(chosen)
-            else:
-                run(command(self.bundle, ["train.json", "multi_gpu_train.json"], chosen, processes))
-        one, two = (rows(outputs[processes] / "training.csv") for processes in (1, 2))
-        assert len(one) == len(two) == 4
-        for first, second in zip(one, two, strict=True):
-            assert float(first["loss"]) == pytest.approx(float(second["loss"]), rel=1e-3)
-        scores = [rows(outputs[processes] / "validation.csv")[-1][self.metric] for processes in (1, 2)]
-        assert float(scores[0]) == pytest.approx(float(scores[1]), abs=5e-3)
-        states = [torch.load(outputs[processes] / "model.pt", weights_only=True) for processes in (1, 2)]
-        for name, tensor in states[0].items():
-            assert torch.allclose(tensor, states[1][name], atol=2e-3), name
-
-    def test_same_places_from_inside_the_bundle(
-        self, overrides: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        copy = tmp_path / "repository"
-        inside = copy / "bundles" / self.bundle.name
-        shutil.copytree(self.bundle, inside, ignore=shutil.ignore_patterns("output*", "data", "release"))
-        chosen = {name: value for name, value in overrides.items() if name not in ("bundle_root", "output_dir")}
-        for folder in (copy, inside):
-            monkeypatch.chdir(folder)
-            workflow(inside.relative_to(folder), ["train.json"], "train", chosen | {"max_epochs": 1}).run()
-        assert (inside / "output" / "model.pt").is_file() and (inside / "output" / "earlier" / "1").is_dir()
-        assert sorted(path.name for path in copy.iterdir()) == ["bundles"]
-
-    def test_other_data_may_be_given_to_training_and_validation(self, overrides: dict, dataset: Path) -> None:
-        """As MONAI Label does: lists of items in place of the folder, without subjects."""
-        parser = ConfigParser(read_config(self.bundle, "train.json"))
-        parser.update(overrides)
-        data = parser.get_parsed_content("data")
-        lists = {
-            part: [{key: item[key] for key in ("image", "label")} for item in items] for part, items in data.items()
-        }
-        given = {"train#dataset#data": lists["test"], "validate#dataset#data": lists["validation"]}
-        output = self.train({**overrides, "dataset_dir": "/does/not/exist", **given, "max_epochs": 1})
-        assert read_json(output / "model.json")["data"]["volumes"] == 2
 
     # ------------------------------------------------------------------------------------------ what is shipped
 
@@ -380,19 +309,6 @@ class DownstreamTests:
             assert (self.bundle / name).is_file(), name
         assert not list(self.bundle.rglob("*.py"))
 
-    # ---------------------------------------------------------------------------------------------- bad input
-
-    def test_volumes_without_label_are_all_named(self, overrides: dict, dataset: Path, tmp_path: Path) -> None:
-        entries = [{"image": f"images/{path.name}"} for path in sorted((dataset / "images").iterdir())]
-        copy = Path(shutil.copytree(dataset, tmp_path / "copy"))
-        content = {"training": [entry | {"label": 1} if n > 1 else entry for n, entry in enumerate(entries)]}
-        (copy / "dataset.json").write_text(json.dumps(content))
-        with pytest.raises((RuntimeError, ValueError)) as error:
-            self.train(overrides | {"dataset_dir": str(copy)})
-        text = chain(error.value)
-        assert "2 of 6 volumes have no label" in text
-        assert all(entry["image"] in text for entry in entries[:2])
-
     def test_labels_in_another_order_are_refused(self, trained: Path, overrides: dict, tmp_path: Path) -> None:
         turned = dict(reversed(overrides["labels"].items()))
         with pytest.raises((RuntimeError, ValueError)) as error:
@@ -405,3 +321,92 @@ class DownstreamTests:
         cases = rows(tmp_path / "evaluation" / "cases.csv")
         data = workflow(self.bundle, ["train.json"], "train", overrides).parser.get_parsed_content("data")
         assert sorted(row["subject"] for row in cases) == sorted(item["subject"] for item in data["test"])
+
+
+class DownstreamTests(BundleTests):
+    """And what all of them owe to the same code: repeating, resuming, several processes, other data."""
+
+    def test_same_seed_same_tables_with_and_without_workers(
+        self, trained: Path, overrides: dict, tmp_path: Path
+    ) -> None:
+        other = self.train(overrides | {"output_dir": str(tmp_path / "other"), "num_workers": 2})
+        for name in ("training.csv", "validation.csv"):
+            assert (trained / name).read_bytes() == (other / name).read_bytes()
+        different = self.train(overrides | {"output_dir": str(tmp_path / "different"), "seed": 1})
+        assert (trained / "training.csv").read_bytes() != (different / "training.csv").read_bytes()
+
+    def test_a_second_run_sets_the_first_aside(self, overrides: dict) -> None:
+        overrides = overrides | {"max_epochs": 1}
+        output = self.train(overrides)
+        first = (output / "model.pt").read_bytes()
+        self.train(overrides | {"seed": 1})
+        assert (output / "earlier" / "1" / "model.pt").read_bytes() == first != (output / "model.pt").read_bytes()
+        assert len(rows(output / "training.csv")) == 2
+
+    def test_interrupted_and_resumed_gives_the_same_tables(self, trained: Path, overrides: dict) -> None:
+        output, overrides = Path(overrides["output_dir"]), overrides | {"resume": True}
+        for iterations in (3, 1):  # in the second epoch, and at once after resuming there
+            interrupt(self.bundle, overrides, iterations)
+            assert len(rows(output / "training.csv")) == 3 and len(rows(output / "validation.csv")) == 1
+        self.train(overrides)
+        for name in ("training.csv", "validation.csv"):
+            assert (output / name).read_bytes() == (trained / name).read_bytes()
+        assert read_json(output / "model.json")["best"] == read_json(trained / "model.json")["best"]
+        states = [torch.load(folder / "model.pt", weights_only=True) for folder in (trained, output)]
+        assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+    def test_two_processes_train_like_one_with_the_doubled_batch(self, overrides: dict, tmp_path: Path) -> None:
+        overrides = overrides | {"validation_share": 2, "test_share": 1}  # each process validates on a volume
+        outputs = {}
+        for processes in (1, 2):
+            outputs[processes] = tmp_path / str(processes)
+            chosen = overrides | {"output_dir": str(outputs[processes]), "batch_size": 2 // processes}
+            if processes == 1:
+                self.train(chosen)
+            else:
+                run(command(self.bundle, ["train.json", "multi_gpu_train.json"], chosen, processes))
+        one, two = (rows(outputs[processes] / "training.csv") for processes in (1, 2))
+        assert len(one) == len(two) == 4
+        for first, second in zip(one, two, strict=True):
+            assert float(first["loss"]) == pytest.approx(float(second["loss"]), rel=1e-3)
+        scores = [rows(outputs[processes] / "validation.csv")[-1][self.metric] for processes in (1, 2)]
+        assert float(scores[0]) == pytest.approx(float(scores[1]), abs=5e-3)
+        states = [torch.load(outputs[processes] / "model.pt", weights_only=True) for processes in (1, 2)]
+        for name, tensor in states[0].items():
+            assert torch.allclose(tensor, states[1][name], atol=2e-3), name
+
+    def test_same_places_from_inside_the_bundle(
+        self, overrides: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        copy = tmp_path / "repository"
+        inside = copy / "bundles" / self.bundle.name
+        shutil.copytree(self.bundle, inside, ignore=shutil.ignore_patterns("output*", "data", "release"))
+        chosen = {name: value for name, value in overrides.items() if name not in ("bundle_root", "output_dir")}
+        for folder in (copy, inside):
+            monkeypatch.chdir(folder)
+            workflow(inside.relative_to(folder), ["train.json"], "train", chosen | {"max_epochs": 1}).run()
+        assert (inside / "output" / "model.pt").is_file() and (inside / "output" / "earlier" / "1").is_dir()
+        assert sorted(path.name for path in copy.iterdir()) == ["bundles"]
+
+    def test_other_data_may_be_given_to_training_and_validation(self, overrides: dict, dataset: Path) -> None:
+        """As MONAI Label does: lists of items in place of the folder, without subjects."""
+        parser = ConfigParser(read_config(self.bundle, "train.json"))
+        parser.update(overrides)
+        data = parser.get_parsed_content("data")
+        lists = {
+            part: [{key: item[key] for key in ("image", "label")} for item in items] for part, items in data.items()
+        }
+        given = {"train#dataset#data": lists["test"], "validate#dataset#data": lists["validation"]}
+        output = self.train({**overrides, "dataset_dir": "/does/not/exist", **given, "max_epochs": 1})
+        assert read_json(output / "model.json")["data"]["volumes"] == 2
+
+    def test_volumes_without_label_are_all_named(self, overrides: dict, dataset: Path, tmp_path: Path) -> None:
+        entries = [{"image": f"images/{path.name}"} for path in sorted((dataset / "images").iterdir())]
+        copy = Path(shutil.copytree(dataset, tmp_path / "copy"))
+        content = {"training": [entry | {"label": 1} if n > 1 else entry for n, entry in enumerate(entries)]}
+        (copy / "dataset.json").write_text(json.dumps(content))
+        with pytest.raises((RuntimeError, ValueError)) as error:
+            self.train(overrides | {"dataset_dir": str(copy)})
+        text = chain(error.value)
+        assert "2 of 6 volumes have no label" in text
+        assert all(entry["image"] in text for entry in entries[:2])

@@ -7,7 +7,6 @@ import json
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
@@ -16,10 +15,10 @@ import torch
 from downstream import DownstreamTests
 from monai.bundle import ConfigParser
 from monai.data import decollate_batch, list_data_collate
-from monai.losses import DiceLoss
-from runs import ROOT, chain, rows, workflow
+from runs import ROOT, chain
 from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial.transform import Rotation
+from segmentation import SegmentationTests, relabel
 
 from custom.phantoms import CARDIAC_LABELS
 from custom.weights import read_json
@@ -31,13 +30,6 @@ VALUES = {"outer": 205, "inner": 850}
 def save(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(nibabel.Nifti1Image(array, affine), path)
-
-
-def relabel(path: Path, change: Any) -> None:
-    """Replaces a label map by change(array)."""
-    image = nibabel.load(path)
-    array = change(np.asarray(image.dataobj).astype(np.int16))
-    nibabel.save(nibabel.Nifti1Image(array, image.affine), path)
 
 
 @pytest.fixture(scope="session")
@@ -52,19 +44,13 @@ def heart_dataset(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) 
     return root
 
 
-class TestSegHeart(DownstreamTests):
+class TestSegHeart(SegmentationTests, DownstreamTests):
     bundle = BUNDLE
     own = {"labels": VALUES}
-    metric = "mean_dice"
-    reports = ("cases.csv", "metrics.json", "best.png", "median.png", "worst.png")
 
     @pytest.fixture(scope="class")
     def dataset(self, heart_dataset: Path) -> Path:
         return heart_dataset
-
-    def check_paper(self, read: Any) -> None:
-        assert read("patch_size") == [128, 128, 128] and read("validate#inferer").overlap == 0.5
-        assert type(read("loss")) is DiceLoss and read("loss").softmax
 
     def test_default_labels_are_those_of_the_data_set(self) -> None:
         config = json.loads((BUNDLE / "configs" / "train.json").read_text())
@@ -72,39 +58,6 @@ class TestSegHeart(DownstreamTests):
         metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text())
         channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
         assert list(channels.values()) == ["background", *CARDIAC_LABELS]
-
-    def test_evaluation_measures_the_test_split(self, trained: Path, overrides: dict, tmp_path: Path) -> None:
-        self.evaluate(overrides, trained, tmp_path / "evaluation")
-        metrics = read_json(tmp_path / "evaluation" / "metrics.json")
-        cases = rows(tmp_path / "evaluation" / "cases.csv")
-        assert metrics["cases"] == len(cases) == 2
-        for name in VALUES:
-            mean = np.mean([float(row[f"dice_{name}"]) for row in cases])
-            assert metrics["dice"][name]["mean"] == pytest.approx(mean, abs=1e-5)
-
-    def test_inference_writes_the_values_of_the_data_set_on_the_grid_of_the_file(
-        self, trained: Path, overrides: dict, dataset: Path, tmp_path: Path
-    ) -> None:
-        chosen = self.inference_overrides(overrides, trained, tmp_path / "predictions")
-        built = workflow(BUNDLE, ["inference.json"], "infer", chosen | {"dataset_dir": str(dataset / "images")})
-        built.run()
-        for name, tensor in torch.load(trained / "model.pt", weights_only=True).items():
-            assert torch.equal(built.network_def.state_dict()[name].cpu(), tensor)
-        written = sorted((tmp_path / "predictions").iterdir())
-        assert [path.name for path in written] == [f"{number}_label.nii.gz" for number in range(6)]
-        found = set()
-        for number, path in enumerate(written):
-            image, label = nibabel.load(dataset / "images" / f"{number}.nii.gz"), nibabel.load(path)
-            assert label.shape == image.shape and np.allclose(label.affine, image.affine)
-            assert np.issubdtype(label.get_data_dtype(), np.integer)
-            found |= set(np.unique(np.asarray(label.dataobj)).tolist())
-        assert found <= {0, 205, 850} and len(found) > 1
-
-    def test_a_single_file_is_enough(self, trained: Path, overrides: dict, dataset: Path, tmp_path: Path) -> None:
-        chosen = self.inference_overrides(overrides, trained, tmp_path / "predictions")
-        chosen["dataset_dir"] = str(dataset / "images" / "3.nii.gz")
-        workflow(BUNDLE, ["inference.json"], "infer", chosen).run()
-        assert [path.name for path in (tmp_path / "predictions").iterdir()] == ["3_label.nii.gz"]
 
     # ---------------------------------------------------------------------------------------------- bad input
 

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the data sets of labelled structures share: their cases, the values of a label map, dataset.json."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from .cases import Case
+from .splits import draw_split, scaled_sizes, split_note
+
+logger = logging.getLogger(__name__)
+
+
+def segmentation_case(name: str, files: Mapping[str, str]) -> Case:
+    """The case of {"image": path, "label": path if there is one}; it becomes images/NAME.nii.gz, labels/NAME.nii.gz."""
+    return Case(name, files, {key: f"{key}s/{name}.nii.gz" for key in files})
+
+
+def label_counts(label: torch.Tensor) -> dict[int, int]:
+    """Value -> voxels of a label map, the background included."""
+    values, counts = torch.unique(torch.as_tensor(label), return_counts=True)
+    return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
+
+
+def segmentation_description(
+    name: str,
+    modality: str,
+    labels: Mapping[str, int],
+    cases: Mapping[str, Case],
+    sizes: Mapping[str, int],
+    seed: int,
+    parameters: Mapping[str, Any],
+    groups: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """dataset.json as in the Decathlon: what the files are, and the lists of the split.
+
+    Items are {"image", "label", "subject"}, and "group" where there are groups. Images without labels are listed by
+    their paths: as `test`, or as `unlabelled` where `sizes` has a `test` of its own.
+
+    Args:
+        labels: structure -> value. cases: name -> case that is ready.
+        sizes: list -> number, scaled where there are more or fewer labelled cases. seed: of the draw.
+        parameters: of the preprocessing, kept.
+        groups: name -> group; each list has like shares of them.
+
+    Raises:
+        ValueError: fewer labelled cases than lists.
+    """
+    labelled = [case for case, files in cases.items() if "label" in files.targets]
+    scaled = scaled_sizes(len(labelled), sizes)
+    note = split_note(len(labelled), sizes, scaled)
+    logger.info(note)
+    kinds = sorted({(groups or {}).get(case, "") for case in labelled})
+    classes = {case: kinds.index((groups or {}).get(case, "")) for case in labelled}
+    lists: dict[str, list] = {
+        part: [_paths(cases[case]) | {"subject": case} | ({"group": groups[case]} if groups else {}) for case in chosen]
+        for part, chosen in draw_split(classes, scaled, seed).items()
+    }
+    unlabelled = [_paths(files)["image"] for files in cases.values() if "label" not in files.targets]
+    lists["unlabelled" if "test" in lists else "test"] = unlabelled
+    return {
+        "name": name,
+        "modality": {"0": modality},
+        "labels": {"0": "background"} | {str(value): structure for structure, value in labels.items()},
+        "preprocessing": dict(parameters),
+        "split": {"seed": seed, "note": note},
+        "numTraining": len(lists["training"]),
+        "numTest": len(lists["test"]),
+        **lists,
+    }
+
+
+def _paths(case: Case) -> dict[str, str]:
+    return {key: f"./{path}" for key, path in case.targets.items()}
