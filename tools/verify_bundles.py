@@ -179,7 +179,7 @@ def properties(root: Path, schema: str, results: Path) -> Iterator[str]:
                 bundle_root=str(root),
                 output_dir=temporary,
                 dataset_dir=f"{temporary}/cohort",
-                **{"cohort#root": f"{temporary}/cohort", "cohort#subjects": 12},
+                **{"cohort#root": f"{temporary}/cohort", "cohort#subjects": 6},
             )
             workflow.initialize()
             missing = workflow.check_properties()

@@ -14,7 +14,7 @@ from runs import ROOT
 
 from custom.weights import read_weights
 
-BUNDLES = ("gvsl_covid_cls", "gvsl_pretrain", "gvsl_seg_heart")
+BUNDLES = ("gvsl_covid_cls", "gvsl_pretrain", "gvsl_seg_brain", "gvsl_seg_coronary", "gvsl_seg_heart")
 COMPARE = """
 import importlib.util, json, sys, torch
 assert importlib.util.find_spec("custom") is None and importlib.util.find_spec("scripts") is None

@@ -34,12 +34,12 @@ def app(python: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def add_bundle(app: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Function that packages gvsl_seg_heart and unpacks the zip into the app, under another name if one is given."""
+    """Function that packages a bundle and unpacks the zip into the app, under another name if one is given."""
 
-    def add(name: str = "gvsl_seg_heart") -> Path:
-        (written,) = package_bundles.package(str(tmp_path / "dist"), "gvsl_seg_heart")
+    def add(name: str = "gvsl_seg_heart", bundle: str = "gvsl_seg_heart") -> Path:
+        (written,) = package_bundles.package(str(tmp_path / "dist"), bundle)
         with zipfile.ZipFile(written) as archive:
             archive.extractall(tmp_path / "unpacked")
-        return (tmp_path / "unpacked" / "gvsl_seg_heart").rename(app / "model" / name)
+        return (tmp_path / "unpacked" / bundle).rename(app / "model" / name)
 
     return add

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""gvsl_seg_heart in a real MONAI Label server: info, label maps, submitted labels, training; two versions at once.
+"""Segmentation bundles in a real MONAI Label server: info, label maps; gvsl_seg_heart: submitted labels, training too.
 
 `python -m pytest -m monailabel` makes its own environment (requirements-monailabel.txt). With MONAI_LABEL_OVERLAY set,
 the picture of a returned label map goes to that file.
@@ -21,9 +21,9 @@ from server import MonaiLabelServer
 
 from custom.handlers.figures import save_figure
 from custom.handlers.segmentation_figure import middle_planes, segmentation_figure
-from custom.phantoms import CARDIAC_LABELS, make_cardiac_subject
+from custom.phantoms import CARDIAC_LABELS, make_brain_subject, make_cardiac_subject, make_coronary_subject
 from custom.phantoms.cohort import subject_seed
-from custom.weights import read_weights, sha256
+from custom.weights import read_json, read_weights, sha256
 
 pytestmark = pytest.mark.monailabel
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,19 +41,19 @@ def add_study(studies: Path, number: int, spacing: tuple[float, ...] | None = No
     return np.searchsorted([0, *CARDIAC_LABELS.values()], label).astype(np.uint8)
 
 
-def returned(file: Path, study: Path) -> np.ndarray:
+def returned(file: Path, study: Path, structures: int = len(PLACES)) -> np.ndarray:
     """A label map that lies on the grid of its study and holds numbers of structures."""
     label, image = nibabel.load(file), nibabel.load(study)
     assert label.shape == image.shape
     np.testing.assert_allclose(label.affine, image.affine, atol=1e-3)
     values = np.asarray(label.dataobj)
-    assert set(np.unique(values)) <= {0, *PLACES.values()}
+    assert set(np.unique(values)) <= set(range(structures + 1))
     return values.astype(np.uint8)
 
 
 def dice(label: np.ndarray, reference: np.ndarray, names: dict[str, int]) -> dict[str, float]:
-    """Dice of each structure, where the label map has it under the server's number."""
-    pairs = {name: (label == names[name], reference == place) for name, place in PLACES.items()}
+    """Dice of each structure, where the label map has it under the server's number; the reference counts from 1."""
+    pairs = {name: (label == names[name], reference == place) for place, name in enumerate(names, start=1)}
     return {name: 2 * (one & other).sum() / (one.sum() + other.sum()) for name, (one, other) in pairs.items()}
 
 
@@ -71,7 +71,7 @@ def test_label_train_label(python: Path, app: Path, add_bundle: Callable[..., Pa
         parameters = server.infer(HEART, "study_0", tmp_path / "first.nii.gz")
         first = returned(tmp_path / "first.nii.gz", studies / "study_0.nii.gz")
         assert parameters["label_names"] == PLACES
-        scores = dice(first, references[0], parameters["label_names"])
+        scores = dice(first, references[0], PLACES)
         assert min(scores.values()) > 0.75, scores
         draw(studies / "study_0.nii.gz", references[0], first, tmp_path)
 
@@ -92,6 +92,26 @@ def test_label_train_label(python: Path, app: Path, add_bundle: Callable[..., Pa
         scores = dice(second, references[0], PLACES)
         assert np.mean(list(scores.values())) > 0.75, scores
     assert server.process.poll() is not None
+
+
+@pytest.mark.parametrize("name", ["gvsl_seg_brain", "gvsl_seg_coronary"])
+def test_the_other_bundles_label_studies(
+    name: str, python: Path, app: Path, add_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    make = {"gvsl_seg_brain": make_brain_subject, "gvsl_seg_coronary": make_coronary_subject}[name]
+    labels = read_json(add_bundle(name, name) / "configs" / "train.json")["labels"]
+    image, label, affine = make(subject_seed(UNSEEN, 0))
+    (tmp_path / "studies").mkdir()
+    study = tmp_path / "studies" / "study.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(image, affine), study)
+    reference = np.searchsorted([0, *labels.values()], label)
+    with MonaiLabelServer(python, app, study.parent, [name], tmp_path / "server.log") as server:
+        places = {structure: place for place, structure in enumerate(labels, start=1)}
+        assert server.info()["models"][name]["labels"] == places
+        server.infer(name, "study", tmp_path / "label.nii.gz")
+    found = returned(tmp_path / "label.nii.gz", study, len(labels))
+    scores = dice(found, reference, places)
+    assert np.mean(list(scores.values())) > 0.5, scores
 
 
 def draw(study: Path, reference: np.ndarray, label: np.ndarray, folder: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The README's picture can be drawn."""
+"""The README's pictures can be drawn."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_draws_a_subject(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tool", ["draw_phantoms.py", "draw_brain_phantoms.py"])
+def test_draws_a_subject(tool: str, tmp_path: Path) -> None:
     picture = tmp_path / "phantom.png"
-    subprocess.run(
-        [sys.executable, "tools/draw_phantoms.py", "--subjects", "1", "--output", str(picture)], cwd=ROOT, check=True
-    )
+    command = [sys.executable, f"tools/{tool}", "--subjects", "1", "--output", str(picture)]
+    subprocess.run(command, cwd=ROOT, check=True)
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -49,10 +49,13 @@ def test_a_zip_is_one_complete_bundle(name: str, dist: Path) -> None:
 # one epoch of one iteration on the fewest phantoms that can be split
 TINY: dict[str, Any] = {"max_epochs": 1, "iterations_per_epoch": 1, "val_interval": 1, "num_workers": 0}
 TINY |= {"patch_size": [32, 32, 32], "warmup_iterations": 1}
+SEGMENTATION = {"cohort#subjects": 3, "validation_share": 1, "test_share": 1, "validate#inferer#overlap": 0.0}
 OWN = {
     "gvsl_covid_cls": {"cohort#subjects": 6},
     "gvsl_pretrain": {"cohort#subjects": 4, "validation_pairs": 2},
-    "gvsl_seg_heart": {"cohort#subjects": 3, "validation_share": 1, "test_share": 1, "validate#inferer#overlap": 0.0},
+    "gvsl_seg_brain": SEGMENTATION,
+    "gvsl_seg_coronary": SEGMENTATION,
+    "gvsl_seg_heart": SEGMENTATION,
 }
 
 

@@ -13,6 +13,8 @@ EVALUATION = "['{0}/configs/train.json','{0}/configs/evaluate.json']"
 INFERENCE = {
     "gvsl_covid_cls": ("predictions", "probabilities.csv", 1),
     "gvsl_pretrain": ("features", "*_features.nii.gz", 24),
+    "gvsl_seg_brain": ("predictions", "*_label.nii.gz", 20),
+    "gvsl_seg_coronary": ("predictions", "*_label.nii.gz", 16),
     "gvsl_seg_heart": ("predictions", "*_label.nii.gz", 20),
 }
 

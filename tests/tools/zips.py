@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-BUNDLES = ("gvsl_covid_cls", "gvsl_pretrain", "gvsl_seg_heart")
+BUNDLES = ("gvsl_covid_cls", "gvsl_pretrain", "gvsl_seg_brain", "gvsl_seg_coronary", "gvsl_seg_heart")
 
 
 def zip_of(dist: Path, name: str) -> Path:
