@@ -236,6 +236,18 @@ def test_same_places_from_inside_the_bundle(overrides: dict, tmp_path: Path, mon
     assert sorted(path.name for path in copy.iterdir()) == ["bundles"]
 
 
+def test_pre_training_on_heads_changes_the_data_alone(overrides: dict) -> None:
+    """brain.json: phantoms of another seed than gvsl_seg_brain's, with its structures and intensities."""
+    overlay, base = (json.loads((CONFIGS / name).read_text()) for name in ("brain.json", "train.json"))
+    assert overlay.keys() <= base.keys()
+    downstream = json.loads((ROOT / "bundles" / "gvsl_seg_brain" / "configs" / "train.json").read_text())
+    assert overlay["labels"] == list(downstream["labels"].values())
+    assert overlay["intensity"] == downstream["intensity"] and base["spacing"] == downstream["spacing"]
+    assert overlay["cohort"]["seed"] != downstream["cohort"]["seed"]
+    parser = workflow(["train.json", "brain.json"], "train", {"output_dir": overrides["output_dir"]}).parser
+    assert type(parser.get_parsed_content("cohort")).__name__ == "BrainPhantomCohort"
+
+
 def test_paper_config_builds(overrides: dict) -> None:
     chosen = {key: overrides[key] for key in ("bundle_root", "dataset_dir", "output_dir", "num_workers")}
     parser = workflow(["train.json", "paper.json"], "train", chosen).parser
