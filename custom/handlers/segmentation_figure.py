@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -54,7 +55,7 @@ def middle_planes(
 def segmentation_figure(planes: Planes, structures: Mapping[str, int], title: str = "") -> Figure:
     """Rows: axial, coronal, sagittal; columns: image, reference, prediction with the outline of the reference."""
     low, high = np.percentile(np.concatenate([plane.ravel() for plane in planes.image]).astype(np.float32), (1, 99))
-    colours = matplotlib.colormaps["tab10" if len(structures) <= 10 else "tab20"]
+    colours = structure_colours(len(structures))
     figure = Figure(figsize=(11, 10), layout="constrained")
     axes = figure.subplots(3, 3)
     for row, axis in enumerate((2, 1, 0)):
@@ -65,17 +66,26 @@ def segmentation_figure(planes: Planes, structures: Mapping[str, int], title: st
             )
             plot.set(xticks=[], yticks=[], title=name if row == 0 else "")
             for place, value in enumerate(structures.values()):
-                colour = colours(place % colours.N)
+                colour = colours[place]
                 if labels is not None:
                     plot.imshow(_overlay(labels == value, colour), aspect=planes.aspect[row])
                 outlined = planes.reference[row] == value
                 if name == "prediction" and outlined.any() and not outlined.all():
                     plot.contour(outlined, levels=[0.5], colors=[colour], linewidths=0.8)
         axes[row, 0].set_ylabel(PLANES[axis])
-    handles = [Patch(color=colours(place % colours.N), label=name) for place, name in enumerate(structures)]
+    handles = [Patch(color=colour, label=name) for colour, name in zip(colours, structures, strict=True)]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize="small")
     figure.suptitle(title)
     return figure
+
+
+def structure_colours(count: int) -> list[tuple[float, ...]]:
+    """RGBA of each structure, neighbours in the list far apart."""
+    if count <= 20:
+        return list(matplotlib.colormaps["tab10" if count <= 10 else "tab20"].colors[:count])
+    rainbow = matplotlib.colormaps["gist_rainbow"].resampled(count)
+    step = next(step for step in range(round(0.38 * count), count) if math.gcd(step, count) == 1)
+    return [rainbow(place * step % count) for place in range(count)]
 
 
 def _overlay(mask: np.ndarray, colour: tuple[float, ...]) -> np.ndarray:

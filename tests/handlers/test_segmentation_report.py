@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
 from custom.handlers import SegmentationReport
-from custom.handlers.segmentation_figure import middle_planes
+from custom.handlers.segmentation_figure import middle_planes, structure_colours
 
 LABELS = {"ventricle": 500, "aorta": 820}
 AFFINE = torch.diag(torch.tensor([2.0, 1.0, 1.0, 1.0], dtype=torch.float64))
@@ -109,3 +109,28 @@ def test_one_process_only(tmp_path, monkeypatch):
     monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
     with pytest.raises(RuntimeError, match="one process, found 2"):
         report(tmp_path, [case(0)])
+
+
+@pytest.mark.parametrize("count", [1, 7, 10, 11, 20, 21, 28, 40])
+def test_every_structure_has_a_colour_of_its_own(count):
+    assert len({tuple(colour[:3]) for colour in structure_colours(count)}) == count
+
+
+def test_vessels_are_seen_through_the_whole_volume_and_measured_along_their_centre(tmp_path, monkeypatch):
+    label = np.zeros((12, 12, 12), dtype=np.uint8)
+    label[2, 3, 1:11] = label[8, 6, 1:11] = 1
+    image = np.arange(12**3, dtype=np.float32).reshape(label.shape)
+    planes = middle_planes(image, label, label, np.eye(4), projected=True)
+    assert planes.reference[0].sum() == 2 and planes.reference[1].sum() == 20  # axial: two dots; coronal: two lines
+    assert len(np.unique(planes.image[0])) == 144
+    item = {
+        "image": meta(torch.as_tensor(image)),
+        "label": meta(torch.as_tensor(label)),
+        "pred": meta(torch.as_tensor(label)),
+    }
+    evaluator = Engine(lambda engine, batch: [item])
+    evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: setattr(engine.state, "batch", [{}]))
+    SegmentationReport(str(tmp_path / "report"), {"artery": 1}, centre_lines=True).attach(evaluator)
+    evaluator.run([0])
+    metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert metrics["centre_line_dice"]["artery"]["mean"] == metrics["dice"]["artery"]["mean"] == 1.0
