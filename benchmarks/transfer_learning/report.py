@@ -47,7 +47,7 @@ def test_scores(folder: Path) -> dict[str, dict[str, list[float]]]:
 
 
 def write_table(results: Path) -> str:
-    """RESULTS.md and RESULTS.csv from all tasks; returns the Markdown."""
+    """RESULTS.md and RESULTS.csv from all tasks, and the variants of recipes; returns the Markdown."""
     rows = []
     for folder in sorted(entry for entry in results.iterdir() if entry.is_dir()):
         for protocol, methods in test_scores(folder).items():
@@ -79,9 +79,34 @@ def write_table(results: Path) -> str:
         lines.append(
             f"| {row['task']} | {row['protocol']} | {row['method']} | {row['seeds']} | {score} | {row['gain']} |"
         )
+    for folder in sorted(entry for entry in results.iterdir() if entry.is_dir()):
+        lines += ablation_lines(folder)
     text = "\n".join(lines) + "\n"
     (results / "RESULTS.md").write_text(text)
     return text
+
+
+def ablation_lines(folder: Path) -> list[str]:
+    """The variants of a task's recipe, best last probe first: Markdown, or nothing where there are none."""
+    variants = [cell for cell in read_cells(folder) if "variant" in cell["settings"]]
+    if not variants:
+        return []
+    last = {cell["settings"]["variant"]: int(max(cell["probes"], key=int)) for cell in variants}
+    rows = []
+    for cell in variants:
+        name = cell["settings"]["variant"]
+        best = max(cell["probes"], key=lambda step: cell["probes"][step]["score"])
+        end, top = cell["probes"][str(last[name])], cell["probes"][best]
+        scores = f"{100 * end['score']:.1f} / {100 * end['score_moved']:.1f} | {100 * top['score']:.1f} at {best}"
+        rows.append((end["score"], f"| {name} | {last[name]} | {scores} |"))
+    return [
+        "",
+        f"Variants of the recipe of {folder.name}: converged linear probe on the validation volumes, one seed.",
+        "",
+        "| variant | iterations | last probe as they are / moved (percent) | best probe |",
+        "|---|---|---|---|",
+        *(line for _, line in sorted(rows, reverse=True)),
+    ]
 
 
 def draw_figures(results: Path) -> list[Path]:

@@ -43,13 +43,13 @@ class TestSegCoronary(SegCoronary, BundleTests):
         assert metrics["outer"]["mean"] == pytest.approx(mean, abs=1e-5) and "overall" in metrics
 
     def test_crops_prefer_the_foreground(self, overrides: dict, dataset: Path, tmp_path: Path) -> None:
-        """Of crops that are much smaller than the volume four in five hold a vessel at their centre."""
+        """Of crops that are much smaller than the volume three in four hold a vessel at their centre."""
         chosen = overrides | {"patch_size": [4, 4, 4], "channels": [8, 16], "samples_per_epoch": 60}
         parser = workflow(self.bundle, ["train.json"], "train", chosen).parser
         parser["train#random_transform#transforms"] = parser["train#random_transform#transforms"][:1]
         crops = [sample["label"][0] for sample in parser.get_parsed_content("train#dataset")]
         assert all(crop.shape == (4, 4, 4) for crop in crops)
-        assert 0.65 < np.mean([float(crop[2, 2, 2] > 0) for crop in crops]) < 0.95
+        assert 0.6 < np.mean([float(crop[2, 2, 2] > 0) for crop in crops]) < 0.9
 
     def test_centre_lines_may_be_learnt_as_well(self, overrides: dict) -> None:
         loss = workflow(self.bundle, ["train.json", "cldice.json"], "train", overrides).parser.get_parsed_content(
