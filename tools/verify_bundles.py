@@ -32,7 +32,7 @@ NEW_KEYS = {
     "evaluate.json": {"model_dir", "invert", "accept_mismatch"},
     "multi_gpu_train.json": {"backend", "finalize"},
 }
-OWN_OF_INFERENCE = {"imports", "output_dir", "data", "network_def", "network", "run", "initialize"}
+OWN_OF_INFERENCE = {"imports", "accept_mismatch", "output_dir", "data", "network_def", "network", "run", "initialize"}
 QUOTES = re.compile(r"<!-- figures: (\S+) -->\n(.*?)<!-- end of figures -->", re.DOTALL)
 NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+(?![\w.])")
 
