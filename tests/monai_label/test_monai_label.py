@@ -94,9 +94,9 @@ def test_label_train_label(python: Path, app: Path, add_bundle: Callable[..., Pa
     assert server.process.poll() is not None
 
 
-@pytest.mark.parametrize("name", ["gvsl_seg_brain", "gvsl_seg_coronary"])
+@pytest.mark.parametrize(("name", "lowest"), [("gvsl_seg_brain", 0.5), ("gvsl_seg_coronary", 0.25)])
 def test_the_other_bundles_label_studies(
-    name: str, python: Path, app: Path, add_bundle: Callable[..., Path], tmp_path: Path
+    name: str, lowest: float, python: Path, app: Path, add_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
     make = {"gvsl_seg_brain": make_brain_subject, "gvsl_seg_coronary": make_coronary_subject}[name]
     labels = read_json(add_bundle(name, name) / "configs" / "train.json")["labels"]
@@ -111,7 +111,7 @@ def test_the_other_bundles_label_studies(
         server.infer(name, "study", tmp_path / "label.nii.gz")
     found = returned(tmp_path / "label.nii.gz", study, len(labels))
     scores = dice(found, reference, places)
-    assert np.mean(list(scores.values())) > 0.5, scores
+    assert np.mean(list(scores.values())) > lowest, scores
 
 
 def draw(study: Path, reference: np.ndarray, label: np.ndarray, folder: Path) -> None:
