@@ -18,11 +18,12 @@ import fire
 import nibabel
 import numpy as np
 import torch
-from monai.bundle import ConfigWorkflow
 from nibabel.affines import voxel_sizes
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from transfer_learning.tasks import BENCHMARKS, BUNDLES, workflow  # noqa: E402
 
 from custom.handlers.figures import save_figure  # noqa: E402
 from custom.handlers.segmentation_figure import middle_planes, segmentation_figure  # noqa: E402
@@ -33,7 +34,7 @@ MERGED = {"heart": (205, 420, 500, 550, 600), "aorta": (820,), "pulmonary_artery
 REFERENCE = {"heart": 1, "aorta": 2, "pulmonary_artery": 3}
 
 
-def main(data: str, output: str = str(ROOT / "benchmarks" / "results" / "cardiac_cta.json"), docs: str = "") -> None:
+def main(data: str, output: str = str(BENCHMARKS / "results" / "cardiac_cta.json"), docs: str = "") -> None:
     """Segments, measures, draws.
 
     Args:
@@ -75,31 +76,20 @@ def main(data: str, output: str = str(ROOT / "benchmarks" / "results" / "cardiac
 
 def predicted(bundle: str, ct: Path) -> np.ndarray:
     """The label map of a bundle's shipped weights, on the grid of the file."""
-    configs = ROOT / "bundles" / bundle / "configs"
     with tempfile.TemporaryDirectory() as temporary:
-        workflow = ConfigWorkflow(
-            str(configs / "inference.json"),
-            str(configs / "metadata.json"),
-            logging_file=False,
-            workflow_type="infer",
-            bundle_root=str(ROOT / "bundles" / bundle),
-            dataset_dir=str(ct),
-            output_dir=temporary,
-        )
-        workflow.initialize()
-        workflow.run()
+        workflow(bundle, ["inference.json"], {"dataset_dir": str(ct), "output_dir": temporary}, "infer").run()
         (written,) = Path(temporary).glob("*.nii.gz")
         return np.asarray(nibabel.load(written).dataobj)
 
 
 def sha(bundle: str) -> str:
     """SHA-256 of the weights that were used."""
-    return read_json(ROOT / "bundles" / bundle / "models" / "model.json")["files"]["model.pt"]["sha256"]
+    return read_json(BUNDLES / bundle / "models" / "model.json")["files"]["model.pt"]["sha256"]
 
 
 def folder(docs: str, bundle: str) -> Path:
     """Where a bundle's picture goes."""
-    return Path(docs) / f"{bundle}.png" if docs else ROOT / "bundles" / bundle / "docs" / "real_cta.png"
+    return Path(docs) / f"{bundle}.png" if docs else BUNDLES / bundle / "docs" / "real_cta.png"
 
 
 if __name__ == "__main__":

@@ -97,21 +97,15 @@ class Task:
 
     def pretrain(self, method: str) -> None:
         """Pre-trains once, keeping weights on the way."""
-        own = method == "gvsl"
-        overrides = self.recipe["pretraining"] if own else self.others[method]["pretraining"]
-        source = None if own else self.others[method]["source"]
-        given = {"split": self.task["split"]} if own else {"source": source}
+        recipe = self.recipe if method == "gvsl" else self.others[method]
+        overrides, source = recipe["pretraining"], recipe.get("source")
+        given = {"source": source} if source else {"split": self.task["split"]}
+        folder = self.data / source if source else None
+        every = self.recipe["keep_every"]
         cells.run_cell(
             self.results / f"pretraining_{method}.json",
             {"method": method, "overrides": overrides, **given},
-            lambda: cells.pretrain(
-                self.task,
-                self.parts,
-                overrides,
-                self.work / method,
-                self.recipe["keep_every"],
-                None if own else self.data / source,
-            ),
+            lambda: cells.pretrain(self.task, self.parts, overrides, self.work / method, every, folder),
         )
 
     def ablate(self, variants: list[str]) -> None:

@@ -27,6 +27,11 @@ COLOURS = {
 }
 
 
+def task_folders(results: Path) -> list[Path]:
+    """The folders of the tasks that have been measured."""
+    return sorted(entry for entry in results.iterdir() if entry.is_dir())
+
+
 def read_cells(folder: Path) -> list[dict[str, Any]]:
     """The cells of a task."""
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
@@ -49,7 +54,7 @@ def test_scores(folder: Path) -> dict[str, dict[str, list[float]]]:
 def write_table(results: Path) -> str:
     """RESULTS.md and RESULTS.csv from all tasks, and the variants of recipes; returns the Markdown."""
     rows = []
-    for folder in sorted(entry for entry in results.iterdir() if entry.is_dir()):
+    for folder in task_folders(results):
         for protocol, methods in test_scores(folder).items():
             baseline = np.mean(methods["scratch"]) if methods.get("scratch") else np.nan
             for method, values in methods.items():
@@ -79,7 +84,7 @@ def write_table(results: Path) -> str:
         lines.append(
             f"| {row['task']} | {row['protocol']} | {row['method']} | {row['seeds']} | {score} | {row['gain']} |"
         )
-    for folder in sorted(entry for entry in results.iterdir() if entry.is_dir()):
+    for folder in task_folders(results):
         lines += ablation_lines(folder)
     text = "\n".join(lines) + "\n"
     (results / "RESULTS.md").write_text(text)
@@ -91,14 +96,14 @@ def ablation_lines(folder: Path) -> list[str]:
     variants = [cell for cell in read_cells(folder) if "variant" in cell["settings"]]
     if not variants:
         return []
-    last = {cell["settings"]["variant"]: int(max(cell["probes"], key=int)) for cell in variants}
     rows = []
     for cell in variants:
-        name = cell["settings"]["variant"]
-        best = max(cell["probes"], key=lambda step: cell["probes"][step]["score"])
-        end, top = cell["probes"][str(last[name])], cell["probes"][best]
-        scores = f"{100 * end['score']:.1f} / {100 * end['score_moved']:.1f} | {100 * top['score']:.1f} at {best}"
-        rows.append((end["score"], f"| {name} | {last[name]} | {scores} |"))
+        probes = cell["probes"]
+        last, best = max(probes, key=int), max(probes, key=lambda step: probes[step]["score"])
+        end = probes[last]
+        scores = f"{100 * end['score']:.1f} / {100 * end['score_moved']:.1f}"
+        top = f"{100 * probes[best]['score']:.1f} at {best}"
+        rows.append((end["score"], f"| {cell['settings']['variant']} | {last} | {scores} | {top} |"))
     return [
         "",
         f"Variants of the recipe of {folder.name}: converged linear probe on the validation volumes, one seed.",
@@ -112,7 +117,7 @@ def ablation_lines(folder: Path) -> list[str]:
 def draw_figures(results: Path) -> list[Path]:
     """One picture a task: validation score against iterations of both protocols, probe against pre-training steps."""
     drawn = []
-    for folder in sorted(entry for entry in results.iterdir() if entry.is_dir()):
+    for folder in task_folders(results):
         figure = Figure(figsize=(15, 4), layout="constrained")
         plots = dict(zip(("linear", "fine_tuned", "probe"), figure.subplots(1, 3), strict=True))
         cells = read_cells(folder)

@@ -29,14 +29,14 @@ BUNDLES = ROOT / "bundles"
 Items = list[dict[str, Any]]
 
 
-def workflow(bundle: str, files: list[str], overrides: dict[str, Any]) -> ConfigWorkflow:
-    """An initialised training workflow of a bundle."""
+def workflow(bundle: str, files: list[str], overrides: dict[str, Any], kind: str = "train") -> ConfigWorkflow:
+    """An initialised workflow of a bundle, for training or, with the kind "infer", for inference."""
     configs = BUNDLES / bundle / "configs"
     built = ConfigWorkflow(
         [str(configs / name) for name in files],
         str(configs / "metadata.json"),
         logging_file=False,
-        workflow_type="train",
+        workflow_type=kind,
         bundle_root=str(BUNDLES / bundle),
         **overrides,
     )

@@ -11,7 +11,7 @@ from ..brain_labels import BRAIN_LABELS
 from .brain_anatomy import Brain, TissueContrast, draw_brain
 from .brain_cortex import cerebral_hull, mirrored
 from .brain_head import draw_head
-from .canvas import Canvas, random_warp
+from .canvas import Canvas, checked_spacing, random_warp
 from .scanner import place
 from .shapes import random_rotation, smooth_noise
 
@@ -51,9 +51,7 @@ def _make_canvas(rng: np.random.Generator, spacing) -> Canvas:
     rotation = random_rotation(rng, 8.0)
     center = np.array([0.0, -16.0, -4.0]) + rng.uniform([-4, -4, -4], [4, 4, 4])
     drawn = rng.uniform(1.6, 2.0) * rng.uniform(0.97, 1.03, size=3)
-    spacing = np.array(drawn if spacing is None else spacing, dtype=np.float64)
-    if spacing.shape != (3,) or not (spacing > 0).all():
-        raise ValueError(f"spacing must be three positive numbers in mm, got {spacing.tolist()}.")
+    spacing = checked_spacing(drawn if spacing is None else spacing)
     extent = np.array([176, 232, 186]) * size + rng.uniform(4, 16, size=3)
     shape = tuple(int(n) for n in np.round(extent / spacing))
     warp = random_warp(rng, shape, spacing, 70.0, 11.0) + random_warp(rng, shape, spacing, 32.0, 4.5)

@@ -8,9 +8,21 @@ from scipy.ndimage import map_coordinates
 
 from .shapes import spheres
 
-__all__ = ["Canvas", "random_warp"]
+__all__ = ["Canvas", "checked_spacing", "random_warp"]
 
 FAR = np.float32(99.0)  # mm; the distance given where a swept tube is out of reach
+
+
+def checked_spacing(spacing) -> np.ndarray:
+    """Voxel size along x, y, z in mm, float64.
+
+    Raises:
+        ValueError: if it is not three positive numbers.
+    """
+    spacing = np.array(spacing, dtype=np.float64)
+    if spacing.shape != (3,) or not (spacing > 0).all():
+        raise ValueError(f"spacing must be three positive numbers in mm, got {spacing.tolist()}.")
+    return spacing
 
 
 def random_warp(rng: np.random.Generator, shape, spacing, control_spacing: float, amplitude: float) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import label as connected_components
 
-from .canvas import Canvas, random_warp
+from .canvas import Canvas, checked_spacing, random_warp
 from .contrast import Contrast
 from .draw_heart import draw_heart
 from .heart import CARDIAC_LABELS, Heart
@@ -76,9 +76,7 @@ def _make_canvas(rng: np.random.Generator, spacing) -> Canvas:
     rotation = random_rotation(rng, 6.0)
     center = np.array([-6.0, -16.0, 8.0]) + rng.uniform([-5, -5, -5], [5, 5, 5])
     in_plane, between = rng.uniform(1.8, 2.2), rng.uniform(2.0, 2.5)
-    spacing = np.array([in_plane, in_plane, between] if spacing is None else spacing, dtype=np.float64)
-    if spacing.shape != (3,) or not (spacing > 0).all():
-        raise ValueError(f"spacing must be three positive numbers in mm, got {spacing.tolist()}.")
+    spacing = checked_spacing([in_plane, in_plane, between] if spacing is None else spacing)
     extent = rng.uniform([265, 215, 152], [300, 240, 170])
     shape = tuple(int(n) for n in np.round(extent / spacing))
     warp = random_warp(rng, shape, spacing, 70.0, 16.0) + random_warp(rng, shape, spacing, 35.0, 5.0)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import label as connected_components
 
-from .canvas import Canvas, random_warp
+from .canvas import Canvas, checked_spacing, random_warp
 from .chest_wall import Chest
 from .contrast import Contrast
 from .draw_heart import draw_heart
@@ -112,9 +112,7 @@ def _make_canvas(rng: np.random.Generator, spacing) -> Canvas:
     rotation = random_rotation(rng, 6.0)
     center = np.array([-2.0, -16.0, 26.0]) + rng.uniform([-5, -5, -6], [5, 5, 6])
     in_plane, between = rng.uniform(3.0, 3.4), rng.uniform(3.0, 3.5)
-    spacing = np.array([in_plane, in_plane, between] if spacing is None else spacing, dtype=np.float64)
-    if spacing.shape != (3,) or not (spacing > 0).all():
-        raise ValueError(f"spacing must be three positive numbers in mm, got {spacing.tolist()}.")
+    spacing = checked_spacing([in_plane, in_plane, between] if spacing is None else spacing)
     extent = np.array([330, 250, 270]) * size + rng.uniform(0, 15, size=3)
     shape = tuple(int(n) for n in np.round(extent / spacing))
     warp = random_warp(rng, shape, spacing, 70.0, 16.0) + random_warp(rng, shape, spacing, 35.0, 5.0)
