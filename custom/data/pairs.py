@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose
+from monai.transforms import Compose, CopyItemsd
 from torch.utils.data import Dataset
 
 from ..transforms.volume import VolumeError
@@ -44,6 +44,13 @@ def _seeds(seed: int, index: int) -> tuple[np.random.Generator, int, int]:
     return np.random.default_rng(draw), int(transform.generate_state(1)[0]), device_seed
 
 
+def _transformed(pair: dict[str, torch.Tensor], transform: Compose, seed: int) -> dict[str, torch.Tensor]:
+    """The pair after a copy of the transform, since threads may share the dataset, with a seed of its own."""
+    transform = copy.deepcopy(transform)
+    transform.set_random_state(seed=seed)
+    return transform(pair)
+
+
 class PairDataset(Dataset):
     """
     Random pairs of volumes of different subjects.
@@ -53,8 +60,8 @@ class PairDataset(Dataset):
     the same two numbers. Worker count, order, rank and resuming change nothing (see `GlobalSampler`).
 
     Each sample holds plain tensors (1, *spatial): "moving" (A), "fixed" (B), "moving_label" and "fixed_label" if every
-    item has a "label" that `transform` loads, what `pair_transform` adds, "index", and "seed", an integer below 2^63
-    for random transforms on the device.
+    item has a "label" that `transform` loads, what `pair_transform` adds, "index", "moving_place" and "fixed_place" (of
+    both volumes in `data`), and "seed", an integer below 2^63 for random transforms on the device.
 
     Args:
         data: items {"image": path, "label": path (optional), "subject": name (default: the image)}.
@@ -129,30 +136,31 @@ class PairDataset(Dataset):
         generator, transform_seed, device_seed = _seeds(self.seed, index)
         moving, fixed = self.draw(generator)
         pair = _assemble(self.volumes[moving], self.volumes[fixed], self.with_labels, self.copy_cache)
-        pair_transform = copy.deepcopy(self.pair_transform)  # threads may share the dataset
-        pair_transform.set_random_state(seed=transform_seed)
         try:
-            pair = pair_transform(pair)
+            pair = _transformed(pair, self.pair_transform, transform_seed)
         except Exception as error:
             files = f"moving {self.data[moving]['image']}, fixed {self.data[fixed]['image']}"
             found = volume_error(error)
             kind = RuntimeError if found is None else VolumeError
             raise kind(f"pair {index} ({files}): {found or innermost(error)}") from error
-        return _plain(pair) | {"index": index, "seed": device_seed}
+        places = {"moving_place": moving, "fixed_place": fixed}
+        return _plain(pair) | places | {"index": index, "seed": device_seed}
 
 
 class FixedPairDataset(Dataset):
     """
     The pairs of a list, for validation: each volume is preprocessed once, however many pairs it is in.
 
-    Each sample holds plain tensors (1, *spatial): "moving", "fixed", "moving_transformed" (a copy of "moving": no
-    damage in validation), "moving_label" and "fixed_label" where the pair has them and `transform` loads them (mixed
-    lists need a batch size of one), "index", and "seed" as in `PairDataset`.
+    Each sample holds plain tensors (1, *spatial): "moving", "fixed", what `pair_transform` adds, "moving_label" and
+    "fixed_label" where the pair has them and `transform` loads them (mixed lists need a batch size of one), "index", and
+    "seed" as in `PairDataset`.
 
     Args:
         data: pairs from `fixed_pairs`.
         transform: deterministic preprocessing with the keys image and label, a centre crop included.
-        seed: only for "seed".
+        pair_transform: transforms of plain tensors under the keys above, each pair with its own random state; None
+            makes "moving_transformed" a copy of "moving": no damage.
+        seed: not negative; with the index it fixes "seed" and what is random in `pair_transform`.
         cache_rate, num_workers, cache_dir, progress: see `PairDataset`.
 
     Raises:
@@ -164,6 +172,7 @@ class FixedPairDataset(Dataset):
         self,
         data: Sequence[dict[str, Any]],
         transform: Callable | Sequence[Callable],
+        pair_transform: Callable | Sequence[Callable] | None = None,
         seed: int = 0,
         cache_rate: float = 1.0,
         num_workers: int | None = 1,
@@ -171,6 +180,8 @@ class FixedPairDataset(Dataset):
         progress: bool = True,
     ) -> None:
         self.data = list(data)
+        undamaged = CopyItemsd("moving", names="moving_transformed")
+        self.pair_transform = Compose(undamaged if pair_transform is None else pair_transform)
         self.seed = seed
         if not self.data or seed < 0:
             raise ValueError(f"{len(self.data)} pairs and seed {seed}, expected one pair or more and 0 or more")
@@ -194,5 +205,6 @@ class FixedPairDataset(Dataset):
         pair = self.data[index]
         moving, fixed = (self.volumes[self.place[pair[side]]] for side in ("moving", "fixed"))
         sample = _assemble(moving, fixed, "moving_label" in pair and "fixed_label" in pair, copy_volumes=True)
-        sample["moving_transformed"] = sample["moving"].clone()
-        return sample | {"index": index, "seed": _seeds(self.seed, index)[2]}
+        _, transform_seed, device_seed = _seeds(self.seed, index)
+        sample = _plain(_transformed(sample, self.pair_transform, transform_seed))
+        return sample | {"index": index, "seed": device_seed}

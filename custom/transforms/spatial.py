@@ -15,9 +15,7 @@ from ..layers import compose_affine, fuse, linear_matrix, warp
 
 __all__ = ["RandSpatialTransform", "elastic_displacement", "elastic_knot_shape"]
 
-MOVING_KEYS = ("moving", "moving_transformed")
-FIXED_KEYS = ("fixed",)
-LABEL_KEYS = {"moving_label": MOVING_KEYS, "fixed_label": FIXED_KEYS}
+LABELS = {"moving_label": "moving", "fixed_label": "fixed"}  # label -> the volume that it follows
 # Drawn for each volume: three rotations, scales and translations, six shears, and the strength of the elastic part.
 PARAMETER_COUNT = 16
 
@@ -91,8 +89,8 @@ class RandSpatialTransform(nn.Module):
     under a Gaussian of 10 to 13 voxels) has a root mean square length of at most 2 voxels at 1 mm, 1.1 for each axis.
 
     Args:
-        mode: "independent" (own transforms for the moving and the fixed volume, the better by this project's probes),
-            "shared" (one for the pair, the released code) or "none".
+        mode: "independent" (a transform for each group, the better by this project's probes), "shared" (one for all,
+            the released code) or "none".
         rotation_degrees: largest angle about each axis.
         scale: smallest and largest factor of each axis.
         translation: largest shift along each axis, as a fraction of the volume's side.
@@ -101,6 +99,7 @@ class RandSpatialTransform(nn.Module):
         elastic_smoothing: Gaussian standard deviation of the elastic field, millimetres.
         spacing: millimetres per voxel of each axis.
         padding_mode: "zeros" (air in our CT window) or "border", what lies outside of the volumes.
+        groups: keys of the volumes to transform; those of one group share a transform.
     """
 
     def __init__(
@@ -114,6 +113,7 @@ class RandSpatialTransform(nn.Module):
         elastic_smoothing: float = 12.0,
         spacing: Sequence[float] = (1.0, 1.0, 1.0),
         padding_mode: str = "zeros",
+        groups: Sequence[Sequence[str]] = (("moving", "moving_transformed"), ("fixed",)),
     ) -> None:
         super().__init__()
         if mode not in ("none", "shared", "independent"):
@@ -136,14 +136,18 @@ class RandSpatialTransform(nn.Module):
         self.elastic_smoothing = elastic_smoothing
         self.spacing = tuple(spacing)
         self.padding_mode = padding_mode
+        self.groups = tuple(tuple(group) for group in groups)
+        self.group_of = {key: place for place, group in enumerate(self.groups) for key in group}
+        if not all(self.groups) or len(self.group_of) != sum(map(len, self.groups)):
+            raise ValueError(f"groups must hold each key once and none may be empty, got {self.groups}")
 
     @torch.no_grad()
     def forward(self, batch: dict) -> dict:
         """Transform the volumes of a batch.
 
         Args:
-            batch: "moving", "moving_transformed", "fixed", each (N, 1, *spatial) of one shape, and "seed", (N,)
-                int64. "moving_label" and "fixed_label", where present, follow their volume by nearest neighbour.
+            batch: the volumes of the groups, each (N, 1, *spatial) of one shape, and "seed", (N,) int64.
+                "moving_label" and "fixed_label", where present, follow "moving" and "fixed" by nearest neighbour.
 
         Returns:
             A new dictionary with the transformed volumes as plain float32 tensors; labels keep their type, all other
@@ -159,26 +163,26 @@ class RandSpatialTransform(nn.Module):
         images = self._checked_images(batch)
         first = next(iter(images.values()))
         spatial_shape = tuple(first.shape[2:])
-        moving, fixed = self.displacements(batch["seed"].tolist(), spatial_shape, first.device)
+        fields = self.displacements(batch["seed"].tolist(), spatial_shape, first.device)
 
-        displacement = torch.cat([moving if key in MOVING_KEYS else fixed for key in images])
+        displacement = torch.cat([fields[self.group_of[key]] for key in images])
         warped = warp(torch.cat(list(images.values())), displacement, padding_mode=self.padding_mode)
         result.update(zip(images, warped.chunk(len(images)), strict=True))
-        for key, image_keys in LABEL_KEYS.items():
-            if key in batch:
+        for key, followed in LABELS.items():
+            if key in batch and followed in self.group_of:
                 label = convert_to_tensor(batch[key], track_meta=False)
-                field = moving if image_keys is MOVING_KEYS else fixed
+                field = fields[self.group_of[followed]]
                 result[key] = warp(label, field, mode="nearest", padding_mode=self.padding_mode).to(label.dtype)
         return result
 
     @torch.no_grad()
     def displacements(
         self, seeds: Sequence[int], spatial_shape: Sequence[int], device: torch.device | str = "cpu"
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Displacements of the moving and the fixed volumes of the pairs with these seeds.
+    ) -> tuple[torch.Tensor, ...]:
+        """Displacements of each group's volumes for the pairs with these seeds.
 
         Returns:
-            Two tensors (N, 3, *spatial_shape), float32, voxels; one and the same tensor where mode is "shared".
+            A tensor (N, 3, *spatial_shape) for each group, float32, voxels; one and the same where mode is "shared".
         """
         device = torch.device(device)
         with torch.autocast(device.type, enabled=False), torch.autocast("cpu", enabled=False):
@@ -188,18 +192,18 @@ class RandSpatialTransform(nn.Module):
             )
             displacement = fuse(affine_matrix.to(device), elastic, self.spacing)
         if self.mode == "shared":
-            return displacement, displacement
-        return tuple(displacement.chunk(2))
+            return (displacement,) * len(self.groups)
+        return displacement.chunk(len(self.groups))
 
     def _draw(self, seeds: Sequence[int], spatial_shape: Sequence[int]) -> tuple[torch.Tensor, ...]:
-        """Affine matrices, elastic noise and rms, on the CPU: first all moving, then (if independent) all fixed."""
+        """Affine matrices, elastic noise and rms, on the CPU: all pairs of the first group, then of the next."""
         knot_shape = elastic_knot_shape(spatial_shape, self.spacing, self.elastic_smoothing)
         uniform, noise = [], []
         for seed in seeds:
             generator = torch.Generator().manual_seed(int(seed))
-            uniform.append(torch.rand(2, PARAMETER_COUNT, generator=generator))
-            noise.append(torch.randn(2, 3, *knot_shape, generator=generator))
-        volumes = 1 if self.mode == "shared" else 2
+            uniform.append(torch.rand(len(self.groups), PARAMETER_COUNT, generator=generator))
+            noise.append(torch.randn(len(self.groups), 3, *knot_shape, generator=generator))
+        volumes = 1 if self.mode == "shared" else len(self.groups)
         uniform = torch.stack(uniform, dim=1)[:volumes].flatten(0, 1)
         noise = torch.stack(noise, dim=1)[:volumes].flatten(0, 1)
 
@@ -212,16 +216,16 @@ class RandSpatialTransform(nn.Module):
         affine_matrix = compose_affine(linear, (2 * translation - 1) * self.translation * sides)
         return affine_matrix, noise, strength.squeeze(1) * self.elastic_rms
 
-    @staticmethod
-    def _checked_images(batch: dict) -> dict[str, torch.Tensor]:
+    def _checked_images(self, batch: dict) -> dict[str, torch.Tensor]:
         """The image volumes of the batch as plain tensors."""
-        for key in (*MOVING_KEYS, *FIXED_KEYS, "seed"):
+        for key in (*self.group_of, "seed"):
             if key not in batch:
                 raise KeyError(f'the batch has no "{key}"; it has {sorted(map(str, batch))}')
-        images = {key: convert_to_tensor(batch[key], track_meta=False) for key in (*MOVING_KEYS, *FIXED_KEYS)}
+        images = {key: convert_to_tensor(batch[key], track_meta=False) for key in self.group_of}
         shapes = {key: tuple(image.shape) for key, image in images.items()}
-        if len(set(shapes.values())) != 1 or len(shapes["moving"]) != 5:
+        shape = next(iter(shapes.values()))
+        if len(set(shapes.values())) != 1 or len(shape) != 5:
             raise ValueError(f"the volumes of a batch must have one shape (N, 1, *spatial), got {shapes}")
-        if tuple(batch["seed"].shape) != (shapes["moving"][0],):
-            raise ValueError(f'"seed" must have shape ({shapes["moving"][0]},), got {tuple(batch["seed"].shape)}')
+        if tuple(batch["seed"].shape) != shape[:1]:
+            raise ValueError(f'"seed" must have shape ({shape[0]},), got {tuple(batch["seed"].shape)}')
         return images

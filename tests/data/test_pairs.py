@@ -74,6 +74,9 @@ class RandDamaged(Randomizable, MapTransform):
         return item
 
 
+NUMBERS = {"index", "moving_place", "fixed_place", "seed"}
+
+
 def crop_and_damage():
     return Compose([RandRelativeCropd(PAIR_KEYS, 8, allow_missing_keys=True), RandDamaged()])
 
@@ -94,7 +97,7 @@ def equal(first, second):
 def test_sample(items):
     dataset = make(items)
     sample = dataset[3]
-    assert set(sample) == {*PAIR_KEYS, "moving_transformed", "index", "seed"}
+    assert set(sample) == {*PAIR_KEYS, "moving_transformed"} | NUMBERS
     for key in (*PAIR_KEYS, "moving_transformed"):
         assert type(sample[key]) is torch.Tensor and sample[key].shape == (1, 8, 8, 8), key
     assert sample["index"] == 3 and 0 <= sample["seed"] < 2**63
@@ -113,6 +116,14 @@ def test_a_subject_is_never_paired_with_itself_and_all_pairs_come(tmp_path):
         counts[moving, fixed] += 1
     assert len(counts) == 6 * 4  # 25 each expected, standard deviation 5
     assert 8 < min(counts.values()) and max(counts.values()) < 45
+
+
+def test_places_name_the_volumes(items):
+    dataset = make(items, None)
+    for index in range(20):
+        sample = dataset[index]
+        for side in ("moving", "fixed"):
+            assert torch.equal(sample[side], dataset.volumes[sample[f"{side}_place"]]["image"].as_tensor())
 
 
 def test_subjects_are_drawn_uniformly_whatever_their_number_of_files(items):
@@ -187,7 +198,7 @@ def test_labels_only_where_all_have_them_and_they_are_loaded(items, caplog):
     del items[1]["label"]
     dataset = make(items, None)
     assert "3 of 4 volumes have labels" in caplog.text
-    assert all(set(dataset[index]) == {"moving", "fixed", "index", "seed"} for index in range(10))
+    assert all(set(dataset[index]) == {"moving", "fixed"} | NUMBERS for index in range(10))
     assert "label" in dataset.data[0]
 
 
@@ -343,6 +354,14 @@ def test_fixed_pairs_with_some_labels(items):
     pairs = fixed_pairs(items, 12, seed=0)
     for sample, pair in zip(FixedPairDataset(pairs, load(), progress=False), pairs, strict=True):
         assert ("moving_label" in sample) == ("s3" not in (pair["moving_subject"], pair["fixed_subject"]))
+
+
+def test_damage_of_fixed_pairs_is_theirs_for_good(items):
+    data = fixed_pairs(items, 3, seed=0)
+    dataset, again = (FixedPairDataset(data, load(), RandDamaged(), seed=7, progress=False) for _ in range(2))
+    shifts = [float((sample["moving_transformed"] - sample["moving"]).mean()) for sample in dataset]
+    assert all(equal(dataset[index], again[index]) for index in (2, 0, 1))
+    assert len({round(shift, 3) for shift in shifts}) == 3 and min(shifts) >= 1  # not one draw for all
 
 
 def test_fixed_pair_errors(items):

@@ -207,6 +207,22 @@ def test_shared_is_the_moving_half_of_independent():
     assert shared is same and torch.equal(shared, moving) and not torch.equal(moving, fixed)
 
 
+def test_keys_of_a_group_move_together_and_groups_apart():
+    batch = make_batch()
+    batch |= {name: batch["moving"].clone() for name in ("moving_transformed", "view")}
+    result = RandSpatialTransform(groups=[["moving", "moving_transformed"], ["view"]])(batch)
+    assert torch.equal(result["moving"], result["moving_transformed"])
+    assert (result["moving"] - result["view"]).abs().mean() > 0.02
+    assert torch.equal(result["fixed"], batch["fixed"]) and torch.equal(result["fixed_label"], batch["fixed_label"])
+    assert not torch.equal(result["moving_label"], batch["moving_label"])
+
+
+@pytest.mark.parametrize("groups", [[["moving"], ["moving", "fixed"]], [["moving"], []]])
+def test_a_key_stands_in_one_group(groups):
+    with pytest.raises(ValueError, match="each key once"):
+        RandSpatialTransform(groups=groups)
+
+
 def test_no_gradient_plain_tensors_and_padding():
     batch = make_batch()
     batch["moving"] = MetaTensor(batch["moving"].requires_grad_())
