@@ -8,6 +8,7 @@ from .in_painting import RandInPainting, RandInPaintingd
 from .labels import DecodeLabelsd, EncodeLabelsd, SameGridd
 from .local_shuffle import RandLocalShuffle, RandLocalShuffled
 from .lungs import LungMaskd, lung_mask
+from .out_painting import RandOutPainting, RandOutPaintingd
 from .spacing import ToSpacingd
 from .spatial import RandSpatialTransform
 from .volume import LoadVolumed, VolumeError, check_volume, load_volume
@@ -24,6 +25,8 @@ __all__ = [
     "RandInPaintingd",
     "RandLocalShuffle",
     "RandLocalShuffled",
+    "RandOutPainting",
+    "RandOutPaintingd",
     "RandRelativeCropd",
     "RandSpatialTransform",
     "SameGridd",
