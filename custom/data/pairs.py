@@ -152,8 +152,8 @@ class FixedPairDataset(Dataset):
     The pairs of a list, for validation: each volume is preprocessed once, however many pairs it is in.
 
     Each sample holds plain tensors (1, *spatial): "moving", "fixed", what `pair_transform` adds, "moving_label" and
-    "fixed_label" where the pair has them and `transform` loads them (mixed lists need a batch size of one), "index", and
-    "seed" as in `PairDataset`.
+    "fixed_label" where the pair has them and `transform` loads them (mixed lists need a batch size of one), "index",
+    and "seed" as in `PairDataset`.
 
     Args:
         data: pairs from `fixed_pairs`.

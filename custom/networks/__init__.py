@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Backbone and heads, and the networks of downstream tasks."""
 
+from .adapted import AdaptedBackbone
 from .downstream import ClassificationNetwork, SegmentationNetwork
 from .heads import AffineHead, DeformableHead, RestorationHead
 from .keypoints import KeypointAffineHead
+from .projection import ProjectionMLP, projection_spread, rows_of_all_processes
 from .unet import UNet3D
 from .z_matching import ZMatchingHead
 
 __all__ = [
+    "AdaptedBackbone",
     "AffineHead",
     "ClassificationNetwork",
     "DeformableHead",
     "KeypointAffineHead",
+    "ProjectionMLP",
     "RestorationHead",
     "SegmentationNetwork",
     "UNet3D",
     "ZMatchingHead",
+    "projection_spread",
+    "rows_of_all_processes",
 ]

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every overlay of configs/pretext trains, resumes, keeps features apart and gives weights that all bundles take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+from runs import ROOT, rows, workflow
+
+from custom.weights import read_json, read_weights
+
+PRETRAIN = ROOT / "bundles" / "gvsl_pretrain"
+OVERLAYS = sorted(path.stem for path in (PRETRAIN / "configs" / "pretext").glob("*.json"))
+DOWNSTREAM = sorted(path.name for path in (ROOT / "bundles").iterdir() if path.name != "gvsl_pretrain")
+SCHEDULE = {"max_epochs": 6, "iterations_per_epoch": 5, "val_interval": 3, "warmup_iterations": 3}
+
+
+def pretraining(overlay: str, overrides: dict) -> ConfigWorkflow:
+    return workflow(PRETRAIN, ["train.json", f"pretext/{overlay}.json"], "train", overrides | SCHEDULE)
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def overlay(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def trained(overlay: str, tiny_overrides: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a finished run of 30 iterations that all tests share: they leave it as it is."""
+    output = tmp_path_factory.mktemp(overlay)
+    pretraining(overlay, tiny_overrides | {"output_dir": str(output)}).run()
+    return output
+
+
+def test_every_row_of_the_table_has_its_overlay() -> None:
+    methods = {"denoising", "in_painting", "models_genesis", "rotation", "deep_cluster", "simsiam", "byol", "simclr"}
+    assert methods | {"without_matching", "without_restoration", "without_affine"} <= set(OVERLAYS)
+
+
+def test_the_loss_falls_and_features_stay_apart(overlay: str, trained: Path) -> None:
+    losses = torch.tensor([float(row["loss"]) for row in rows(trained / "training.csv")])
+    assert len(losses) == 30 and losses[-10:].mean() < losses[:10].mean()
+    held_out = rows(trained / "validation.csv")
+    assert [row["iteration"] for row in held_out] == ["15", "30"]
+    for features, channels in (("local", 8), ("bottleneck", 16)):
+        assert float(held_out[-1][f"effective_rank_{features}"]) >= 0.1 * channels
+        assert float(held_out[-1][f"spread_{features}"]) > 1e-3
+    assert 0 <= float(held_out[-1]["label_recovery"]) <= 1
+
+
+def test_the_weights_say_what_made_them(overlay: str, trained: Path) -> None:
+    description = read_json(trained / "model.json")
+    assert description["pretext_task"] == overlay and description["iterations"] == 30
+    assert description["files"]["heads.pt"]["parameters"] > 0
+
+
+def test_a_stopped_run_goes_on_to_the_same_numbers(
+    overlay: str, trained: Path, tiny_overrides: dict, tmp_path: Path
+) -> None:
+    overrides = tiny_overrides | {"output_dir": str(tmp_path)}
+    stopped = pretraining(overlay, overrides)
+    trainer = stopped.parser.get_parsed_content("train#trainer")
+    trainer.add_event_handler("EPOCH_COMPLETED", lambda engine: engine.state.epoch == 2 and engine.terminate())
+    stopped.run()
+    pretraining(overlay, overrides | {"resume": True}).run()
+    assert (tmp_path / "training.csv").read_bytes() == (trained / "training.csv").read_bytes()
+    whole, parts = read_weights(trained)[0], read_weights(tmp_path)[0]
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+@pytest.mark.parametrize("bundle", DOWNSTREAM)
+def test_every_downstream_bundle_takes_the_weights(
+    bundle: str, trained: Path, tiny_overrides: dict, tmp_path: Path
+) -> None:
+    config = ROOT / "bundles" / bundle
+    overrides = {name: tiny_overrides[name] for name in ("spacing", "patch_size", "channels", "num_workers")}
+    shape = {"bundle_root": str(config), "output_dir": str(tmp_path), "pretrained_weights": str(trained)}
+    data = {"data": {"training": [], "validation": [], "test": []}, "accept_mismatch": ["intensity"]}
+    built = workflow(config, ["train.json"], "train", overrides | shape | data)
+    handler = next(
+        item for item in built.parser.get_parsed_content("train#handlers") if type(item).__name__ == "LoadBackbone"
+    )
+    handler.attach(None)
+    expected = read_weights(trained)[0]
+    loaded = built.parser.get_parsed_content("backbone").state_dict()
+    assert all(torch.equal(loaded[name], expected[name]) for name in expected)
