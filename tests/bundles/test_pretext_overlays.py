@@ -75,15 +75,13 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(
 def test_every_downstream_bundle_takes_the_weights(
     bundle: str, trained: Path, tiny_overrides: dict, tmp_path: Path
 ) -> None:
-    config = ROOT / "bundles" / bundle
-    overrides = {name: tiny_overrides[name] for name in ("spacing", "patch_size", "channels", "num_workers")}
-    shape = {"bundle_root": str(config), "output_dir": str(tmp_path), "pretrained_weights": str(trained)}
-    data = {"data": {"training": [], "validation": [], "test": []}, "accept_mismatch": ["intensity"]}
-    built = workflow(config, ["train.json"], "train", overrides | shape | data)
-    handler = next(
-        item for item in built.parser.get_parsed_content("train#handlers") if type(item).__name__ == "LoadBackbone"
-    )
-    handler.attach(None)
+    folder = ROOT / "bundles" / bundle
+    chosen = {name: tiny_overrides[name] for name in ("spacing", "patch_size", "channels", "num_workers")}
+    chosen |= {"bundle_root": str(folder), "output_dir": str(tmp_path), "pretrained_weights": str(trained)}
+    parser = workflow(folder, ["train.json"], "train", chosen | {"accept_mismatch": ["intensity"]}).parser
+    targets = [handler.get("_target_") for handler in parser["train"]["handlers"]]
+    place = targets.index("custom.handlers.LoadBackbone")
+    parser.get_parsed_content(f"train#handlers#{place}").attach(None)
     expected = read_weights(trained)[0]
-    loaded = built.parser.get_parsed_content("backbone").state_dict()
+    loaded = parser.get_parsed_content("backbone").state_dict()
     assert all(torch.equal(loaded[name], expected[name]) for name in expected)
