@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SimCLR: find the other view of a volume among the views of all volumes of the batch.
+
+T. Chen, S. Kornblith, M. Norouzi, G. Hinton, "A Simple Framework for Contrastive Learning of Visual Representations",
+ICML 2020.
+
+M volumes in two views each give 2M projections z = g(f(x)), by encoder and projector. For z_i and the other view z_j of
+the same volume (equation 1, NT-Xent):
+
+    l(i, j) = - log( exp(s_ij / tau) / sum over k != i of exp(s_ik / tau) ),    s_ik = z_i . z_k / (|z_i| |z_k|)
+    loss = mean of l over all 2M views
+
+Both volumes of a pair are volumes of the batch, on equal terms: each is a negative of the other.
+
+- As the paper: negatives from all processes (the joined batch), a projector of two layers as wide as the encoder, tau
+  0.1, its best on ImageNet. The output has the paper's 128 channels where the encoder has GVSL's 512.
+- The projector has batch norm between its layers; section 2.1 of the paper has none, its code has it at the output too.
+  Without any, volumes of one anatomy, which start out alike (cosine 0.99), stay so: with layer norm the loss did not
+  leave log(2M - 1) in 240 steps of small phantoms. At the output it blows eight rows up to noise: no fall either.
+- A batch of pairs can hold a volume twice, the paper's cannot: its other views are then left out of the sum over k.
+  Held-out batches do not say which volumes they hold; they are one pair each.
+- As in GVSL's comparison (He et al., CVPR 2023, section 4): the encoder of the same 3D U-Net, its bottleneck averaged
+  over space; the optimiser of all methods, where the paper has LARS and weight decay; small batches, where the paper
+  has 256 to 8192 pictures and gains from more. Two pairs give six negatives to a view, and their eight views are
+  encoded about as fast as a pair goes through GVSL.
+- Views: the pair's crop, for each view a spatial transform (for the paper's random crop and flip), a monotone intensity
+  curve (for its colour jitter) and a blur of its own.
+- Collapse has its price: equal projections give log(2M - 1), and negatives push them apart.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..layers import at_least_float32
+from ..networks import ProjectionMLP, projection_spread, rows_of_all_processes
+
+VIEWS = ("moving", "fixed", "moving_view", "fixed_view")  # first views of all volumes, then the second ones
+
+
+class SimCLRPretext(nn.Module):
+    """Projections of two views of each volume.
+
+    Args:
+        backbone: a module with `forward_bottleneck` and `forward_features`, as `UNet3D`.
+        projector: from the channels of its bottleneck.
+    """
+
+    def __init__(self, backbone: nn.Module, projector: ProjectionMLP) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projector = projector
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """One pass of a batch of pairs.
+
+        Args:
+            batch: "moving" and "fixed", and "moving_view" and "fixed_view", other views of the same volumes,
+                (N, 1, *spatial) each; in training "moving_place" and "fixed_place", (N,), which volumes they are.
+
+        Returns:
+            "projection" (2M, C), the first views of all M volumes, then the second; in training also "volume" (2, M),
+            which volume each row is of, M = 2N times the number of processes. In evaluation M = 2N, and "bottleneck"
+            and "local" features of "moving" and "fixed", (2N, C, ...).
+        """
+        views = torch.cat([batch[name] for name in VIEWS])
+        pooled = self.backbone.forward_bottleneck(views).mean(dim=(2, 3, 4))
+        if self.training:
+            volume = torch.cat((batch["moving_place"], batch["fixed_place"])).repeat(2)
+            volume = rows_of_all_processes(volume).view(2, -1)
+            return {"projection": self.projector(rows_of_all_processes(pooled)), "volume": volume}
+        bottleneck, local = self.backbone.forward_features(torch.cat((batch["moving"], batch["fixed"])))
+        return {"projection": self.projector(pooled), "bottleneck": bottleneck, "local": local}
+
+
+def nt_xent_loss(projection: torch.Tensor, volume: torch.Tensor, temperature: float) -> torch.Tensor:
+    """The normalised temperature-scaled cross-entropy of Chen et al., a scalar.
+
+    Args:
+        projection: (2M, C), the first views of M volumes, then the second views of the same.
+        volume: (2M,), which volume a row is of; other rows of the same volume are no negatives.
+        temperature: tau.
+    """
+    rows = F.normalize(projection, dim=1)
+    other_view = torch.arange(len(rows), device=rows.device).roll(len(rows) // 2)
+    left_out = volume[:, None] == volume
+    left_out[torch.arange(len(rows), device=rows.device), other_view] = False
+    similarity = (rows @ rows.T / temperature).masked_fill(left_out, -torch.inf)
+    return F.cross_entropy(similarity, other_view)
+
+
+class NTXentLoss(nn.Module):
+    """Cross-entropy of finding the other view of the same volume.
+
+    Args:
+        temperature: tau, above 0.
+
+    Raises:
+        ValueError: another temperature.
+    """
+
+    def __init__(self, temperature: float = 0.1) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
+        self.temperature = temperature
+
+    def forward(self, outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Outputs of `SimCLRPretext` -> "loss" and "projection_spread"; scalars."""
+        projection = at_least_float32(outputs["projection"])
+        if "volume" in outputs:
+            volume = outputs["volume"].flatten()
+        else:  # held-out volumes of a batch are all different
+            volume = torch.arange(len(projection) // 2, device=projection.device).repeat(2)
+        with torch.autocast(projection.device.type, enabled=False):
+            loss = nt_xent_loss(projection, volume, self.temperature)
+        return {"loss": loss, "projection_spread": projection_spread(projection)}

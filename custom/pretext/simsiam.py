@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SimSiam: predict the projection of one view of a volume from the other view.
+
+X. Chen, K. He, "Exploring Simple Siamese Representation Learning", CVPR 2021.
+
+Two views x1, x2 of each volume go through the encoder and the projector, z = g(f(x)), and the predictor, p = h(z):
+
+    loss = D(p1, stopgrad(z2)) / 2 + D(p2, stopgrad(z1)) / 2,    D(p, z) = - p . z / (|p| |z|)        (equations 1 to 4)
+
+averaged over the volumes: both volumes of a pair are volumes of the batch, on equal terms.
+
+- As the paper: the stop-gradient, without which all projections become one; a projector of three layers and a predictor
+  whose hidden layer is four times narrower. Widths keep their ratio to the encoder's (paper: 2048, 2048 and 512).
+- As in GVSL's comparison (He et al., CVPR 2023, section 4): the encoder of the same 3D U-Net, its bottleneck averaged
+  over space; the optimiser of all methods. The predictor's learning rate falls with the others', the paper keeps it.
+- Views: the pair's crop, for each view a spatial transform (for the paper's random crop and flip), a monotone intensity
+  curve (for its colour jitter) and a blur of its own.
+- Small batches: the paper has batch norm in all layers of the projector, over 512 rows. Two pairs are eight rows, which
+  are encoded about as fast as a pair goes through GVSL. Batch norm at the output blows eight rows up to noise: the loss
+  did not fall below -0.12 in 240 steps of small phantoms, without it to -0.5; so it is between the layers alone (the
+  paper's table 3: 67.4 instead of 68.1 % correct, 34.6 without any). Layer norm, which needs no batch, made all
+  projections alike by step 100: volumes of one anatomy start out alike (cosine 0.99), and it keeps what they share.
+  Batch norm sees the rows of both views together and of all processes, the paper's those of one view.
+- Collapse costs nothing: equal projections give the best loss, -1. Stop-gradient and predictor guard against it, and
+  "projection_spread", the measure of the paper's figure 2, shows it: 0 where all projections are equal.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..layers import at_least_float32
+from ..networks import ProjectionMLP, projection_spread, rows_of_all_processes
+
+VIEWS = ("moving", "fixed", "moving_view", "fixed_view")  # first views of all volumes, then the second ones
+
+
+class SimSiamPretext(nn.Module):
+    """Projections of two views of each volume, and what is predicted from them.
+
+    Args:
+        backbone: a module with `forward_bottleneck` and `forward_features`, as `UNet3D`.
+        projector: from the channels of its bottleneck. predictor: from the projector's output to the same width.
+    """
+
+    def __init__(self, backbone: nn.Module, projector: ProjectionMLP, predictor: ProjectionMLP) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projector = projector
+        self.predictor = predictor
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """One pass of a batch of pairs.
+
+        Args:
+            batch: "moving" and "fixed", and "moving_view" and "fixed_view", other views of the same volumes,
+                (N, 1, *spatial) each.
+
+        Returns:
+            "projection" and "prediction", (4N, C), the first views of all volumes, then the second; in training those
+            of all processes. In evaluation "bottleneck" and "local" features of "moving" and "fixed" too, (2N, C, ...).
+        """
+        views = torch.cat([batch[name] for name in VIEWS])
+        pooled = self.backbone.forward_bottleneck(views).mean(dim=(2, 3, 4))
+        outputs = {"projection": self.projector(rows_of_all_processes(pooled) if self.training else pooled)}
+        outputs["prediction"] = self.predictor(outputs["projection"])
+        if not self.training:
+            volumes = torch.cat((batch["moving"], batch["fixed"]))
+            outputs["bottleneck"], outputs["local"] = self.backbone.forward_features(volumes)
+        return outputs
+
+
+class SimSiamLoss(nn.Module):
+    """Negative cosine similarity between each prediction and the projection of the other view, without its gradient."""
+
+    def forward(self, outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Outputs of `SimSiamPretext` -> "loss", from -1 to 1, and "projection_spread"; scalars."""
+        prediction, projection = (at_least_float32(outputs[name]) for name in ("prediction", "projection"))
+        first, second = projection.detach().chunk(2)
+        loss = -F.cosine_similarity(prediction, torch.cat((second, first))).mean()
+        return {"loss": loss, "projection_spread": projection_spread(projection)}
