@@ -46,9 +46,7 @@ def test_an_own_pretext_task(tiny_overrides: dict, tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("overlay", [RESIDUAL, TRANSFORMER], ids=["residual", "transformer"])
 def test_an_own_backbone(overlay: dict, tiny_overrides: dict, tmp_path: Path) -> None:
     shared = {name: value for name, value in tiny_overrides.items() if name != "channels"}
-    patch_size = (
-        [16, 16, 16] if overlay is RESIDUAL else [64, 32, 32]
-    )  # instance norm wants two cells
+    patch_size = [16, 16, 16] if overlay is RESIDUAL else [64, 32, 32]  # instance norm wants two cells
     output = tmp_path / "output"
     overrides = shared | {"output_dir": str(output), "patch_size": patch_size, "max_epochs": 1}
     workflow(PRETRAIN, ["train.json", write(tmp_path / "own.json", overlay)], "train", overrides).run()
