@@ -14,7 +14,9 @@ chosen: short pre-trainings that differ from it in one thing, probed on the vali
 the bundles' own synthetic data and start from the shipped weights; they say nothing of patients.
 
 Methods: scratch (random initialisation), gvsl (pre-trained on the task's own unlabelled volumes or, for phantoms, the
-shipped weights), and those that a task names: shipped weights, or a pre-training on other volumes.
+shipped weights), those that a task names (shipped weights, or a pre-training on other volumes), and, where a task has a
+recipe of pre-training, every overlay of gvsl_pretrain's configs/pretext (simclr, rotation, without_affine, ...): the
+same data, iterations and network. The last are measured when `--methods` names them.
 Protocols: probe (converged logistic regression on local features, on volumes as they are and randomly moved), linear
 (backbone frozen, one convolution), fine_tuned (everything trained).
 Learning rates of linear and fine_tuned are searched on the validation volumes with the first seed, the same list for
@@ -34,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from transfer_learning import cells, report  # noqa: E402
-from transfer_learning.tasks import BENCHMARKS, ROOT, fetch_task, prepare_task, read_task  # noqa: E402
+from transfer_learning.tasks import BENCHMARKS, ROOT, fetch_task, prepare_task, pretext_overlays, read_task  # noqa: E402
 
 OVERLAYS = {"linear": "linear.json", "fine_tuned": None}
 PROTOCOLS = ("probe", "linear", "fine_tuned")
@@ -55,13 +57,14 @@ def run(
 
     Args:
         tasks: names of benchmarks/tasks, or files like those.
-        methods: scratch, gvsl and those of the task file; all by default. protocols: probe, linear, fine_tuned.
+        methods: scratch, gvsl and those of the task file (all by default), or names of overlays.
+        protocols: probe, linear, fine_tuned.
         seeds: whole numbers.
         data: folder with the tasks' sources. work: for copies and weights. results: for the JSON files.
     """
     for name in _listed(tasks):
         task = Task(name, Path(data), Path(work), Path(results))
-        chosen = _listed(methods, task.methods) if methods else list(task.methods)
+        chosen = _listed(methods, (*task.methods, *task.overlays)) if methods else list(task.methods)
         task.run(chosen, _listed(protocols, PROTOCOLS), [int(seed) for seed in _listed(seeds)])
 
 
@@ -73,6 +76,7 @@ class Task:
         self.recipe = self.task["recipe"]
         self.others = self.task.get("methods", {"gvsl": {}})
         self.methods = ("scratch", *self.others)
+        self.overlays = pretext_overlays() if "pretraining" in self.recipe else {}
         self.data, self.all_work = data, work
         self.work, self.results = work / self.task["name"], results / self.task["name"]
         self.parts = prepare_task(self.task, data, work)
@@ -93,26 +97,35 @@ class Task:
 
     def pretrains(self, method: str) -> bool:
         """Whether a method's weights are trained for this task, rather than random, shipped or another task's."""
+        if method in self.overlays:
+            return True
         return "pretraining" in (self.recipe if method == "gvsl" else self.others.get(method, {}))
+
+    def pretraining(self, overlay: str | None = None) -> dict[str, Any]:
+        """Overrides of gvsl_pretrain's train.json, with the recipe's "gvsl" where the loss is that of GVSL."""
+        own = self.recipe.get("gvsl", {}) if overlay is None or "loss" not in self.overlays[overlay] else {}
+        return {**self.recipe["pretraining"], **own}
 
     def pretrain(self, method: str) -> None:
         """Pre-trains once, keeping weights on the way."""
-        recipe = self.recipe if method == "gvsl" else self.others[method]
-        overrides, source = recipe["pretraining"], recipe.get("source")
+        other = self.others.get(method, {})
+        overlay, source = method if method in self.overlays else None, other.get("source")
+        overrides = other.get("pretraining") or self.pretraining(overlay)
         given = {"source": source} if source else {"split": self.task["split"]}
+        given |= {"overlay": self.overlays[overlay]} if overlay else {}
         folder = self.data / source if source else None
         every = self.recipe["keep_every"]
         cells.run_cell(
             self.results / f"pretraining_{method}.json",
             {"method": method, "overrides": overrides, **given},
-            lambda: cells.pretrain(self.task, self.parts, overrides, self.work / method, every, folder),
+            lambda: cells.pretrain(self.task, self.parts, overrides, self.work / method, every, folder, overlay),
         )
 
     def ablate(self, variants: list[str]) -> None:
         """Pre-trains variants of the recipe for a while and probes each on the validation part on the way."""
         ablation, seed = self.recipe["ablation"], 0
         for name in variants:
-            overrides = {**self.recipe["pretraining"], **ablation["shared"], **ablation["variants"][name]}
+            overrides = {**self.pretraining(), **ablation["shared"], **ablation["variants"][name]}
             output = self.work / "ablation" / name
 
             def measure(overrides=overrides, output=output) -> dict[str, Any]:

@@ -76,13 +76,16 @@ def pretrain(
     output: Path,
     every: int,
     source: Path | None = None,
+    overlay: str | None = None,
 ) -> dict[str, Any]:
     """Pre-trains on the unlabelled part; weights of every `every` iterations go to output/steps/ITERATIONS.
 
-    Pairs of the validation part are the held-out pairs. With `source`, a folder of other volumes takes their place.
+    Pairs of the validation part are the held-out pairs. With `source`, a folder of other volumes takes their place;
+    with `overlay`, the name of one of configs/pretext, another pretext task that of GVSL.
     """
+    files = ["train.json"] if overlay is None else ["train.json", f"pretext/{overlay}.json"]
     data = {"dataset_dir": str(source)} if source else unlabelled_data(task, parts)
-    built = workflow("gvsl_pretrain", ["train.json"], {"output_dir": str(output), "resume": True, **data, **overrides})
+    built = workflow("gvsl_pretrain", files, {"output_dir": str(output), "resume": True, **data, **overrides})
     trainer = built.parser.get_parsed_content("train#trainer")
     export = next(handler for handler in built.parser.get_parsed_content("train#handlers") if hasattr(handler, "save"))
 

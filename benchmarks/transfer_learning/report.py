@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 PROTOCOLS = {
@@ -25,6 +26,7 @@ COLOURS = {
     "phantom": "tab:orange",
     "chest": "tab:green",
 }
+OTHER_COLOURS = colormaps["tab20"]
 
 
 def task_folders(results: Path) -> list[Path]:
@@ -138,7 +140,8 @@ def draw_curves(plot: Any, cells: list[dict[str, Any]], protocol: str) -> None:
         for cell in cells
         if "test" in cell and cell["settings"]["protocol"] == protocol
     }
-    for method, rate in sorted(tested):
+    for place, (method, rate) in enumerate(sorted(tested)):
+        colour = COLOURS.get(method, OTHER_COLOURS(place % OTHER_COLOURS.N))
         chosen = {"method": method, "learning_rate": rate, "protocol": protocol}
         curves = [
             cell["validation"]
@@ -147,8 +150,8 @@ def draw_curves(plot: Any, cells: list[dict[str, Any]], protocol: str) -> None:
         ]
         iterations = [point["iteration"] for point in curves[0]]
         values = np.array([[100 * point["score"] for point in curve] for curve in curves])
-        plot.plot(iterations, values.T, color=COLOURS[method], alpha=0.3, linewidth=0.8)
-        plot.plot(iterations, values.mean(0), color=COLOURS[method], label=f"{method}, learning rate {rate:g}")
+        plot.plot(iterations, values.T, color=colour, alpha=0.3, linewidth=0.8)
+        plot.plot(iterations, values.mean(0), color=colour, label=f"{method}, learning rate {rate:g}")
     plot.set(title=PROTOCOLS[protocol], xlabel="iteration", ylabel="validation score (percent)")
     if tested:
         plot.legend()

@@ -44,6 +44,12 @@ def workflow(bundle: str, files: list[str], overrides: dict[str, Any], kind: str
     return built
 
 
+def pretext_overlays() -> dict[str, dict[str, Any]]:
+    """Name and content of the overlays of gvsl_pretrain that change its pretext task."""
+    folder = BUNDLES / "gvsl_pretrain" / "configs" / "pretext"
+    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+
+
 def read_task(name: str) -> dict[str, Any]:
     """A task file, or benchmarks/tasks/NAME.json: source, labels, split and recipe."""
     path = Path(name) if name.endswith(".json") else BENCHMARKS / "tasks" / f"{name}.json"

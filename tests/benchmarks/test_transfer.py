@@ -64,17 +64,17 @@ def tiny_task(tmp_path: Path) -> Path:
     return path
 
 
-def transfer(command: str, task: Path) -> str:
+def transfer(command: str, task: Path, *more: str, protocols: str = "probe,fine_tuned") -> str:
     """Standard output of benchmarks/transfer.py."""
     folder = task.parent
-    arguments = [f"--results={folder / 'results'}"]
+    arguments = [f"--results={folder / 'results'}", *more]
     if command == "run":
         arguments += [
             f"--tasks={task}",
             f"--data={folder / 'data'}",
             f"--work={folder / 'work'}",
             "--seeds=0",
-            "--protocols=probe,fine_tuned",
+            f"--protocols={protocols}",
         ]
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "transfer.py"), command, *arguments],
@@ -104,6 +104,23 @@ def test_every_cell_once(tiny_task: Path) -> None:
     dice = json.loads(cells["probe_gvsl_seed0.json"])["score"]
     assert f"{100 * dice:.1f} ±" in table and "| tiny | fine-tuned | gvsl | 1 |" in table
     assert Path(transfer("figures", tiny_task).strip()).read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_overlay_is_a_method(tiny_task: Path) -> None:
+    recipe = json.loads(tiny_task.read_text())
+    recipe["recipe"]["gvsl"] = {"loss#smoothness_weight": 6.0}  # none of denoising's business
+    tiny_task.write_text(json.dumps(recipe))
+    transfer("run", tiny_task, "--methods=denoising,without_affine", protocols="probe")
+    results = tiny_task.parent / "results" / "tiny"
+    denoising, ablation = (
+        json.loads((results / f"pretraining_{name}.json").read_text()) for name in ("denoising", "without_affine")
+    )
+    assert denoising["settings"]["overlay"]["pretext_task"] == "denoising"
+    assert "loss#smoothness_weight" not in denoising["settings"]["overrides"]
+    assert ablation["settings"]["overrides"]["loss#smoothness_weight"] == 6.0
+    weights = json.loads((tiny_task.parent / "work" / "tiny" / "denoising" / "model.json").read_text())
+    assert weights["pretext_task"] == "denoising" and weights["iterations"] == 4
+    assert 0 <= json.loads((results / "probe_denoising_seed0.json").read_text())["score"] <= 1
 
 
 def test_a_cell_of_other_settings_is_not_passed_off(tmp_path: Path) -> None:
