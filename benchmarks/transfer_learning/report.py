@@ -105,13 +105,14 @@ def ablation_lines(folder: Path) -> list[str]:
         end = probes[last]
         scores = f"{100 * end['score']:.1f} / {100 * end['score_moved']:.1f}"
         top = f"{100 * probes[best]['score']:.1f} at {best}"
-        rows.append((end["score"], f"| {cell['settings']['variant']} | {last} | {scores} | {top} |"))
+        start = f"{100 * probes['0']['score']:.1f}" if "0" in probes else ""
+        rows.append((end["score"], f"| {cell['settings']['variant']} | {last} | {start} | {scores} | {top} |"))
     return [
         "",
         f"Variants of the recipe of {folder.name}: converged linear probe on the validation volumes, one seed.",
         "",
-        "| variant | iterations | last probe as they are / moved (percent) | best probe |",
-        "|---|---|---|---|",
+        "| variant | iterations | at the start | last probe as they are / moved (percent) | best probe |",
+        "|---|---|---|---|---|",
         *(line for _, line in sorted(rows, reverse=True)),
     ]
 
