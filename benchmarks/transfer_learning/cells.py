@@ -1,67 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cells of the transfer table: each runs a bundle's own configs with overrides and leaves one JSON."""
+"""What the cells of the transfer table measure: each runs a bundle's own configs with overrides."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
-import platform
-import resource
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import monai
 import numpy as np
 import torch
 from ignite.engine import Events
 from monai.transforms import ResizeWithPadOrCrop
 from monai.utils import set_determinism
+from sklearn.manifold import TSNE
+from sklearn.preprocessing import StandardScaler
 
 from custom.weights import read_weights
 
-from .probe import moved, probe_auc, probe_dice
+from .probe import local_features, moved, probe_auc, probe_dice
 from .tasks import Items, labelled_items, workflow
 
 Parts = dict[str, Items]
 PAIR_KEYS = (("", "image"), ("_label", "label"), ("_subject", "subject"))
 CLASSIFICATION = ("gvsl_covid_cls",)  # the other downstream bundles segment
-
-
-def run_cell(path: Path, describe: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The result of a cell: read from its file, or measured now and written there.
-
-    Raises:
-        ValueError: the file was made from other settings; names it and what differs.
-    """
-    describe = json.loads(json.dumps(describe))
-    if path.is_file():
-        result = json.loads(path.read_text())
-        different = {name for name in describe if result["settings"].get(name) != describe[name]}
-        if different:
-            raise ValueError(f"{path} was measured with other {sorted(different)}: move it away to measure it again")
-        return result
-    print(f"measuring {path}", flush=True)
-    start = time.perf_counter()
-    measured = measure()
-    result = {"settings": describe, **measured, "seconds": round(time.perf_counter() - start, 1), **machine()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
-    os.replace(temporary, path)
-    return result
-
-
-def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    return {
-        "device": device,
-        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "monai": monai.__version__},
-    }
 
 
 def metric_of(bundle: str) -> tuple[str, tuple[str, ...]]:
@@ -80,11 +42,15 @@ def pretrain(
 ) -> dict[str, Any]:
     """Pre-trains on the unlabelled part; weights of every `every` iterations go to output/steps/ITERATIONS.
 
-    Pairs of the validation part are the held-out pairs. With `source`, a folder of other volumes takes their place;
-    with `overlay`, the name of one of configs/pretext, another pretext task that of GVSL.
+    Pairs of the validation part are the held-out pairs. A task without parts pre-trains on the config's own data; with
+    `source`, a folder of other volumes takes their place; with `overlay`, the name of one of configs/pretext, another
+    pretext task that of GVSL.
+
+    Returns:
+        the rows of validation.csv, and the means of training.csv over each epoch.
     """
     files = ["train.json"] if overlay is None else ["train.json", f"pretext/{overlay}.json"]
-    data = {"dataset_dir": str(source)} if source else unlabelled_data(task, parts)
+    data = {"dataset_dir": str(source)} if source else unlabelled_data(task, parts) if parts else {}
     built = workflow("gvsl_pretrain", files, {"output_dir": str(output), "resume": True, **data, **overrides})
     trainer = built.parser.get_parsed_content("train#trainer")
     export = next(handler for handler in built.parser.get_parsed_content("train#handlers") if hasattr(handler, "save"))
@@ -98,7 +64,32 @@ def pretrain(
     trainer.add_event_handler(Events.STARTED, lambda engine: keep(engine) if engine.state.iteration == 0 else None)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, keep)
     built.run()
-    return {"validation": table(output / "validation.csv")}
+    iterations = built.parser.get_parsed_content("iterations_per_epoch")
+    return {
+        "validation": table(output / "validation.csv"),
+        "training": means(table(output / "training.csv"), iterations),
+    }
+
+
+def means(rows: list[dict[str, float]], every: int) -> list[dict[str, float]]:
+    """Of each `every` rows, under the iteration of the last."""
+    return [
+        {name: float(np.mean([row[name] for row in rows[first : first + every]])) for name in rows[0]}
+        | {"iteration": rows[min(first + every, len(rows)) - 1]["iteration"]}
+        for first in range(0, len(rows), every)
+    ]
+
+
+def variant(
+    task: dict[str, Any], parts: Parts, overrides: dict[str, Any], output: Path, every: int, downstream: dict[str, Any]
+) -> dict[str, Any]:
+    """A pre-training, and the probe of its weights on the validation part on the way."""
+    pairs = pretrain(task, parts, overrides, output, every)["validation"]
+    steps = sorted(int(folder.name) for folder in (output / "steps").iterdir())
+    probes = {
+        step: probe(task, parts, downstream, output / "steps" / str(step), seed=0, part="validation") for step in steps
+    }
+    return {"pairs": pairs, "probes": probes}
 
 
 def unlabelled_data(task: dict[str, Any], parts: Parts) -> dict[str, Any]:
@@ -131,13 +122,62 @@ def probe(
     Args:
         overrides: of the downstream bundle's train.json. weights: of the backbone, or None for random initialisation.
     """
+    items = [labelled_items(task, parts, seed), parts[part]]
+    backbone, (training, test), labels = backbone_and_volumes(task, parts, overrides, weights, seed, items)
+    if task["bundle"] in CLASSIFICATION:
+        return {"score": round(probe_auc(backbone, training, test), 4)}
+    as_is, randomly_moved = probe_dice(backbone, training, [test, moved(test)], len(labels) + 1)
+    return {
+        "score": mean_dice(as_is),
+        "score_moved": mean_dice(randomly_moved),
+        "dice_of_structures": dict(zip(labels, np.nanmean(as_is, axis=0).round(4).tolist(), strict=True)),
+    }
+
+
+def embedding(
+    task: dict[str, Any], parts: Parts, overrides: dict[str, Any], weights: Path | None, voxels: int = 40
+) -> dict[str, Any]:
+    """Local features of a validation volume in two dimensions (t-SNE of standardised features), by structure.
+
+    Args:
+        overrides, weights: as of `probe`. voxels: drawn from each structure, all of those that have fewer.
+
+    Returns:
+        {"points": {structure: [[x, y], ...]}}
+    """
+    items = [parts["validation"][:1]]
+    backbone, (((image, label),),), labels = backbone_and_volumes(task, parts, overrides, weights, 0, items)
+    generator, values = np.random.default_rng(0), label.flatten().numpy()
+    places = {name: np.flatnonzero(values == place) for place, name in enumerate(labels, start=1)}
+    chosen = {
+        name: generator.choice(found, min(voxels, len(found)), replace=False)
+        for name, found in places.items()
+        if len(found)
+    }
+    features = StandardScaler().fit_transform(
+        local_features(backbone.eval(), image)[np.concatenate([*chosen.values()])]
+    )
+    points = TSNE(init="pca", perplexity=min(30, len(features) - 1), random_state=0).fit_transform(features).round(2)
+    ends = np.cumsum([len(found) for found in chosen.values()])[:-1]
+    return {"points": {name: part.tolist() for name, part in zip(chosen, np.split(points, ends), strict=True)}}
+
+
+def backbone_and_volumes(
+    task: dict[str, Any],
+    parts: Parts,
+    overrides: dict[str, Any],
+    weights: Path | None,
+    seed: int,
+    lists: list[Items],
+) -> tuple[torch.nn.Module, list[list[tuple[torch.Tensor, torch.Tensor]]], dict[str, int]]:
+    """The downstream bundle's backbone, lists of (volume, label), preprocessed as for pre-training, and labels."""
     set_determinism(seed)
     built = workflow(task["bundle"], ["train.json"], {**given_data(task, parts), **overrides})
     backbone = built.parser.get_parsed_content("backbone")
     if weights is not None:
         backbone.load_state_dict(read_weights(weights)[0])
     preprocess = built.parser.get_parsed_content("validate#preprocessing")
-    crop = ResizeWithPadOrCrop(built.parser.get_parsed_content("patch_size"))  # the size of pre-training
+    crop = ResizeWithPadOrCrop(built.parser.get_parsed_content("patch_size"))
 
     def load(item: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         volume = preprocess(dict(item))
@@ -145,17 +185,7 @@ def probe(
         image = torch.as_tensor(crop(torch.as_tensor(volume["image"]).float()))
         return image, torch.as_tensor(crop(label)) if label.ndim else label
 
-    training = [load(item) for item in labelled_items(task, parts, seed)]
-    test = [load(item) for item in parts[part]]
-    if task["bundle"] in CLASSIFICATION:
-        return {"score": round(probe_auc(backbone, training, test), 4)}
-    labels = built.parser.get_parsed_content("labels")
-    as_is, randomly_moved = probe_dice(backbone, training, [test, moved(test)], len(labels) + 1)
-    return {
-        "score": mean_dice(as_is),
-        "score_moved": mean_dice(randomly_moved),
-        "dice_of_structures": dict(zip(labels, np.nanmean(as_is, axis=0).round(4).tolist(), strict=True)),
-    }
+    return backbone, [[load(item) for item in items] for items in lists], built.parser.get_parsed_content("labels")
 
 
 def mean_dice(values: np.ndarray) -> float:

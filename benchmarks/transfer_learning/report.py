@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table and the figures of the transfer cells, from their files alone."""
+"""The table of the transfer cells, from their files alone."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.figure import Figure
 
 PROTOCOLS = {
     "probe": "converged linear probe",
@@ -19,14 +17,24 @@ PROTOCOLS = {
     "linear": "linear",
     "fine_tuned": "fine-tuned",
 }
-COLOURS = {
-    "scratch": "tab:gray",
-    "gvsl": "tab:blue",
-    "brain": "tab:blue",
-    "phantom": "tab:orange",
-    "chest": "tab:green",
+METHODS = {
+    "scratch": "random initialisation",
+    "denoising": "denoising",
+    "in_painting": "in-painting",
+    "models_genesis": "Models Genesis",
+    "rotation": "rotation",
+    "deep_cluster": "DeepCluster",
+    "simsiam": "SimSiam",
+    "byol": "BYOL",
+    "simclr": "SimCLR",
+    "without_matching": "GVSL without Z-matching",
+    "without_restoration": "GVSL without restoration",
+    "without_affine": "GVSL without affine head",
+    "gvsl": "GVSL",
+    "brain": "GVSL on brains",
+    "phantom": "GVSL on cardiac phantoms",
+    "chest": "GVSL on chest CT",
 }
-OTHER_COLOURS = colormaps["tab20"]
 
 
 def task_folders(results: Path) -> list[Path]:
@@ -39,10 +47,16 @@ def read_cells(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
-def test_scores(folder: Path) -> dict[str, dict[str, list[float]]]:
+def in_order(methods: list[str]) -> list[str]:
+    """As in the paper's table, others behind."""
+    known = list(METHODS)
+    return sorted(methods, key=lambda name: (known.index(name) if name in known else len(known), name))
+
+
+def test_scores(cells: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
     """protocol -> method -> test score of each seed, in percent."""
     scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for cell in read_cells(folder):
+    for cell in cells:
         settings = cell["settings"]
         if settings.get("protocol") == "probe" and settings.get("part") == "test":
             scores["probe"][settings["method"]].append(100 * cell["score"])
@@ -50,52 +64,81 @@ def test_scores(folder: Path) -> dict[str, dict[str, list[float]]]:
                 scores["probe_moved"][settings["method"]].append(100 * cell["score_moved"])
         elif "test" in cell:
             scores[settings["protocol"]][settings["method"]].append(100 * cell["score"])
-    return scores
+    return {name: scores[name] for name in PROTOCOLS if name in scores}
 
 
 def write_table(results: Path) -> str:
     """RESULTS.md and RESULTS.csv from all tasks, and the variants of recipes; returns the Markdown."""
-    rows = []
+    rows, lines = [], []
     for folder in task_folders(results):
-        for protocol, methods in test_scores(folder).items():
-            baseline = np.mean(methods["scratch"]) if methods.get("scratch") else np.nan
-            for method, values in methods.items():
-                rows.append(
-                    {
-                        "task": folder.name,
-                        "protocol": PROTOCOLS[protocol],
-                        "method": method,
-                        "seeds": len(values),
-                        "score": f"{np.mean(values):.1f}",
-                        "spread": f"{np.std(values):.1f}",
-                        "gain": "" if method == "scratch" else f"{np.mean(values) - baseline:+.1f}",
-                    }
-                )
+        cells = read_cells(folder)
+        scores = test_scores(cells)
+        rows += csv_rows(folder.name, scores)
+        lines += task_lines(folder.name, cells, scores) + ablation_lines(folder.name, cells)
     with (results / "RESULTS.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, ["task", "protocol", "method", "seeds", "score", "spread", "gain"])
         writer.writeheader()
         writer.writerows(rows)
-    lines = [
-        "| task | protocol | method | seeds | test score (percent) | over random initialisation |",
-        "|" + "---|" * 6,
-    ]
-    for row in rows:
-        score = f"{row['score']} ± {row['spread']}"
-        best = max(float(other["score"]) for other in rows if all(other[k] == row[k] for k in ("task", "protocol")))
-        score = f"**{score}**" if float(row["score"]) == best else score
-        lines.append(
-            f"| {row['task']} | {row['protocol']} | {row['method']} | {row['seeds']} | {score} | {row['gain']} |"
-        )
-    for folder in task_folders(results):
-        lines += ablation_lines(folder)
-    text = "\n".join(lines) + "\n"
+    text = "\n".join(lines).strip() + "\n"
     (results / "RESULTS.md").write_text(text)
     return text
 
 
-def ablation_lines(folder: Path) -> list[str]:
+def csv_rows(task: str, scores: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation over seeds, and the gain over random initialisation, in percent."""
+    return [
+        {
+            "task": task,
+            "protocol": protocol,
+            "method": method,
+            "seeds": len(methods[method]),
+            "score": f"{np.mean(methods[method]):.1f}",
+            "spread": f"{np.std(methods[method]):.1f}",
+            "gain": "" if method == "scratch" else gain(methods, method),
+        }
+        for protocol, methods in scores.items()
+        for method in in_order(list(methods))
+    ]
+
+
+def gain(methods: dict[str, list[float]], method: str) -> str:
+    """Over random initialisation."""
+    return f"{np.mean(methods[method]) - np.mean(methods['scratch']):+.1f}" if methods.get("scratch") else ""
+
+
+def task_lines(task: str, cells: list[dict[str, Any]], scores: dict[str, dict[str, list[float]]]) -> list[str]:
+    """A task's methods by protocols: mean ± standard deviation over seeds, gain in brackets, best in bold."""
+    if not scores:
+        return []
+    hardware = "; ".join(sorted({cell["device"] for cell in cells}))
+    seeds = sorted({len(values) for methods in scores.values() for values in methods.values()})
+    lines = [
+        "",
+        f"## {task}",
+        f"Test score in percent, {' or '.join(map(str, seeds))} seeds; in brackets over random. {hardware}.",
+        *(["Synthetic volumes: no claim on patients."] if task.endswith("phantoms") else []),
+        "",
+        "| method | " + " | ".join(PROTOCOLS[name] for name in scores) + " |",
+        "|" + "---|" * (len(scores) + 1),
+    ]
+    for method in in_order(list({name for methods in scores.values() for name in methods})):
+        entries = []
+        for methods in scores.values():
+            if method not in methods:
+                entries.append("")
+                continue
+            text = f"{np.mean(methods[method]):.1f} ± {np.std(methods[method]):.1f}"
+            best = max(np.mean(values).round(1) for values in methods.values())
+            text = f"**{text}**" if np.mean(methods[method]).round(1) == best else text
+            over = gain(methods, method)
+            entries.append(text if method == "scratch" or not over else f"{text} ({over})")
+        lines.append(f"| {METHODS.get(method, method)} | " + " | ".join(entries) + " |")
+    return lines
+
+
+def ablation_lines(task: str, cells: list[dict[str, Any]]) -> list[str]:
     """The variants of a task's recipe, best last probe first: Markdown, or nothing where there are none."""
-    variants = [cell for cell in read_cells(folder) if "variant" in cell["settings"]]
+    variants = [cell for cell in cells if "variant" in cell["settings"]]
     if not variants:
         return []
     rows = []
@@ -109,63 +152,9 @@ def ablation_lines(folder: Path) -> list[str]:
         rows.append((end["score"], f"| {cell['settings']['variant']} | {last} | {start} | {scores} | {top} |"))
     return [
         "",
-        f"Variants of the recipe of {folder.name}: converged linear probe on the validation volumes, one seed.",
+        f"Variants of the recipe of {task}: converged linear probe on the validation volumes, one seed.",
         "",
         "| variant | iterations | at the start | last probe as they are / moved (percent) | best probe |",
         "|---|---|---|---|---|",
         *(line for _, line in sorted(rows, reverse=True)),
     ]
-
-
-def draw_figures(results: Path) -> list[Path]:
-    """One picture a task: validation score against iterations of both protocols, probe against pre-training steps."""
-    drawn = []
-    for folder in task_folders(results):
-        figure = Figure(figsize=(15, 4), layout="constrained")
-        plots = dict(zip(("linear", "fine_tuned", "probe"), figure.subplots(1, 3), strict=True))
-        cells = read_cells(folder)
-        for protocol in ("linear", "fine_tuned"):
-            draw_curves(plots[protocol], cells, protocol)
-        draw_probe(plots["probe"], cells)
-        path = results / f"{folder.name}.png"
-        figure.suptitle(folder.name)
-        figure.savefig(path, dpi=80)
-        drawn.append(path)
-    return drawn
-
-
-def draw_curves(plot: Any, cells: list[dict[str, Any]], protocol: str) -> None:
-    """Validation score against iterations at the tested learning rates: each seed thin, their mean thick."""
-    tested = {
-        (cell["settings"]["method"], cell["settings"]["learning_rate"])
-        for cell in cells
-        if "test" in cell and cell["settings"]["protocol"] == protocol
-    }
-    for place, (method, rate) in enumerate(sorted(tested)):
-        colour = COLOURS.get(method, OTHER_COLOURS(place % OTHER_COLOURS.N))
-        chosen = {"method": method, "learning_rate": rate, "protocol": protocol}
-        curves = [
-            cell["validation"]
-            for cell in cells
-            if "validation" in cell and all(cell["settings"].get(name) == value for name, value in chosen.items())
-        ]
-        iterations = [point["iteration"] for point in curves[0]]
-        values = np.array([[100 * point["score"] for point in curve] for curve in curves])
-        plot.plot(iterations, values.T, color=colour, alpha=0.3, linewidth=0.8)
-        plot.plot(iterations, values.mean(0), color=colour, label=f"{method}, learning rate {rate:g}")
-    plot.set(title=PROTOCOLS[protocol], xlabel="iteration", ylabel="validation score (percent)")
-    if tested:
-        plot.legend()
-
-
-def draw_probe(plot: Any, cells: list[dict[str, Any]]) -> None:
-    """The probe on the validation part against pre-training steps."""
-    with_step = [cell for cell in cells if "step" in cell["settings"]]
-    steps = sorted(((cell["settings"]["step"], cell) for cell in with_step), key=lambda pair: pair[0])
-    for name, style in (("score", "o-"), ("score_moved", "s--")):
-        if steps:
-            label = "as they are" if name == "score" else "randomly moved"
-            plot.plot([step for step, _ in steps], [100 * cell[name] for _, cell in steps], style, label=label)
-    plot.set(title=PROTOCOLS["probe"], xlabel="pre-training iteration", ylabel="validation score (percent)")
-    if steps:
-        plot.legend()

@@ -61,12 +61,16 @@ def read_task(name: str) -> dict[str, Any]:
 
 def prepare_task(task: dict[str, Any], data: Path, work: Path) -> dict[str, Items]:
     """The items of each part of the split: {"image", "label", "subject"}; "pretraining" may be used without labels.
+    Without a downstream bundle there are none.
 
     Raises:
         FileNotFoundError: a volume of the split is missing; names file and page.
     """
+    if "bundle" not in task:
+        return {}  # pre-trains on gvsl_pretrain's own data
     if "source" not in task:
-        parts = workflow(task["bundle"], ["train.json"], {}).parser.get_parsed_content("data")
+        chosen = {"output_dir": str(work / task["name"] / "cohort"), **task["recipe"]["downstream"]}
+        parts = workflow(task["bundle"], ["train.json"], chosen).parser.get_parsed_content("data")
         return {"pretraining": parts["training"], "validation": parts["validation"], "test": parts["test"]}
     volumes = copy_volumes(task, data, work)
     return {

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import shutil
 import subprocess
 import sys
 import threading
+from collections import Counter
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,8 +24,11 @@ from monai.apps import DecathlonDataset
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from transfer_learning.cells import run_cell  # noqa: E402
+from transfer_learning.plan import Task  # noqa: E402
 from transfer_learning.probe import probe_auc, probe_dice  # noqa: E402
+from transfer_learning.report import test_scores as scores_of  # noqa: E402
+from transfer_learning.report import write_table  # noqa: E402
+from transfer_learning.running import Cell, Progress, run_cells, worker_pool  # noqa: E402
 from transfer_learning.tasks import coarse_affine, fetch_task, labelled_items, merged, read_task, reduced  # noqa: E402
 
 SUBJECTS = [f"s{number}" for number in range(9)]
@@ -87,7 +92,7 @@ def transfer(command: str, task: Path, *more: str, protocols: str = "probe,fine_
 
 
 def test_every_cell_once(tiny_task: Path) -> None:
-    assert "measuring" in transfer("run", tiny_task)
+    assert "16 of 16: test_fine_tuned_gvsl_seed0 of tiny" in transfer("run", tiny_task)
     cells = {path.name: path.read_bytes() for path in (tiny_task.parent / "results" / "tiny").glob("*.json")}
     expected = {
         f"{kind}_{method}_seed0.json" for kind in ("test_fine_tuned", "probe") for method in ("scratch", "gvsl")
@@ -96,14 +101,16 @@ def test_every_cell_once(tiny_task: Path) -> None:
     assert expected <= set(cells)
     searched = {name for name in cells if name.startswith("fine_tuned_gvsl") and name.endswith("seed0.json")}
     assert searched == {"fine_tuned_gvsl_rate0.01_seed0.json", "fine_tuned_gvsl_rate0.001_seed0.json"}
-    assert "measuring" not in transfer("run", tiny_task)
+    assert transfer("run", tiny_task) == ""
     again = {path.name: path.read_bytes() for path in (tiny_task.parent / "results" / "tiny").glob("*.json")}
     assert again == cells
 
     table = transfer("table", tiny_task)
     dice = json.loads(cells["probe_gvsl_seed0.json"])["score"]
-    assert f"{100 * dice:.1f} ±" in table and "| tiny | fine-tuned | gvsl | 1 |" in table
-    assert Path(transfer("figures", tiny_task).strip()).read_bytes().startswith(b"\x89PNG")
+    assert f"{100 * dice:.1f} ±" in table and "| random initialisation | " in table
+    drawn = transfer("figures", tiny_task, f"--work={tiny_task.parent / 'work'}").split()
+    assert [Path(path).name for path in drawn] == ["tiny.png", "tiny_examples.png"]
+    assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in drawn)
 
 
 def test_an_overlay_is_a_method(tiny_task: Path) -> None:
@@ -123,12 +130,139 @@ def test_an_overlay_is_a_method(tiny_task: Path) -> None:
     assert 0 <= json.loads((results / "probe_denoising_seed0.json").read_text())["score"] <= 1
 
 
+def test_features_and_restoration_are_drawn(tiny_task: Path) -> None:
+    transfer("run", tiny_task, "--methods=scratch,without_restoration,gvsl", protocols="features")
+    results = tiny_task.parent / "results" / "tiny"
+    points = json.loads((results / "features_gvsl.json").read_text())["points"]
+    assert list(points) == ["ball"] and np.shape(points["ball"]) == (40, 2)
+    training = json.loads((results / "pretraining_gvsl.json").read_text())["training"]
+    assert [row["iteration"] for row in training] == [2, 4] and all(row["registration"] > 0 for row in training)
+    drawn = [Path(path).name for path in transfer("figures", tiny_task).split()]
+    assert drawn == ["tiny.png", "tiny_features.png", "tiny_restoration.png"]
+
+
+def cell(folder: Path, name: str, measure: partial, seed: int = 0) -> Cell:
+    return Cell(folder / f"{name}.json", "kind", {"seed": seed}, measure, folder / "logs" / f"{name}.log")
+
+
+def measured(*cells: Cell) -> None:
+    with worker_pool(2) as pool:
+        run_cells(cells, pool, Progress(Counter({"kind": len(cells)}), 2))
+
+
 def test_a_cell_of_other_settings_is_not_passed_off(tmp_path: Path) -> None:
-    path = tmp_path / "cell.json"
-    assert run_cell(path, {"seed": 0}, lambda: {"dice": 0.5})["dice"] == 0.5
-    assert run_cell(path, {"seed": 0}, lambda: {"dice": 0.9})["dice"] == 0.5
-    with pytest.raises(ValueError, match=r"cell\.json was measured with other \['seed'\]"):
-        run_cell(path, {"seed": 1}, lambda: {"dice": 0.9})
+    half, most = partial(dict, dice=0.5), partial(dict, dice=0.9)
+    measured(cell(tmp_path, "a", half))
+    measured(cell(tmp_path, "a", most))
+    assert json.loads((tmp_path / "a.json").read_text())["dice"] == 0.5
+    with pytest.raises(ValueError, match=r"a\.json was measured with other \['seed'\]"):
+        measured(cell(tmp_path, "a", most, seed=1))
+
+
+def test_a_cell_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"bad\.json: ValueError: invalid literal.* \(log: .*bad\.log\)"):
+        measured(
+            cell(tmp_path, "bad", partial(int, "x")), *(cell(tmp_path, f"good{k}", partial(dict)) for k in range(3))
+        )
+    assert sorted(path.stem for path in tmp_path.glob("*.json")) == ["good0", "good1", "good2"]
+    result = json.loads((tmp_path / "good0.json").read_text())
+    assert result["settings"] == {"seed": 0} and 0 < result["peak_memory_gib"] < 24 and result["seconds"] >= 0
+
+
+def test_time_left_is_that_of_cells_alike() -> None:
+    progress = Progress(Counter(long=3, short=10, new=2), workers=2)
+    fields = {"settings": {}, "measure": dict, "log": Path()}
+    progress.done(Cell(Path("a"), "long", **fields), {"seconds": 600.0}, measured=False)
+    progress.done(Cell(Path("b"), "short", **fields), {"seconds": 60.0}, measured=False)
+    assert str(progress) == "about 14 minutes left and 2 cells of kinds not yet timed"  # (2 * 600 + 9 * 60) / 2 workers
+
+
+def test_workers_end_with_a_killed_run(tiny_task: Path) -> None:
+    """Nothing is left behind by kill -9, and what was measured counts."""
+    folder = tiny_task.parent
+    arguments = [f"--tasks={tiny_task}", f"--data={folder / 'data'}", f"--work={folder / 'work'}", "--seeds=0"]
+    arguments += [f"--results={folder / 'results'}", "--methods=scratch", "--protocols=linear", "--workers=1"]
+    script = [sys.executable, str(ROOT / "benchmarks" / "transfer.py"), "run", *arguments]
+    first = folder / "results" / "tiny" / "linear_scratch_rate0.01_seed0.json"
+    with subprocess.Popen(script, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8") as process:
+        assert "1 of 2" in process.stdout.readline()
+        process.kill()
+        assert process.stdout.read() == ""  # ends when the last process that holds the pipe does
+    before = first.read_bytes()
+    done = subprocess.run(script, cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert done.stdout.startswith("2 of 2: test_linear_scratch_seed0") and first.read_bytes() == before
+
+
+def test_rate_of_all_seeds_that_choose(tmp_path: Path, tiny_task: Path) -> None:
+    """The first seed likes 0.01, the mean of both 0.001."""
+    recipe = json.loads(tiny_task.read_text())
+    recipe["recipe"]["search_seeds"] = 2
+    tiny_task.write_text(json.dumps(recipe))
+    task = Task(str(tiny_task), tiny_task.parent / "data", tmp_path / "work", tmp_path / "results")
+    scores = {(0.01, 0): 0.6, (0.001, 0): 0.5, (0.01, 1): 0.2, (0.001, 1): 0.5, (0.01, 2): 0.9}
+    for (rate, seed), score in scores.items():
+        training = task.training("scratch", "fine_tuned", rate, seed)
+        training.path.parent.mkdir(parents=True, exist_ok=True)
+        training.path.write_text(json.dumps({"settings": training.settings, "validation": [{"score": score}]}))
+    assert task.best_rate("scratch", "fine_tuned", [0, 1, 2]) == 0.001
+    assert task.best_rate("scratch", "fine_tuned", [0]) == 0.01
+    stages = list(task.stages(["scratch"], ["fine_tuned"], [0, 1, 2]))
+    planned = Counter(task.planned(["scratch"], ["fine_tuned"], [0, 1, 2]))
+    assert planned == {"tiny fine_tuned": 5, "tiny test": 3} == Counter(c.kind for stage in stages for c in stage)
+
+
+def test_overrides_of_linear_alone(tiny_task: Path, tmp_path: Path) -> None:
+    recipe = json.loads(tiny_task.read_text())
+    recipe["recipe"]["linear"] = {"max_epochs": 7}
+    tiny_task.write_text(json.dumps(recipe))
+    task = Task(str(tiny_task), tiny_task.parent / "data", tmp_path / "work", tmp_path / "results")
+    lengths = [task.downstream(protocol)["max_epochs"] for protocol in ("linear", "fine_tuned", None)]
+    assert lengths == [7, 2, 2]
+
+
+@pytest.mark.parametrize("name", ["heart", "coronary", "brain", "covid"])
+def test_the_thirteen_rows_of_the_table(name: str, tmp_path: Path) -> None:
+    """All methods of the paper's table, pre-trained once for the four phantom tasks."""
+    task = Task(f"{name}_phantoms", tmp_path, tmp_path / "work", tmp_path / "results", quick=True)
+    assert len(task.methods(["all"])) == 13
+    pretrainings = task.pretrainings(["all"])
+    assert len(pretrainings) == 12 and {cell.path.parent.name for cell in pretrainings} == {"phantoms"}
+    assert task.weights("simclr") == tmp_path / "work" / "phantoms" / "simclr"
+    with pytest.raises(ValueError, match=r"methods \['moco'\] are not known for .*_phantoms"):
+        task.methods(["moco"])
+
+
+def test_table_has_gain_best_and_hardware(tmp_path: Path) -> None:
+    for method, scores in (("scratch", (0.2, 0.4)), ("gvsl", (0.5, 0.7)), ("simclr", (0.6, 0.8))):
+        for seed, score in enumerate(scores):
+            settings = {"method": method, "protocol": "linear", "seed": seed, "learning_rate": 0.1}
+            content = {"settings": settings, "test": {}, "score": score, "device": "a GPU"}
+            (tmp_path / "tiny_phantoms").mkdir(exist_ok=True)
+            (tmp_path / "tiny_phantoms" / f"test_{method}_{seed}.json").write_text(json.dumps(content))
+    lines = write_table(tmp_path).splitlines()
+    assert lines[0] == "## tiny_phantoms" and "2 seeds" in lines[1] and "a GPU" in lines[1] and "Synthetic" in lines[2]
+    assert lines[-3:] == [
+        "| random initialisation | 30.0 ± 10.0 |",
+        "| SimCLR | **70.0 ± 10.0** (+40.0) |",
+        "| GVSL | 60.0 ± 10.0 (+30.0) |",
+    ]
+    with (tmp_path / "RESULTS.csv").open(newline="") as file:
+        assert list(csv.DictReader(file))[1] == {
+            "task": "tiny_phantoms", "protocol": "linear", "method": "simclr", "seeds": "2", "score": "70.0",
+            "spread": "10.0", "gain": "+40.0",
+        }  # fmt: skip
+
+
+def test_quick_measures_the_whole_table(tmp_path: Path) -> None:
+    """Thirteen rows, four tasks, two protocols, in under five minutes on two quiet cores."""
+    arguments = [f"--work={tmp_path / 'work'}", f"--results={tmp_path / 'results'}"]
+    script = [sys.executable, str(ROOT / "benchmarks" / "transfer.py"), "run", "--quick", *arguments]
+    done = subprocess.run(script, cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name in ("heart", "coronary", "brain", "covid"):
+        cells = [json.loads(path.read_text()) for path in (tmp_path / "results" / f"{name}_phantoms").glob("*.json")]
+        scores = scores_of(cells)
+        assert set(scores) == {"linear", "fine_tuned"} and all(len(methods) == 13 for methods in scores.values())
 
 
 def test_probe_reads_what_features_say() -> None:

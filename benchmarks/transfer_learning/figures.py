@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of the transfer cells: those of the paper, from the cells' files; examples from the tests' pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from .report import METHODS, PROTOCOLS, in_order, read_cells, task_folders
+
+COLOURS = dict(zip(METHODS, ("black", *colormaps["tab20"].colors[2:]), strict=False)) | {"gvsl": "tab:blue"}
+
+
+def draw_figures(results: Path, work: Path) -> list[Path]:
+    """TASK.png and, where there are cells for it, TASK_features.png, TASK_restoration.png and TASK_examples.png."""
+    drawn = []
+    for folder in task_folders(results):
+        cells = read_cells(folder)
+        figures = {
+            "": curves_figure(cells),
+            "_features": features_figure(cells),
+            "_restoration": restoration_figure(cells),
+            "_examples": examples_figure(cells, work / folder.name),
+        }
+        for ending, figure in figures.items():
+            if figure is not None:
+                path = results / f"{folder.name}{ending}.png"
+                figure.suptitle(folder.name)
+                figure.savefig(path, dpi=80)
+                drawn.append(path)
+    return drawn
+
+
+def curves_figure(cells: list[dict[str, Any]]) -> Figure | None:
+    """Validation score against iterations of both protocols (figure 6), probe against pre-training steps."""
+    if not any("protocol" in cell["settings"] for cell in cells):
+        return None
+    figure = Figure(figsize=(15, 4), layout="constrained")
+    plots = dict(zip(("linear", "fine_tuned", "probe"), figure.subplots(1, 3), strict=True))
+    for protocol in ("linear", "fine_tuned"):
+        draw_curves(plots[protocol], cells, protocol)
+    draw_probe(plots["probe"], cells)
+    return figure
+
+
+def draw_curves(plot: Any, cells: list[dict[str, Any]], protocol: str) -> None:
+    """Validation score against iterations at the tested learning rates: each seed thin, their mean thick."""
+    tested = {
+        cell["settings"]["method"]: cell["settings"]["learning_rate"]
+        for cell in cells
+        if "test" in cell and cell["settings"]["protocol"] == protocol
+    }
+    for method in in_order(list(tested)):
+        chosen = {"method": method, "learning_rate": tested[method], "protocol": protocol}
+        curves = [
+            cell["validation"]
+            for cell in cells
+            if "validation" in cell and all(cell["settings"].get(name) == value for name, value in chosen.items())
+        ]
+        iterations = [point["iteration"] for point in curves[0]]
+        values = np.array([[100 * point["score"] for point in curve] for curve in curves])
+        colour, label = COLOURS.get(method), f"{METHODS.get(method, method)}, {tested[method]:g}"
+        plot.plot(iterations, values.T, color=colour, alpha=0.3, linewidth=0.8)
+        plot.plot(iterations, values.mean(0), color=colour, label=label)
+    plot.set(title=f"{PROTOCOLS[protocol]}, learning rate", xlabel="iteration", ylabel="validation score (percent)")
+    if tested:
+        plot.legend(fontsize="small")
+
+
+def draw_probe(plot: Any, cells: list[dict[str, Any]]) -> None:
+    """The probe on the validation part against pre-training steps."""
+    with_step = [cell for cell in cells if "step" in cell["settings"]]
+    steps = sorted(((cell["settings"]["step"], cell) for cell in with_step), key=lambda pair: pair[0])
+    for name, style in (("score", "o-"), ("score_moved", "s--")):
+        if steps:
+            label = "as they are" if name == "score" else "randomly moved"
+            plot.plot([step for step, _ in steps], [100 * cell[name] for _, cell in steps], style, label=label)
+    plot.set(title=PROTOCOLS["probe"], xlabel="pre-training iteration", ylabel="validation score (percent)")
+    if steps:
+        plot.legend()
+
+
+def features_figure(cells: list[dict[str, Any]]) -> Figure | None:
+    """Local features of a validation volume in two dimensions, by structure, before and after (figure 7)."""
+    points = {cell["settings"]["method"]: cell["points"] for cell in cells if "points" in cell}
+    if not points:
+        return None
+    figure = Figure(figsize=(6 * len(points) + 3, 6), layout="constrained")
+    for plot, method in zip(figure.subplots(1, len(points), squeeze=False)[0], in_order(list(points)), strict=True):
+        for place, (structure, found) in enumerate(points[method].items()):
+            plot.scatter(*np.array(found).T, s=8, color=colormaps["tab20"](place % 20), label=structure)
+        plot.set(title=METHODS.get(method, method), xticks=[], yticks=[])
+    figure.legend(*plot.get_legend_handles_labels(), loc="outside right upper", markerscale=2, fontsize="small")
+    return figure
+
+
+def restoration_figure(cells: list[dict[str, Any]]) -> Figure | None:
+    """Registration loss of the training pairs against iterations, with and without restoration (figure 8)."""
+    curves = {
+        cell["settings"]["method"]: cell["training"]
+        for cell in cells
+        if "training" in cell and cell["settings"].get("method") in ("gvsl", "without_restoration")
+    }
+    if len(curves) < 2:
+        return None
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    plot = figure.subplots()
+    for method, rows in curves.items():
+        iterations = [row["iteration"] for row in rows]
+        plot.plot(iterations, [row["registration"] for row in rows], color=COLOURS[method], label=METHODS[method])
+    plot.set(xlabel="pre-training iteration", ylabel="registration loss, mean of an epoch")
+    plot.legend()
+    return figure
+
+
+def examples_figure(cells: list[dict[str, Any]], work: Path) -> Figure | None:
+    """What fine-tuning with the first seed gave on the test volume of median score, as far as there are pictures."""
+    pictures = {}
+    for cell in cells:
+        settings = cell["settings"]
+        if "test" in cell and settings["protocol"] == "fine_tuned" and settings["method"] in ("scratch", "gvsl"):
+            name = f"fine_tuned_{settings['method']}_rate{settings['learning_rate']:g}_seed{settings['seed']}"
+            picture = work / name / "evaluation" / "median.png"
+            if picture.is_file():
+                pictures.setdefault(settings["method"], imread(picture))
+    if not pictures:
+        return None
+    height, width = next(iter(pictures.values())).shape[:2]
+    figure = Figure(figsize=(10 * len(pictures), 10 * height / width), layout="constrained")
+    for plot, method in zip(figure.subplots(1, len(pictures), squeeze=False)[0], in_order(list(pictures)), strict=True):
+        plot.imshow(pictures[method])
+        plot.set(title=METHODS.get(method, method), xticks=[], yticks=[])
+    return figure

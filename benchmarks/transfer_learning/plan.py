@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which cells a task has, in which order, and where their weights lie."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import cells
+from .running import Cell, Progress, read_cell, run_cells, worker_pool
+from .tasks import ROOT, prepare_task, pretext_overlays, read_task
+
+OVERLAYS = {"linear": "linear.json", "fine_tuned": None}
+PROTOCOLS = ("probe", "linear", "fine_tuned", "features")
+DRAWN = ("scratch", "gvsl")  # methods whose features are drawn
+
+
+def run_tasks(tasks: list[Task], methods: list[str], protocols: list[str], seeds: list[int], workers: int) -> None:
+    """Measures the cells that have no file yet: pre-trainings of all tasks, then what follows from them."""
+    planned = Counter(chain.from_iterable(task.planned(methods, protocols, seeds) for task in tasks))
+    shared = {cell.path: cell.kind for task in tasks for cell in task.pretrainings(methods)}
+    planned.update(shared.values())
+    progress = Progress(planned, workers)
+    with worker_pool(workers) as pool:
+        for stages in zip_longest(*(task.stages(methods, protocols, seeds) for task in tasks), fillvalue=()):
+            run_cells(chain.from_iterable(stages), pool, progress)
+
+
+def run_variants(task: Task, names: list[str], workers: int) -> None:
+    """Measures the variants of a task's recipe that have no file yet."""
+    cells_of = task.variants(names)
+    with worker_pool(workers) as pool:
+        run_cells(cells_of, pool, Progress(Counter(cell.kind for cell in cells_of), workers))
+
+
+class Task:
+    """The cells of one task.
+
+    Args:
+        name: of benchmarks/tasks, or a file like those. data: folder with the tasks' sources. work: for copies and
+            weights. results: for the JSON files. quick: with the overrides of the file's "quick".
+    """
+
+    def __init__(self, name: str, data: Path, work: Path, results: Path, quick: bool = False) -> None:
+        self.task = read_task(name)
+        if quick:
+            self.task = shortened(self.task)
+        self.recipe = self.task["recipe"]
+        self.others = self.task.get("methods", {"gvsl": {}})
+        self.data, self.all_work = data, work
+        self.work, self.results = work / self.task["name"], results / self.task["name"]
+        shared = self.task.get("pretrained_in")
+        self.source = Task(shared, data, work, results, quick) if shared else self
+        self.overlays = pretext_overlays() if "pretraining" in self.source.recipe else {}
+        self.parts = prepare_task(self.task, data, work)
+
+    def methods(self, chosen: list[str]) -> list[str]:
+        """Those chosen, or the task's own if none is; "all" stands for random initialisation, GVSL and every overlay.
+
+        Raises:
+            ValueError: a name is not known.
+        """
+        own = ["scratch", *self.others]
+        known = {name: [name] for name in (*own, *self.overlays)} | {"all": ["scratch", *self.overlays, "gvsl"]}
+        if unknown := [name for name in chosen if name not in known]:
+            raise ValueError(f"methods {unknown} are not known for {self.task['name']}, expected some of {list(known)}")
+        return list(dict.fromkeys(chain.from_iterable(known[name] for name in chosen))) if chosen else own
+
+    def planned(self, methods: list[str], protocols: list[str], seeds: list[int]) -> Iterator[str]:
+        """The kind of every cell to come but pre-trainings, which tasks may share."""
+        chosen = self.methods(methods)
+        for protocol in protocols:
+            if protocol in OVERLAYS:
+                searched = self.searched(seeds)
+                trainings = len(self.rates(protocol)) * len(searched) + len(seeds) - len(searched)
+                yield from [self.kind(protocol)] * trainings * len(chosen)
+                yield from [self.kind("test")] * len(seeds) * len(chosen)
+        yield from (cell.kind for cell in self.features(chosen, protocols, seeds))
+
+    def stages(self, methods: list[str], protocols: list[str], seeds: list[int]) -> Iterator[list[Cell]]:
+        """Lists of cells that do not need one another, each needing those before."""
+        chosen = self.methods(methods)
+        trained = [(method, protocol) for protocol in protocols if protocol in OVERLAYS for method in chosen]
+        yield self.pretrainings(methods)
+        yield self.features(chosen, protocols, seeds) + [
+            self.training(*which, rate, seed)
+            for which in trained
+            for rate in self.rates(which[1])
+            for seed in self.searched(seeds)
+        ]
+        best = {which: self.best_rate(*which, seeds) for which in trained}
+        yield [
+            self.training(*which, rate, seed)
+            for which, rate in best.items()
+            for seed in seeds[len(self.searched(seeds)) :]
+        ]
+        yield [self.test(*which, rate, seed) for which, rate in best.items() for seed in seeds]
+
+    def kind(self, name: str) -> str:
+        return f"{self.task['name']} {name}"
+
+    def cell(self, name: str, kind: str, settings: dict[str, Any], measure: partial) -> Cell:
+        log = self.work / "logs" / f"{name}.log"
+        return Cell(self.results / f"{name}.json", self.kind(kind), settings, measure, log)
+
+    def pretrains(self, method: str) -> bool:
+        """Whether a method's weights are trained by this task, rather than random, shipped or another task's."""
+        if method in self.overlays:
+            return True
+        return "pretraining" in (self.recipe if method == "gvsl" else self.others.get(method, {}))
+
+    def pretraining(self, overlay: str | None = None) -> dict[str, Any]:
+        """Overrides of gvsl_pretrain's train.json, with the recipe's "gvsl" where the loss is that of GVSL."""
+        own = self.recipe.get("gvsl", {}) if overlay is None or "loss" not in self.overlays[overlay] else {}
+        return {**self.recipe["pretraining"], **own}
+
+    def pretrainings(self, methods: list[str]) -> list[Cell]:
+        """One for each method, keeping weights on the way."""
+        return [self.source.pretraining_of(method) for method in self.methods(methods) if self.source.pretrains(method)]
+
+    def pretraining_of(self, method: str) -> Cell:
+        other = self.others.get(method, {})
+        overlay, source = method if method in self.overlays else None, other.get("source")
+        overrides = other.get("pretraining") or self.pretraining(overlay)
+        given = {"source": source} if source else {"split": self.task.get("split")}
+        given |= {"overlay": self.overlays[overlay]} if overlay else {}
+        folder = self.data / source if source else None
+        every = self.recipe["keep_every"]
+        return self.cell(
+            f"pretraining_{method}",
+            "pretraining",
+            {"method": method, "overrides": overrides, **given},
+            partial(cells.pretrain, self.task, self.parts, overrides, self.work / method, every, folder, overlay),
+        )
+
+    def variants(self, names: list[str]) -> list[Cell]:
+        """Pre-trainings by variants of the recipe, probed on the validation part on the way; all by default.
+
+        Raises:
+            ValueError: a name is not known.
+        """
+        ablation = self.recipe["ablation"]
+        if unknown := [name for name in names if name not in ablation["variants"]]:
+            raise ValueError(f"variants {unknown} are not known, expected some of {list(ablation['variants'])}")
+        result = []
+        for name in names or ablation["variants"]:
+            overrides = {**self.pretraining(), **ablation["shared"], **ablation["variants"][name]}
+            output, every = self.work / "ablation" / name, ablation["keep_every"]
+            downstream = self.downstream(pretraining=overrides)
+            measure = partial(cells.variant, self.task, self.parts, overrides, output, every, downstream)
+            settings = {"variant": name, "overrides": overrides, "split": self.task["split"]}
+            result.append(self.cell(f"ablation_{name}", "ablation", settings, measure))
+        return result
+
+    def weights(self, method: str) -> Path | None:
+        """Those that a method pre-trained here, another task's, or shipped ones: by default the bundle's."""
+        if method == "scratch":
+            return None
+        if self.source.pretrains(method):
+            return self.source.work / method
+        other = self.others.get(method, {})
+        if "task" in other:
+            return self.all_work / other["task"] / other["method"]
+        return ROOT / other.get("weights", f"bundles/{self.task['bundle']}/models/backbone.pt")
+
+    def features(self, methods: list[str], protocols: list[str], seeds: list[int]) -> list[Cell]:
+        """Probes on the test part and, along GVSL's pre-training, on the validation part; features to be drawn."""
+        result = []
+        if "probe" in protocols:
+            result += [self.probe(method, self.weights(method), seed) for method in methods for seed in seeds]
+            if "gvsl" in methods and self.pretrains("gvsl"):
+                folder, length = self.work / "gvsl" / "steps", self.pretraining()
+                last = length["max_epochs"] * length["iterations_per_epoch"]
+                steps = range(0, last + 1, self.recipe["keep_every"])
+                result += [self.probe("gvsl", folder / str(step), seeds[0], step) for step in steps]
+        if "features" in protocols and self.task["bundle"] not in cells.CLASSIFICATION:
+            result += [self.embedding(method) for method in methods if method in DRAWN]
+        return result
+
+    def probe(self, method: str, weights: Path | None, seed: int, step: int | None = None) -> Cell:
+        part, ending = ("test", f"seed{seed}") if step is None else ("validation", f"step{step}")
+        settings = {"method": method, "protocol": "probe", "seed": seed, "part": part}
+        settings |= {} if step is None else {"step": step}
+        measure = partial(cells.probe, self.task, self.parts, self.downstream(), weights, seed, part)
+        return self.cell(f"probe_{method}_{ending}", "probe", settings, measure)
+
+    def embedding(self, method: str) -> Cell:
+        measure = partial(cells.embedding, self.task, self.parts, self.downstream(), self.weights(method))
+        return self.cell(f"features_{method}", "features", {"method": method, "protocol": "features"}, measure)
+
+    def downstream(
+        self, protocol: str | None = None, pretraining: dict[str, Any] | None = None, **more: Any
+    ) -> dict[str, Any]:
+        """Overrides of the downstream bundle's train.json; those of "linear" for that protocol alone."""
+        pretraining = pretraining or self.recipe.get("pretraining", {})
+        shared = {name: pretraining[name] for name in self.recipe.get("shared", ())}
+        own = self.recipe.get("linear", {}) if protocol == "linear" else {}
+        return {**shared, **self.recipe["downstream"], **own, **more}
+
+    def rates(self, protocol: str) -> list[float]:
+        return self.recipe["learning_rates"][protocol]
+
+    def searched(self, seeds: list[int]) -> list[int]:
+        """The seeds that choose the learning rate."""
+        return seeds[: self.recipe.get("search_seeds", 1)]
+
+    def training(self, method: str, protocol: str, rate: float, seed: int) -> Cell:
+        foreign = self.others.get(method) or self.source is not self
+        accepted = {"accept_mismatch": ["spacing", "intensity"]} if foreign and method != "scratch" else {}
+        overrides = self.downstream(protocol, learning_rate=rate, **accepted)
+        output, overlay = self._output(method, protocol, rate, seed), OVERLAYS[protocol]
+        return self.cell(
+            output.name,
+            protocol,
+            {"method": method, "protocol": protocol, "seed": seed, "learning_rate": rate, "overrides": overrides},
+            partial(cells.train, self.task, self.parts, overrides, overlay, self.weights(method), seed, output),
+        )
+
+    def best_rate(self, method: str, protocol: str, seeds: list[int]) -> float:
+        """The learning rate whose best validation score is highest, mean of the seeds that choose."""
+
+        def score(rate: float) -> float:
+            results = [read_cell(self.training(method, protocol, rate, seed)) for seed in self.searched(seeds)]
+            return float(np.mean([max(point["score"] for point in result["validation"]) for result in results]))
+
+        return max(self.rates(protocol), key=score)
+
+    def test(self, method: str, protocol: str, rate: float, seed: int) -> Cell:
+        model, overrides = self._output(method, protocol, rate, seed), self.downstream(protocol, learning_rate=rate)
+        return self.cell(
+            f"test_{protocol}_{method}_seed{seed}",
+            "test",
+            {"method": method, "protocol": protocol, "seed": seed, "learning_rate": rate},
+            partial(cells.test, self.task, self.parts, overrides, OVERLAYS[protocol], model, model / "evaluation"),
+        )
+
+    def _output(self, method: str, protocol: str, rate: float, seed: int) -> Path:
+        return self.work / f"{protocol}_{method}_rate{rate:g}_seed{seed}"
+
+
+def shortened(task: dict[str, Any]) -> dict[str, Any]:
+    """A task with the overrides of its "quick" and one learning rate a protocol.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if "quick" not in task:
+        raise ValueError(f'task {task["name"]} has no "quick"')
+    recipe, quick = task["recipe"], task["quick"]
+    short = {part: {**recipe[part], **quick[part]} for part in ("pretraining", "downstream") if part in recipe}
+    rates = {protocol: rates[:1] for protocol, rates in recipe.get("learning_rates", {}).items()}
+    labelled = quick.get("labelled", task.get("labelled"))
+    return {**task, "labelled": labelled, "recipe": {**recipe, **short, "learning_rates": rates}}
