@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from monai.config import KeysCollection, NdarrayOrTensor
-from monai.transforms import RandomizableTransform
-from monai.utils import convert_data_type, convert_to_dst_type
+from monai.config import KeysCollection
 
-from .keyed import RandKeyedTransform
+from .appearance import RandAppearanceTransform, RandKeyedTransform, check_floating
 
 __all__ = ["RandBezierIntensity", "RandBezierIntensityd", "bezier_table"]
 
@@ -35,7 +33,7 @@ def bezier_table(control_points: np.ndarray, size: int = TABLE_SIZE) -> np.ndarr
     return np.interp(np.linspace(0.0, 1.0, size), x, y).astype(np.float32)
 
 
-class RandBezierIntensity(RandomizableTransform):
+class RandBezierIntensity(RandAppearanceTransform):
     """Map the intensities of a volume in [0, 1] through a random monotone curve, the same for all its voxels.
 
     The look-up table of 1024 entries is read with linear interpolation; one step is 2 HU of our CT window. Values
@@ -48,33 +46,22 @@ class RandBezierIntensity(RandomizableTransform):
     """
 
     def __init__(self, prob: float = 0.9, invert_prob: float = 0.0) -> None:
-        RandomizableTransform.__init__(self, prob)
+        super().__init__(prob)
         if not 0 <= invert_prob <= 1:
             raise ValueError(f"invert_prob must be in [0, 1], got {invert_prob}")
         self.invert_prob = invert_prob
         self.control_points = np.array([[1 / 3, 1 / 3], [2 / 3, 2 / 3]])
         self.invert = False
 
-    def randomize(self, data: Any = None) -> None:
+    def draw(self, spatial_shape: Sequence[int]) -> None:
         """Draw the two control points and whether to invert."""
-        super().randomize(None)
-        if not self._do_transform:
-            return
         self.control_points = self.R.random_sample((2, 2))
         self.invert = bool(self.R.random_sample() < self.invert_prob)
 
-    def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
-        if randomize:
-            self.randomize()
-        if not self._do_transform:
-            return img
-        volume, *_ = convert_data_type(img, np.ndarray)
-        if not np.issubdtype(volume.dtype, np.floating):
-            raise TypeError(f"intensities must be floating point in [0, 1], got dtype {volume.dtype}")
+    def change(self, volume: np.ndarray) -> np.ndarray:
+        check_floating(volume)
         table = bezier_table(self.control_points)
-        if self.invert:
-            table = 1 - table
-        return convert_to_dst_type(_look_up(volume, table), img)[0]
+        return _look_up(volume, 1 - table if self.invert else table)
 
 
 def _look_up(volume: np.ndarray, table: np.ndarray) -> np.ndarray:

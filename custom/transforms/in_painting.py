@@ -3,32 +3,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
-from monai.config import KeysCollection, NdarrayOrTensor
-from monai.transforms import RandomizableTransform
-from monai.utils import convert_data_type, convert_to_dst_type
+from monai.config import KeysCollection
 
-from .keyed import RandKeyedTransform
+from .appearance import RandKeyedTransform, check_floating
+from .painting import RandPainting
 
 __all__ = ["RandInPainting", "RandInPaintingd"]
 
 
-class RandInPainting(RandomizableTransform):
+class RandInPainting(RandPainting):
     """Replace up to `max_boxes` boxes of a volume (C, *spatial) in [0, 1] by uniform noise in [0, 1].
 
-    An applied transform has one box at least; each further one comes with `next_box_prob`, and the first failure ends
-    the row. The authors throw the same dice before the first box, hence the default of `prob`; their margin of three
-    voxels to the border, which small volumes do not have, is left out. Boxes may overlap; channels share the noise.
+    The authors throw the same dice before the first box as before each further one, hence the default of `prob`.
 
     Args:
-        max_boxes: largest number of boxes.
-        box_fraction: smallest and largest side of a box over the side of the volume, drawn for each axis; at least
-            1 voxel.
-        next_box_prob: probability of each further box.
-        prob: probability of applying the transform.
+        max_boxes, box_fraction, next_box_prob, prob: see `RandPainting`.
     """
 
     def __init__(
@@ -38,49 +30,22 @@ class RandInPainting(RandomizableTransform):
         next_box_prob: float = 0.95,
         prob: float = 0.95,
     ) -> None:
-        RandomizableTransform.__init__(self, prob)
-        if max_boxes < 1:
-            raise ValueError(f"max_boxes must be 1 or more, got {max_boxes}")
-        if not 0 < box_fraction[0] <= box_fraction[1] <= 1:
-            raise ValueError(f"box_fraction must be two rising numbers in (0, 1], got {tuple(box_fraction)}")
-        if not 0 <= next_box_prob <= 1:
-            raise ValueError(f"next_box_prob must be in [0, 1], got {next_box_prob}")
-        self.max_boxes = max_boxes
-        self.box_fraction = tuple(box_fraction)
-        self.next_box_prob = next_box_prob
-        self.boxes: list[tuple[slice, ...]] = []
+        super().__init__(max_boxes, box_fraction, next_box_prob, prob)
         self.noise: list[np.ndarray] = []
 
-    def randomize(self, spatial_shape: Sequence[int]) -> None:
-        """Draw the boxes and the noise inside each of them."""
-        super().randomize(None)
-        if not self._do_transform:
-            return
+    def draw(self, spatial_shape: Sequence[int]) -> None:
+        """Draw the boxes and, after each of them, the noise inside."""
         self.boxes, self.noise = [], []
-        while not self.boxes or (len(self.boxes) < self.max_boxes and self.R.random_sample() < self.next_box_prob):
-            box = tuple(self._draw_extent(side) for side in spatial_shape)
+        for box in self.draw_boxes(spatial_shape):
             self.boxes.append(box)
             self.noise.append(self.R.random_sample([extent.stop - extent.start for extent in box]).astype(np.float32))
 
-    def _draw_extent(self, side: int) -> slice:
-        """Place and length of a box along an axis of `side` voxels."""
-        smallest, largest = (max(1, math.floor(side * fraction + 1e-6)) for fraction in self.box_fraction)
-        length = self.R.randint(smallest, largest + 1)
-        start = self.R.randint(0, side - length + 1)
-        return slice(start, start + length)
-
-    def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
-        if randomize:
-            self.randomize(img.shape[1:])
-        if not self._do_transform:
-            return img
-        volume, *_ = convert_data_type(img, np.ndarray)
-        if not np.issubdtype(volume.dtype, np.floating):
-            raise TypeError(f"intensities must be floating point in [0, 1], got dtype {volume.dtype}")
+    def change(self, volume: np.ndarray) -> np.ndarray:
+        check_floating(volume)
         painted = volume.copy()
         for box, noise in zip(self.boxes, self.noise, strict=True):
             painted[(slice(None), *box)] = noise
-        return convert_to_dst_type(painted, img)[0]
+        return painted
 
 
 class RandInPaintingd(RandKeyedTransform):

@@ -7,11 +7,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from monai.config import KeysCollection, NdarrayOrTensor
-from monai.transforms import RandomizableTransform
-from monai.utils import convert_data_type, convert_to_dst_type
+from monai.config import KeysCollection
 
-from .keyed import RandKeyedTransform
+from .appearance import RandAppearanceTransform, RandKeyedTransform
 
 __all__ = ["RandLocalShuffle", "RandLocalShuffled", "shuffle_box_size"]
 
@@ -24,7 +22,7 @@ def shuffle_box_size(spatial_shape: Sequence[int], box_fraction: float) -> tuple
     return tuple(min(side, max(2, math.floor(side * box_fraction + 1e-6))) for side in spatial_shape)
 
 
-class RandLocalShuffle(RandomizableTransform):
+class RandLocalShuffle(RandAppearanceTransform):
     """Shuffle the voxels inside many small boxes of a volume (C, *spatial).
 
     Boxes read from the original volume; where they overlap, the later one wins. All channels share the permutations.
@@ -40,7 +38,7 @@ class RandLocalShuffle(RandomizableTransform):
     """
 
     def __init__(self, density: float = 0.515, box_fraction: float = 0.05, prob: float = 0.8) -> None:
-        RandomizableTransform.__init__(self, prob)
+        super().__init__(prob)
         if density <= 0:
             raise ValueError(f"density must be positive, got {density}")
         if not 0 < box_fraction <= 1:
@@ -49,11 +47,8 @@ class RandLocalShuffle(RandomizableTransform):
         self.box_fraction = box_fraction
         self.source = self.target = np.empty(0, dtype=np.intp)
 
-    def randomize(self, spatial_shape: Sequence[int]) -> None:
+    def draw(self, spatial_shape: Sequence[int]) -> None:
         """Draw the flat indices read (`source`) and written (`target`), box after box."""
-        super().randomize(None)
-        if not self._do_transform:
-            return
         size = shuffle_box_size(spatial_shape, self.box_fraction)
         count = max(1, round(self.density * math.prod(spatial_shape) / math.prod(size)))
         start = [self.R.randint(0, side - box + 1, size=count) for side, box in zip(spatial_shape, size, strict=True)]
@@ -63,17 +58,12 @@ class RandLocalShuffle(RandomizableTransform):
         self.target = (corner + inside).ravel()
         self.source = (corner + inside[permutation]).ravel()
 
-    def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
-        if randomize:
-            self.randomize(img.shape[1:])
-        if not self._do_transform:
-            return img
-        volume, *_ = convert_data_type(img, np.ndarray)
+    def change(self, volume: np.ndarray) -> np.ndarray:
         shuffled = volume.copy(order="C")
         for original, channel in zip(volume, shuffled, strict=True):
             # One-dimensional indices: only for these does numpy promise that the last of two writes stays.
             channel.reshape(-1)[self.target] = original.reshape(-1)[self.source]
-        return convert_to_dst_type(shuffled, img)[0]
+        return shuffled
 
 
 class RandLocalShuffled(RandKeyedTransform):

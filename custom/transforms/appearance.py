@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the appearance transforms have in common: how they draw and compute, and their dictionary versions."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+from monai.config import KeysCollection, NdarrayOrTensor
+from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.utils import convert_data_type, convert_to_dst_type
+
+
+class RandAppearanceTransform(RandomizableTransform):
+    """Changes a volume (C, *spatial) with probability `prob`, in the type that it came in; the input stays as it was.
+
+    A subclass draws in `draw` and computes in `change`.
+    """
+
+    def randomize(self, spatial_shape: Sequence[int]) -> None:
+        super().randomize(None)
+        if self._do_transform:
+            self.draw(spatial_shape)
+
+    def draw(self, spatial_shape: Sequence[int]) -> None:
+        """Keep on the object what is random."""
+        raise NotImplementedError
+
+    def change(self, volume: np.ndarray) -> np.ndarray:
+        """The changed volume, a new array."""
+        raise NotImplementedError
+
+    def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
+        if randomize:
+            self.randomize(img.shape[1:])
+        if not self._do_transform:
+            return img
+        return convert_to_dst_type(self.change(convert_data_type(img, np.ndarray)[0]), img)[0]
+
+
+def check_floating(volume: np.ndarray) -> None:
+    """Raises TypeError for whole numbers, which cannot be intensities in [0, 1]."""
+    if not np.issubdtype(volume.dtype, np.floating):
+        raise TypeError(f"intensities must be floating point in [0, 1], got dtype {volume.dtype}")
+
+
+class RandKeyedTransform(Randomizable, MapTransform):
+    """Draws once, then applies one random array transform to the volumes (1, *spatial) of several keys.
+
+    Args:
+        keys: keys of volumes of one shape. transform: the array transform. allow_missing_keys: see MapTransform.
+    """
+
+    def __init__(self, keys: KeysCollection, transform: RandAppearanceTransform, allow_missing_keys: bool) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        self.transform = transform
+
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> RandKeyedTransform:
+        super().set_random_state(seed, state)
+        self.transform.set_random_state(seed, state)
+        return self
+
+    def randomize(self, spatial_shape: Sequence[int]) -> None:
+        self.transform.randomize(spatial_shape)
+
+    def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
+        result = dict(data)
+        keys = list(self.key_iterator(result))
+        if keys:
+            self.randomize(result[keys[0]].shape[1:])
+        for key in keys:
+            result[key] = self.transform(result[key], randomize=False)
+        return result
