@@ -1,23 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """ASOCA as unpacked, on small NRRD files: layouts, crop, spacing, thin labels, split, bad files, resuming."""
 
-import csv
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import itk
 import nibabel
 import numpy as np
 import pytest
+from prepared import check_resuming, command_line, listed, touch, unusable_files
 from scipy import ndimage
 
 from custom.preparation import prepare_asoca
 from custom.preparation.asoca import find_asoca
 
-ROOT = Path(__file__).resolve().parents[2]
 SPACING = np.array([0.8, 0.8, 1.25])
 ORIGIN = np.array([-20.0, 15.0, -300.0])  # LPS millimetres
 SHAPE = (50, 48, 24)
@@ -56,12 +51,7 @@ def source(tmp_path: Path) -> Path:
     return root
 
 
-def listed(output: Path) -> dict:
-    return json.loads((output / "dataset.json").read_text())
-
-
-def test_layout_and_split(source, tmp_path):
-    output = tmp_path / "out"
+def test_layout_and_split(source, output):
     report = prepare_asoca(str(source), str(output), workers=0)
     content = listed(output)
     assert len(report.ready) == 10 and not report.unusable
@@ -78,14 +68,11 @@ def test_layout_and_split(source, tmp_path):
     assert (output / content["unlabelled"][0]).is_file() and not list(output.rglob(".*.nii.gz"))
 
 
-def test_forty_labelled_give_the_paper_s_split(tmp_path):
-    output = tmp_path / "out"
+def test_forty_labelled_give_the_paper_s_split(tmp_path, output):
     for number in range(40):  # what an earlier run has done
         name = f"{('Normal', 'Diseased')[number % 2]}_{number}.nrrd"
         for folder, part in (("CTCA", "images"), ("Annotations", "labels")):
-            for path in (tmp_path / "in" / folder / name, (output / part / name).with_suffix(".nii.gz")):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(b"")
+            touch(tmp_path / "in" / folder / name, (output / part / name).with_suffix(".nii.gz"))
     prepare_asoca(str(tmp_path / "in"), str(output), workers=0)
     content = listed(output)
     assert [len(content[part]) for part in ("training", "validation", "test", "unlabelled")] == [15, 5, 20, 0]
@@ -109,17 +96,14 @@ def test_forty_labelled_give_the_paper_s_split(tmp_path):
 )
 def test_folders_and_names(tmp_path, image, annotation, name):
     paths = {key: tmp_path / f"{path}.nrrd" for key, path in (("image", image), ("label", annotation)) if path}
-    for path in (*paths.values(), tmp_path / "Normal" / "CTCA" / "._Normal_1.nrrd"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+    touch(*paths.values(), tmp_path / "Normal" / "CTCA" / "._Normal_1.nrrd")
     found, groups, unusable = find_asoca(tmp_path)
     assert found == {name: {key: str(path) for key, path in paths.items()}} and not unusable
     if annotation:
         assert groups[name] == ("Diseased" if "Diseased" in image else "Normal")
 
 
-def test_crop_spacing_window_and_values(source, tmp_path):
-    output = tmp_path / "out"
+def test_crop_spacing_window_and_values(source, output):
     prepare_asoca(str(source), str(output), margin=4.0, workers=0)
     image, label = (nibabel.load(output / part / "Normal_2.nii.gz") for part in ("images", "labels"))
     assert image.get_data_dtype() == label.get_data_dtype() == np.int16
@@ -140,8 +124,7 @@ def test_crop_spacing_window_and_values(source, tmp_path):
     assert whole.get_fdata().min() == -1024 and whole.get_fdata().max() == 1024
 
 
-def test_thin_vessels_stay_whole(source, tmp_path):
-    output = tmp_path / "out"
+def test_thin_vessels_stay_whole(source, output):
     prepare_asoca(str(source), str(output), workers=0)
     label = nibabel.load(output / "labels" / "Normal_1.nii.gz")
     array = label.get_fdata()
@@ -157,7 +140,7 @@ def test_thin_vessels_stay_whole(source, tmp_path):
     np.testing.assert_array_equal(array[clear] > 0, judged[clear] > 0.5)
 
 
-def test_bad_files_are_reported_and_the_others_go_on(source, tmp_path):
+def test_bad_files_are_reported_and_the_others_go_on(source, output):
     annotations = source / "Normal" / "Annotations"
     image = source / "Normal" / "CTCA" / "Normal_1.nrrd"
     image.write_bytes(image.read_bytes()[:400])
@@ -168,29 +151,8 @@ def test_bad_files_are_reported_and_the_others_go_on(source, tmp_path):
     (source / "Diseased" / "CTCA" / "Diseased_2.nrrd").unlink()
     write(source / "Diseased" / "CTCA" / "Diseased_5.nrrd", hu())
     write(source / "Diseased" / "Annotations" / "Diseased_5.nrrd", vessel())
-    output = tmp_path / "out"
-    command = [
-        sys.executable,
-        "tools/prepare_data.py",
-        "asoca",
-        "--source",
-        source,
-        "--output_dir",
-        output,
-        "--workers",
-        0,
-    ]
-    finished = subprocess.run(
-        [str(part) for part in command],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert finished.returncode == 1, finished.stderr
-    assert "unusable.csv" in finished.stderr and "5 cases ready" in finished.stdout
-    with (output / "unusable.csv").open(newline="") as file:
-        reasons = {Path(row["file"]).stem: row["reason"] for row in csv.DictReader(file)}
+    assert "5 cases ready" in command_line("asoca", source, output, "--workers", "0")
+    reasons = {Path(name).stem: reason for name, reason in unusable_files(output).items()}
     assert set(reasons) == {*(f"Normal_{number}" for number in range(1, 5)), "Diseased_1", "Diseased_2"}
     assert "cannot be read" in reasons["Normal_1"] and "no annotation" in reasons["Normal_2"]
     assert "values [0, 2], expected 0 and [1]" in reasons["Normal_3"] and "values [0]," in reasons["Diseased_1"]
@@ -200,22 +162,15 @@ def test_bad_files_are_reported_and_the_others_go_on(source, tmp_path):
     assert sorted(usable) == ["Diseased_3", "Diseased_4", "Diseased_5"]
 
 
-def test_resumes_and_refuses_other_parameters(source, tmp_path):
-    output = tmp_path / "out"
-    prepare_asoca(str(source), str(output), workers=0)
-    kept, lost = (output / "labels" / f"Diseased_{number}.nii.gz" for number in (1, 2))
-    kept.write_bytes(b"kept")
-    lost_bytes, before = lost.read_bytes(), (output / "dataset.json").read_bytes()
-    lost.unlink()
-    prepare_asoca(str(source), str(output), workers=0)
-    assert kept.read_bytes() == b"kept" and lost.read_bytes() == lost_bytes
-    assert (output / "dataset.json").read_bytes() == before
+def test_resumes_and_refuses_other_parameters(source, output):
+    files = [output / "labels" / f"Diseased_{number}.nii.gz" for number in (1, 2)]
+    check_resuming(lambda: prepare_asoca(str(source), str(output), workers=0), output, *files)
     with pytest.raises(ValueError, match="margin_mm"):
         prepare_asoca(str(source), str(output), margin=10.0, workers=0)
 
 
-def test_missing_and_foreign_source(tmp_path):
+def test_missing_and_foreign_source(tmp_path, output):
     with pytest.raises(FileNotFoundError, match="absent"):
-        prepare_asoca(str(tmp_path / "absent"), str(tmp_path / "out"))
+        prepare_asoca(str(tmp_path / "absent"), str(output))
     with pytest.raises(ValueError, match=r"CTCA/NAME\.nrrd"):
-        prepare_asoca(str(tmp_path), str(tmp_path / "out"))
+        prepare_asoca(str(tmp_path), str(output))

@@ -1,22 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """CANDI as unpacked, on small files: layouts, orientation, crop, scale, labels, split, bad files, resuming."""
 
-import csv
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+from prepared import check_resuming, command_line, listed, touch, unusable_files
 
 from custom.brain_labels import BRAIN_LABELS
 from custom.preparation import CANDI_CROP, prepare_candi
 from custom.preparation.candi import find_candi
 
-ROOT = Path(__file__).resolve().parents[2]
 SPACING = (2.0, 3.0, 2.0)
 BRAIN = (slice(4, 20), slice(3, 15), slice(5, 19))  # 32 x 36 x 28 mm
 GROUPS = {"BPDwithPsy": "BPDwPsy", "BPDwithoutPsy": "BPDwoPsy", "HC": "HC", "SS": "SS"}
@@ -62,16 +57,11 @@ def source(tmp_path: Path) -> Path:
     return root
 
 
-def listed(output: Path) -> dict:
-    return json.loads((output / "dataset.json").read_text())
-
-
 def names(content: dict, part: str) -> list[str]:
     return [item["subject"] for item in content[part]]
 
 
-def test_layout_and_split(source, tmp_path):
-    output = tmp_path / "out"
+def test_layout_and_split(source, output):
     report = prepare_candi(str(source), str(output), crop=SMALL, workers=0)
     content = listed(output)
     assert len(report.ready) == 12 and not report.unusable
@@ -85,16 +75,13 @@ def test_layout_and_split(source, tmp_path):
         assert item["subject"].startswith(GROUPS[item["group"]])
 
 
-def test_all_subjects_give_the_paper_s_split(tmp_path):
-    output = tmp_path / "out"
+def test_all_subjects_give_the_paper_s_split(tmp_path, output):
     counts = {"HC": 29, "BPDwoPsy": 35, "BPDwPsy": 19, "SS": 20}
     for short, count in counts.items():
         for number in range(count):  # what an earlier run has done
             name = f"{short}_{number:03d}"
             paths = [tmp_path / "in" / name / f"{name}_{end}.nii" for end in ("procimg", "seg")]
-            for path in (*paths, *(output / part / f"{name}.nii.gz" for part in ("images", "labels"))):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.touch()
+            touch(*paths, *(output / part / f"{name}.nii.gz" for part in ("images", "labels")))
     prepare_candi(str(tmp_path / "in"), str(output), workers=0)
     content = listed(output)
     assert [len(content[part]) for part in ("training", "validation", "test")] == [40, 20, 43]
@@ -119,9 +106,7 @@ def test_all_subjects_give_the_paper_s_split(tmp_path):
 )
 def test_folders_and_names(tmp_path, image, label, group):
     image = tmp_path / image
-    for path in (image, image.with_name(label), image.with_name(f"._{image.name}")):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+    touch(image, image.with_name(label), image.with_name(f"._{image.name}"))
     found, groups, unusable = find_candi(tmp_path)
     name = image.name.split("_procimg")[0]
     assert found == {name: {"image": str(image), "label": str(image.with_name(label))}}
@@ -129,10 +114,9 @@ def test_folders_and_names(tmp_path, image, label, group):
 
 
 @pytest.mark.parametrize("stored", ["LAS", "RSA", "PIL"])
-def test_orientation_spacing_crop_and_values(tmp_path, stored, capsys):
+def test_orientation_spacing_crop_and_values(tmp_path, output, stored, capsys):
     for number in range(3):
         write_case(tmp_path / "in", f"HC_00{number}", stored=stored)
-    output = tmp_path / "out"
     size = (40, 60, 44)  # cut, padded (54 mm are there), cut
     prepare_candi(str(tmp_path / "in"), str(output), crop=size, workers=0)
     image, label = (nibabel.load(output / part / "HC_000.nii.gz") for part in ("images", "labels"))
@@ -162,10 +146,9 @@ def test_crop_of_the_paper_holds_its_voxels():
     assert CANDI_CROP == (160 * 0.9375, 128 * 1.5, 160 * 0.9375)
 
 
-def test_scale_stays(tmp_path):
+def test_scale_stays(tmp_path, output):
     for number in range(3):
         write_case(tmp_path / "in" / "HC", f"HC_{number}", scale=(1.0, 0.01, 1000.0)[number])
-    output = tmp_path / "out"
     prepare_candi(str(tmp_path / "in"), str(output), crop=SMALL, workers=0)
     whole, fine, large = (nibabel.load(output / "images" / f"HC_{number}.nii.gz") for number in range(3))
     assert whole.get_data_dtype() == np.int16
@@ -174,10 +157,9 @@ def test_scale_stays(tmp_path):
     np.testing.assert_allclose(fine.get_fdata() * 100, whole.get_fdata(), atol=0.501)
 
 
-def test_remarks_on_other_values_and_on_what_is_cut_off(source, tmp_path, capsys):
+def test_remarks_on_other_values_and_on_what_is_cut_off(source, output, capsys):
     folder = source / "SchizBull_2008" / "HC" / "HC_007"
     write_case(folder, "HC_007", brain(extra=85))
-    output = tmp_path / "out"
     prepare_candi(str(source), str(output), crop=(48, 54, 20), workers=0)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("HC_007")]
     assert len(said) == 1 and "{85: 4}" in said[0] and "cuts off" in said[0]
@@ -187,7 +169,7 @@ def test_remarks_on_other_values_and_on_what_is_cut_off(source, tmp_path, capsys
     assert lost / whole == pytest.approx(8 / 28, abs=0.04)
 
 
-def test_bad_files_are_reported_and_the_others_go_on(source, tmp_path):
+def test_bad_files_are_reported_and_the_others_go_on(source, output):
     folders = {name: source / "SchizBull_2008" / "BPDwithPsy" / name for name in ("BPDwPsy_001", "BPDwPsy_002")}
     broken = folders["BPDwPsy_001"] / "BPDwPsy_001_procimg.nii.gz"
     broken.write_bytes(broken.read_bytes()[:500])
@@ -198,29 +180,8 @@ def test_bad_files_are_reported_and_the_others_go_on(source, tmp_path):
         source / "SchizBull_2008" / "SS" / "SS_011" / "SS_011_seg.nii.gz",
     )
     write_case(source / "again", "SS_012")
-    output = tmp_path / "out"
-    command = [
-        sys.executable,
-        "tools/prepare_data.py",
-        "candi",
-        "--source",
-        source,
-        "--output_dir",
-        output,
-        "--workers",
-        0,
-    ]
-    finished = subprocess.run(
-        [*map(str, command), "--crop", "24,40,30"],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert finished.returncode == 1, finished.stderr
-    assert "unusable.csv" in finished.stderr and "8 cases ready" in finished.stdout
-    with (output / "unusable.csv").open(newline="") as file:
-        reasons = {Path(row["file"]).name.split("_procimg")[0]: row["reason"] for row in csv.DictReader(file)}
+    assert "8 cases ready" in command_line("candi", source, output, "--workers", "0", "--crop", "24,40,30")
+    reasons = {name.split("_procimg")[0]: reason for name, reason in unusable_files(output).items()}
     assert set(reasons) == {"BPDwPsy_001", "BPDwPsy_002", "SS_010", "SS_011", "SS_012"}
     assert "cannot be read" in reasons["BPDwPsy_001"] and "no BPDwPsy_002_seg" in reasons["BPDwPsy_002"]
     assert "values [85]" in reasons["SS_010"] and "(4, 4, 4)" in reasons["SS_011"]
@@ -228,24 +189,17 @@ def test_bad_files_are_reported_and_the_others_go_on(source, tmp_path):
     assert sum(len(listed(output)[part]) for part in ("training", "validation", "test")) == 8
 
 
-def test_resumes_and_refuses_other_parameters(source, tmp_path):
-    output = tmp_path / "out"
-    prepare_candi(str(source), str(output), crop=SMALL, workers=0)
-    kept, lost = (output / "images" / f"HC_00{number}.nii.gz" for number in (7, 8))
-    kept.write_bytes(b"kept")
-    lost_bytes, before = lost.read_bytes(), (output / "dataset.json").read_bytes()
-    lost.unlink()
-    prepare_candi(str(source), str(output), crop=SMALL, workers=0)
-    assert kept.read_bytes() == b"kept" and lost.read_bytes() == lost_bytes
-    assert (output / "dataset.json").read_bytes() == before
+def test_resumes_and_refuses_other_parameters(source, output):
+    files = [output / "images" / f"HC_00{number}.nii.gz" for number in (7, 8)]
+    check_resuming(lambda: prepare_candi(str(source), str(output), crop=SMALL, workers=0), output, *files)
     with pytest.raises(ValueError, match="crop"):
         prepare_candi(str(source), str(output), workers=0)
 
 
-def test_missing_and_foreign_source(tmp_path):
+def test_missing_and_foreign_source(tmp_path, output):
     with pytest.raises(FileNotFoundError, match="absent"):
-        prepare_candi(str(tmp_path / "absent"), str(tmp_path / "out"))
+        prepare_candi(str(tmp_path / "absent"), str(output))
     with pytest.raises(ValueError, match="NAME_procimg"):
-        prepare_candi(str(tmp_path), str(tmp_path / "out"))
+        prepare_candi(str(tmp_path), str(output))
     with pytest.raises(ValueError, match="three positive"):
-        prepare_candi(str(tmp_path), str(tmp_path / "out"), crop=(160, 160))
+        prepare_candi(str(tmp_path), str(output), crop=(160, 160))

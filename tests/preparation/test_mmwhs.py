@@ -1,20 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """MM-WHS as unpacked, on small files: crop, spacing, labels, split, bad files, resuming."""
 
-import csv
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+from prepared import check_resuming, command_line, listed, touch, unusable_files
 
 from custom.preparation import MMWHS_LABELS, prepare_mmwhs
 
-ROOT = Path(__file__).resolve().parents[2]
 HEART = (slice(6, 20), slice(8, 22), slice(5, 15))
 
 
@@ -46,12 +41,7 @@ def source(tmp_path: Path) -> Path:
     return root
 
 
-def listed(output: Path) -> dict:
-    return json.loads((output / "dataset.json").read_text())
-
-
-def test_layout_and_split(source, tmp_path):
-    output = tmp_path / "out"
+def test_layout_and_split(source, output):
     report = prepare_mmwhs(str(source), str(output), workers=0)
     content = listed(output)
     assert len(report.ready) == 10 and not report.unusable
@@ -66,8 +56,7 @@ def test_layout_and_split(source, tmp_path):
     assert not list(output.rglob(".*.nii.gz"))
 
 
-def test_crop_spacing_window_and_values(source, tmp_path):
-    output = tmp_path / "out"
+def test_crop_spacing_window_and_values(source, output):
     prepare_mmwhs(str(source), str(output), margin=3.0, workers=0)
     image, label = (nibabel.load(output / part / "ct_train_1003.nii.gz") for part in ("images", "labels"))
     assert image.get_data_dtype() == label.get_data_dtype() == np.int16
@@ -88,63 +77,40 @@ def test_crop_spacing_window_and_values(source, tmp_path):
     assert image.get_fdata()[tuple(np.array(image.shape) // 2)] == pytest.approx(wanted, abs=1)
 
 
-def test_sixty_labelled_give_the_paper_s_split(tmp_path):
+def test_sixty_labelled_give_the_paper_s_split(tmp_path, output):
     for number in range(60):
-        write_case(tmp_path / "in", f"ct_{'train' if number < 20 else 'test'}_{1001 + number}")
-    output = tmp_path / "out"
-    for number in range(60):  # what an earlier run has done
-        for part in ("images", "labels"):
-            path = output / part / f"ct_{'train' if number < 20 else 'test'}_{1001 + number}.nii.gz"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"")
+        name = f"ct_{'train' if number < 20 else 'test'}_{1001 + number}"
+        write_case(tmp_path / "in", name)
+        touch(*(output / part / f"{name}.nii.gz" for part in ("images", "labels")))  # what an earlier run has done
     prepare_mmwhs(str(tmp_path / "in"), str(output), workers=0)
     content = listed(output)
     assert [len(content[part]) for part in ("training", "validation", "test", "unlabelled")] == [15, 5, 40, 0]
 
 
-def test_bad_files_are_reported_and_the_others_go_on(source, tmp_path):
+def test_bad_files_are_reported_and_the_others_go_on(source, output):
     folder = source / "ct_train"
     broken = folder / "ct_train_1001_image.nii.gz"
     broken.write_bytes(broken.read_bytes()[:500])
     (folder / "ct_train_1002_label.nii.gz").unlink()
     write_case(folder, "ct_train_1004", stray=77)
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), folder / "ct_train_1005_label.nii.gz")
-    output = tmp_path / "out"
-    command = [sys.executable, "tools/prepare_data.py", "mmwhs", "--source", source, "--output_dir", output]
-    finished = subprocess.run(
-        [str(part) for part in command],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert finished.returncode == 1, finished.stderr
-    assert "unusable.csv" in finished.stderr
-    with (output / "unusable.csv").open(newline="") as file:
-        reasons = {Path(row["file"]).name[:13]: row["reason"] for row in csv.DictReader(file)}
+    command_line("mmwhs", source, output)
+    reasons = {name[:13]: reason for name, reason in unusable_files(output).items()}
     assert set(reasons) == {"ct_train_1001", "ct_train_1002", "ct_train_1004", "ct_train_1005"}
     assert "cannot be read" in reasons["ct_train_1001"] and "ct_train_1002_label" in reasons["ct_train_1002"]
     assert "77" in reasons["ct_train_1004"] and "(4, 4, 4)" in reasons["ct_train_1005"]
     assert sum(len(listed(output)[part]) for part in ("training", "validation")) == 4
 
 
-def test_resumes_and_refuses_other_parameters(source, tmp_path):
-    output = tmp_path / "out"
-    prepare_mmwhs(str(source), str(output), workers=0)
-    kept, lost = (output / "images" / f"ct_train_{number}.nii.gz" for number in (1001, 1002))
-    kept.write_bytes(b"kept")
-    lost_bytes = lost.read_bytes()
-    lost.unlink()
-    before = (output / "dataset.json").read_bytes()
-    prepare_mmwhs(str(source), str(output), workers=0)
-    assert kept.read_bytes() == b"kept" and lost.read_bytes() == lost_bytes
-    assert (output / "dataset.json").read_bytes() == before
+def test_resumes_and_refuses_other_parameters(source, output):
+    files = [output / "images" / f"ct_train_{number}.nii.gz" for number in (1001, 1002)]
+    check_resuming(lambda: prepare_mmwhs(str(source), str(output), workers=0), output, *files)
     with pytest.raises(ValueError, match="margin_mm"):
         prepare_mmwhs(str(source), str(output), margin=20.0, workers=0)
 
 
-def test_missing_and_foreign_source(tmp_path):
+def test_missing_and_foreign_source(tmp_path, output):
     with pytest.raises(FileNotFoundError, match="absent"):
-        prepare_mmwhs(str(tmp_path / "absent"), str(tmp_path / "out"))
+        prepare_mmwhs(str(tmp_path / "absent"), str(output))
     with pytest.raises(ValueError, match="ct_train_NNNN_image"):
-        prepare_mmwhs(str(tmp_path), str(tmp_path / "out"))
+        prepare_mmwhs(str(tmp_path), str(output))

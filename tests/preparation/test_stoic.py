@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """STOIC as unpacked, on small MetaImages: lungs, crop, labels, split, bad rows and files."""
 
-import csv
-import json
 from pathlib import Path
 
 import itk
 import nibabel
 import numpy as np
 import pytest
+from prepared import listed, unusable_files
 
 from custom.preparation import prepare_stoic
 
@@ -42,11 +41,10 @@ def source(tmp_path: Path) -> Path:
     return root
 
 
-def test_layout_split_and_volumes(source, tmp_path):
-    output = tmp_path / "out"
+def test_layout_split_and_volumes(source, output):
     report = prepare_stoic(str(source), str(output), margin=6.0, workers=2)
     assert sorted(report.ready) == [str(number) for number in range(10)] and not report.unusable
-    content = json.loads((output / "dataset.json").read_text())
+    content = listed(output)
     assert [len(content[part]) for part in ("training", "validation", "test")] == [5, 2, 3]
     items = [item for part in ("training", "validation", "test") for item in content[part]]
     assert {item["subject"]: item["label"] for item in items} == {str(number): number % 2 for number in range(10)}
@@ -64,28 +62,26 @@ def test_layout_split_and_volumes(source, tmp_path):
     np.testing.assert_allclose(corner[2], -500 + 4 * 8, atol=8)
 
 
-def test_bad_rows_and_files(source, tmp_path):
+def test_bad_rows_and_files(source, output):
     mha = source / "data" / "mha"
     (mha / "0.mha").unlink()
     (mha / "1.mha").write_bytes((mha / "1.mha").read_bytes()[:300])
     write_chest(mha / "2.mha", lungs=False)
     with (source / "metadata" / "reference.csv").open("a") as file:
         file.write("3,1,0\n11,maybe,0\n")
-    output = tmp_path / "out"
     report = prepare_stoic(str(source), str(output), workers=0)
     assert sorted(report.ready) == [str(number) for number in range(3, 10)]
-    with (output / "unusable.csv").open(newline="") as file:
-        reasons = {Path(row["file"]).name: row["reason"] for row in csv.DictReader(file)}
+    reasons = unusable_files(output)
     assert set(reasons) == {"0.mha", "1.mha", "2.mha", "reference.csv:12", "reference.csv:13"}
     assert "no such file" in reasons["0.mha"] and "cannot be read" in reasons["1.mha"]
     assert "ml of lung" in reasons["2.mha"] and "maybe" in reasons["reference.csv:13"]
 
 
-def test_missing_reference_and_columns(source, tmp_path):
+def test_missing_reference_and_columns(source, output):
     reference = source / "metadata" / "reference.csv"
     reference.write_text("PatientID,label\n1,1\n")
     with pytest.raises(ValueError, match="probCOVID"):
-        prepare_stoic(str(source), str(tmp_path / "out"))
+        prepare_stoic(str(source), str(output))
     reference.unlink()
     with pytest.raises(FileNotFoundError, match=r"reference\.csv"):
-        prepare_stoic(str(source), str(tmp_path / "out"))
+        prepare_stoic(str(source), str(output))
