@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Synthetic subjects that stand in for patients: one anatomy; shape, pose, contrast and noise differ."""
 
+from ..heart_labels import CARDIAC_LABELS, CORONARY_LABELS
 from .brain import make_brain_subject
 from .brain_cohort import BrainPhantomCohort
-from .cardiac import CARDIAC_LABELS, CardiacSubject, draw_cardiac_subject, make_cardiac_subject
+from .cardiac import CardiacSubject, draw_cardiac_subject, make_cardiac_subject
 from .chest import ChestSubject, make_chest_subject
 from .chest_cohort import ChestPhantomCohort
 from .cohort import CardiacPhantomCohort, PhantomCohort
-from .coronary import CORONARY_LABELS, CoronaryPhantomCohort, make_coronary_subject
+from .coronary import CoronaryPhantomCohort, make_coronary_subject
 
 __all__ = [
     "BrainPhantomCohort",

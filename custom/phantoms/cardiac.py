@@ -8,17 +8,18 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import label as connected_components
 
+from ..heart_labels import CARDIAC_LABELS
 from .canvas import Canvas, checked_spacing, random_warp
 from .contrast import Contrast
 from .draw_heart import draw_heart
-from .heart import CARDIAC_LABELS, Heart
+from .heart import Heart
 from .lungs import draw_lungs
 from .mediastinum import draw_mediastinum, draw_midline
 from .scanner import draw_table, place, scan
 from .shapes import random_rotation, smooth_noise
 from .thorax import Thorax
 
-__all__ = ["CARDIAC_LABELS", "CardiacSubject", "draw_cardiac_subject", "make_cardiac_subject"]
+__all__ = ["CardiacSubject", "draw_cardiac_subject", "make_cardiac_subject"]
 
 
 class CardiacSubject(NamedTuple):

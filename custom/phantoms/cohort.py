@@ -18,7 +18,8 @@ import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
-from .cardiac import CARDIAC_LABELS, make_cardiac_subject
+from ..heart_labels import CARDIAC_LABELS
+from .cardiac import make_cardiac_subject
 
 __all__ = ["CardiacPhantomCohort", "PhantomCohort"]
 

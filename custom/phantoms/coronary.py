@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..heart_labels import CORONARY_LABELS
 from .cardiac import draw_cardiac_subject
 from .cohort import PhantomCohort
 
-__all__ = ["CORONARY_LABELS", "CoronaryPhantomCohort", "make_coronary_subject"]
+__all__ = ["CoronaryPhantomCohort", "make_coronary_subject"]
 
-CORONARY_LABELS = {"coronary_arteries": 1}
 SPACING = (1.3, 1.5)  # mm; the arteries are 1.6 to 4.6 mm wide
 MARGIN = 15.0  # mm around the arteries
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..heart_labels import CARDIAC_LABELS
 from .canvas import FAR, Canvas
 from .contrast import Contrast
-from .heart import CARDIAC_LABELS, PIVOT, Heart
+from .heart import PIVOT, Heart
 from .shapes import (
     basis_along,
     ellipsoid,

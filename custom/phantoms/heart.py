@@ -25,17 +25,7 @@ from .shapes import (
     subtract,
 )
 
-__all__ = ["CARDIAC_LABELS", "Heart"]
-
-CARDIAC_LABELS = {
-    "myocardium": 205,
-    "left_atrium": 420,
-    "left_ventricle": 500,
-    "right_atrium": 550,
-    "right_ventricle": 600,
-    "aorta": 820,
-    "pulmonary_artery": 850,
-}
+__all__ = ["Heart"]
 TRICUSPID_NORMAL = np.array([0.88, -0.38, 0.2])  # from the ventricle to the atrium
 PIVOT = np.array([-15.0, 8.0, -4.0])  # the heart turns and grows about this point
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..heart_labels import CORONARY_LABELS as ASOCA_LABELS
 from ..transforms.labels import SameGridd
 from ..transforms.volume import LoadVolumed, VolumeError
 from ..weights import write_json
@@ -14,7 +15,6 @@ from .cases import Case, PreparationReport, existing_folder, prepare_cases
 from .segmentation import label_counts, segmentation_case, segmentation_description
 from .volumes import HU_WINDOW, SPACING, MarginCropd, prepared, save_volume, to_ras, to_spacing
 
-ASOCA_LABELS = {"coronary_arteries": 1}
 PAPER_SIZES = {"training": 15, "validation": 5, "test": 20}
 ANNOTATIONS, IMAGES = "annotations", "ctca"  # names of folders, in lower case
 TEST_SET = "test"  # begins the folders whose annotations were never published

@@ -8,21 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..heart_labels import CARDIAC_LABELS as MMWHS_LABELS
 from ..transforms.volume import LoadVolumed, VolumeError
 from ..weights import write_json
 from .cases import Case, PreparationReport, existing_folder, prepare_cases
 from .segmentation import label_counts, segmentation_case, segmentation_description
 from .volumes import HU_WINDOW, SPACING, MarginCropd, prepared, save_volume, to_ras, to_spacing
 
-MMWHS_LABELS = {
-    "myocardium": 205,
-    "left_atrium": 420,
-    "left_ventricle": 500,
-    "right_atrium": 550,
-    "right_ventricle": 600,
-    "aorta": 820,
-    "pulmonary_artery": 850,
-}
 STRAY = (421,)  # a few voxels of the published labels; kept, configs declare it as background
 PAPER_SIZES = {"training": 15, "validation": 5, "test": 40}
 PUBLIC_LABELLED = 20  # the others came without labels
