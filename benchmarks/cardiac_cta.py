@@ -51,15 +51,15 @@ def main(data: str, output: str = str(BENCHMARKS / "results" / "cardiac_cta.json
     spacing = voxel_sizes(image.affine)
     measures = segmentation_measures(torch.as_tensor(merged), torch.as_tensor(true), REFERENCE, spacing)
     inside = arteries > 0
-    near = np.mean(true[inside] == REFERENCE["heart"]) if inside.any() else float("nan")
+    near = float(np.mean(true[inside] == REFERENCE["heart"])) if inside.any() else None
     write_json(
         Path(output),
         {
             "volume": ct.name,
-            "heart": measures | {"weights": sha("gvsl_seg_heart")},
+            "heart": without_nan(measures) | {"weights": sha("gvsl_seg_heart")},
             "coronary": {
                 "volume_ml": float(inside.sum() * np.prod(spacing) / 1000),
-                "share_inside_the_heart_label": float(near),
+                "share_inside_the_heart_label": near,
                 "median_hu": float(np.median(volume[inside])) if inside.any() else None,
                 "weights": sha("gvsl_seg_coronary"),
             },
@@ -80,6 +80,14 @@ def predicted(bundle: str, ct: Path) -> np.ndarray:
         workflow(bundle, ["inference.json"], {"dataset_dir": str(ct), "output_dir": temporary}, "infer").run()
         (written,) = Path(temporary).glob("*.nii.gz")
         return np.asarray(nibabel.load(written).dataobj)
+
+
+def without_nan(measures: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
+    """None for values that do not exist; JSON has no NaN."""
+    return {
+        measure: {name: None if np.isnan(value) else value for name, value in values.items()}
+        for measure, values in measures.items()
+    }
 
 
 def sha(bundle: str) -> str:

@@ -6,9 +6,30 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import cardiac_cta  # noqa: E402
+
+
+def test_nothing_predicted_is_a_dice_of_0_and_no_distance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    label = np.zeros((12, 12, 12), np.uint8)
+    label[2:6], label[6:8] = 1, 2  # a heart and an aorta; the pulmonary artery is not in view
+    volume = np.arange(label.size, dtype=np.int16).reshape(label.shape)
+    for name, array in (("ct", volume), ("label_heart1_aorta2_pa3", label)):
+        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / f"{name}.nii.gz")
+    monkeypatch.setattr(cardiac_cta, "predicted", lambda bundle, ct: np.zeros_like(label))
+    output = tmp_path / "cardiac_cta.json"
+    cardiac_cta.main(str(tmp_path), str(output), str(tmp_path))
+    found = json.loads(output.read_text(), parse_constant=lambda value: pytest.fail(f"{value} in JSON"))
+    assert found["heart"]["dice"] == {"heart": 0, "aorta": 0, "pulmonary_artery": None}
+    assert set(found["heart"]["hausdorff95"].values()) == {None}
+    del found["coronary"]["weights"]
+    assert found["coronary"] == {"volume_ml": 0, "share_inside_the_heart_label": None, "median_hu": None}
 
 
 @pytest.mark.slow
