@@ -5,6 +5,7 @@ from .adapted import AdaptedBackbone
 from .downstream import ClassificationNetwork, SegmentationNetwork
 from .heads import AffineHead, DeformableHead, RestorationHead
 from .keypoints import KeypointAffineHead
+from .pairs import features_of_pairs
 from .projection import ProjectionMLP, projection_spread, rows_of_all_processes
 from .unet import UNet3D
 from .z_matching import ZMatchingHead
@@ -20,6 +21,7 @@ __all__ = [
     "SegmentationNetwork",
     "UNet3D",
     "ZMatchingHead",
+    "features_of_pairs",
     "projection_spread",
     "rows_of_all_processes",
 ]

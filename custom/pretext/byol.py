@@ -36,7 +36,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..layers import at_least_float32
-from ..networks import ProjectionMLP, projection_spread, rows_of_all_processes
+from ..networks import ProjectionMLP, features_of_pairs, projection_spread, rows_of_all_processes
 
 VIEWS = ("moving", "fixed", "moving_view", "fixed_view")  # first views of all volumes, then the second ones
 
@@ -74,10 +74,7 @@ class BYOLPretext(nn.Module):
         outputs = {"prediction": self.predictor(self._projection(self.backbone, self.projector, views))}
         with torch.no_grad():
             outputs["target_projection"] = self._projection(self.target["backbone"], self.target["projector"], views)
-        if not self.training:
-            volumes = torch.cat((batch["moving"], batch["fixed"]))
-            outputs["bottleneck"], outputs["local"] = self.backbone.forward_features(volumes)
-        return outputs
+        return outputs if self.training else outputs | features_of_pairs(self.backbone, batch)
 
     def _projection(self, backbone: nn.Module, projector: nn.Module, views: torch.Tensor) -> torch.Tensor:
         pooled = backbone.forward_bottleneck(views).mean(dim=(2, 3, 4))

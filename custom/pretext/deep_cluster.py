@@ -50,6 +50,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from ..layers import at_least_float32
+from ..networks import features_of_pairs
 
 logger = logging.getLogger(__name__)
 
@@ -95,12 +96,10 @@ class DeepClusterPretext(nn.Module):
         """
         if not self.sizes.any():
             raise RuntimeError("there are no clusters yet: train with the handler ReassignClusters, or load weights")
-        volumes = torch.cat((batch["moving"], batch["fixed"]))
-        outputs = {}
         if self.training:
-            pooled = self.pooled(volumes)
+            outputs, pooled = {}, self.pooled(torch.cat((batch["moving"], batch["fixed"])))
         else:
-            outputs["bottleneck"], outputs["local"] = self.backbone.forward_features(volumes)
+            outputs = features_of_pairs(self.backbone, batch)
             pooled = outputs["bottleneck"].mean(dim=(2, 3, 4))
         if "moving_place" in batch:
             cluster = self.assignments[torch.stack((batch["moving_place"], batch["fixed_place"]))]

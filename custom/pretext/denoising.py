@@ -27,7 +27,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..layers import at_least_float32
-from ..networks import RestorationHead
+from ..networks import RestorationHead, features_of_pairs
 
 
 class DenoisingPretext(nn.Module):
@@ -56,10 +56,7 @@ class DenoisingPretext(nn.Module):
         """
         noisy = torch.cat((batch["moving_transformed"], batch["fixed_transformed"]))
         outputs = {"restored": self.restoration_head(self.backbone.forward_features(noisy)[1])}
-        if not self.training:
-            clean = torch.cat((batch["moving"], batch["fixed"]))
-            outputs["bottleneck"], outputs["local"] = self.backbone.forward_features(clean)
-        return outputs
+        return outputs if self.training else outputs | features_of_pairs(self.backbone, batch)
 
 
 class DenoisingLoss(nn.Module):

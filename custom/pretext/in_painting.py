@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from ..layers import at_least_float32
-from ..networks import RestorationHead
+from ..networks import RestorationHead, features_of_pairs
 
 SMALLEST_DAMAGE = 1e-4  # intensities lie in [0, 1]; far above rounding, far below any noise worth restoring
 
@@ -59,10 +59,7 @@ class InPaintingPretext(nn.Module):
         """
         damaged = torch.cat((batch["moving_transformed"], batch["fixed_transformed"]))
         outputs = {"restored": self.restoration_head(self.backbone.forward_features(damaged)[1])}
-        if not self.training:
-            clean = torch.cat((batch["moving"], batch["fixed"]))
-            outputs["bottleneck"], outputs["local"] = self.backbone.forward_features(clean)
-        return outputs
+        return outputs if self.training else outputs | features_of_pairs(self.backbone, batch)
 
 
 def masked_mse(restored: torch.Tensor, clean: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -28,7 +28,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..layers import at_least_float32
-from ..networks import RestorationHead
+from ..networks import RestorationHead, features_of_pairs
 
 
 class ModelsGenesisPretext(nn.Module):
@@ -57,10 +57,7 @@ class ModelsGenesisPretext(nn.Module):
         """
         damaged = torch.cat((batch["moving_transformed"], batch["fixed_transformed"]))
         outputs = {"restored": self.restoration_head(self.backbone.forward_features(damaged)[1])}
-        if not self.training:
-            clean = torch.cat((batch["moving"], batch["fixed"]))
-            outputs["bottleneck"], outputs["local"] = self.backbone.forward_features(clean)
-        return outputs
+        return outputs if self.training else outputs | features_of_pairs(self.backbone, batch)
 
 
 class ModelsGenesisLoss(nn.Module):

@@ -29,6 +29,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..layers import at_least_float32
+from ..networks import features_of_pairs
 
 Rotation = tuple[tuple[int, int, int], tuple[int, int, int]]
 STREAM = 24  # a random stream apart from that of other transforms with the same seed
@@ -129,9 +130,7 @@ class RotationPretext(nn.Module):
         turned = torch.stack([turn(volume, self.rotations[index]) for volume, indices in pairs for index in indices])
         pooled = self.backbone.forward_bottleneck(turned).mean(dim=(2, 3, 4))
         outputs = {"logits": self.classifier(pooled), "rotation": rotation.to(pooled.device)}
-        if not self.training:
-            outputs["bottleneck"], outputs["local"] = self.backbone.forward_features(volumes)
-        return outputs
+        return outputs if self.training else outputs | features_of_pairs(self.backbone, batch)
 
 
 class RotationLoss(nn.Module):

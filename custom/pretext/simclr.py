@@ -35,7 +35,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..layers import at_least_float32
-from ..networks import ProjectionMLP, projection_spread, rows_of_all_processes
+from ..networks import ProjectionMLP, features_of_pairs, projection_spread, rows_of_all_processes
 
 VIEWS = ("moving", "fixed", "moving_view", "fixed_view")  # first views of all volumes, then the second ones
 
@@ -71,8 +71,7 @@ class SimCLRPretext(nn.Module):
             volume = torch.cat((batch["moving_place"], batch["fixed_place"])).repeat(2)
             volume = rows_of_all_processes(volume).view(2, -1)
             return {"projection": self.projector(rows_of_all_processes(pooled)), "volume": volume}
-        bottleneck, local = self.backbone.forward_features(torch.cat((batch["moving"], batch["fixed"])))
-        return {"projection": self.projector(pooled), "bottleneck": bottleneck, "local": local}
+        return {"projection": self.projector(pooled)} | features_of_pairs(self.backbone, batch)
 
 
 def nt_xent_loss(projection: torch.Tensor, volume: torch.Tensor, temperature: float) -> torch.Tensor:

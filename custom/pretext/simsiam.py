@@ -32,7 +32,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..layers import at_least_float32
-from ..networks import ProjectionMLP, projection_spread, rows_of_all_processes
+from ..networks import ProjectionMLP, features_of_pairs, projection_spread, rows_of_all_processes
 
 VIEWS = ("moving", "fixed", "moving_view", "fixed_view")  # first views of all volumes, then the second ones
 
@@ -66,10 +66,7 @@ class SimSiamPretext(nn.Module):
         pooled = self.backbone.forward_bottleneck(views).mean(dim=(2, 3, 4))
         outputs = {"projection": self.projector(rows_of_all_processes(pooled) if self.training else pooled)}
         outputs["prediction"] = self.predictor(outputs["projection"])
-        if not self.training:
-            volumes = torch.cat((batch["moving"], batch["fixed"]))
-            outputs["bottleneck"], outputs["local"] = self.backbone.forward_features(volumes)
-        return outputs
+        return outputs if self.training else outputs | features_of_pairs(self.backbone, batch)
 
 
 class SimSiamLoss(nn.Module):
