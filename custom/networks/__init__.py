@@ -5,7 +5,7 @@ from .adapted import AdaptedBackbone
 from .downstream import ClassificationNetwork, SegmentationNetwork
 from .heads import AffineHead, DeformableHead, RestorationHead
 from .keypoints import KeypointAffineHead
-from .pairs import features_of_pairs
+from .pairs import RestorationNetwork, features_of_pairs
 from .projection import ProjectionMLP, projection_spread, rows_of_all_processes
 from .unet import UNet3D
 from .z_matching import ZMatchingHead
@@ -18,6 +18,7 @@ __all__ = [
     "KeypointAffineHead",
     "ProjectionMLP",
     "RestorationHead",
+    "RestorationNetwork",
     "SegmentationNetwork",
     "UNet3D",
     "ZMatchingHead",

@@ -28,38 +28,13 @@ import torch
 from torch import nn
 
 from ..layers import at_least_float32
-from ..networks import RestorationHead, features_of_pairs
+from ..networks import RestorationNetwork
 
 SMALLEST_DAMAGE = 1e-4  # intensities lie in [0, 1]; far above rounding, far below any noise worth restoring
 
 
-class InPaintingPretext(nn.Module):
-    """Backbone and restoration head on both damaged volumes of a pair.
-
-    Args:
-        backbone: a module with `forward_features(image) -> (bottleneck, local)`.
-        restoration_head: maps local features to a volume.
-    """
-
-    def __init__(self, backbone: nn.Module, restoration_head: RestorationHead) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.restoration_head = restoration_head
-
-    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """One pass of a batch of pairs.
-
-        Args:
-            batch: "moving_transformed" and "fixed_transformed", the damaged volumes, and in evaluation "moving" and
-                "fixed", the clean ones, (N, 1, *spatial) each.
-
-        Returns:
-            "restored", (2N, 1, *spatial), the moving volumes first; in evaluation also "bottleneck" and "local", the
-            features of the clean volumes, (2N, C, ...).
-        """
-        damaged = torch.cat((batch["moving_transformed"], batch["fixed_transformed"]))
-        outputs = {"restored": self.restoration_head(self.backbone.forward_features(damaged)[1])}
-        return outputs if self.training else outputs | features_of_pairs(self.backbone, batch)
+class InPaintingPretext(RestorationNetwork):
+    """Restores both volumes of a pair from what surrounds their boxes (Pathak et al., CVPR 2016)."""
 
 
 def masked_mse(restored: torch.Tensor, clean: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
