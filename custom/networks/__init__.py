@@ -6,7 +6,7 @@ from .downstream import ClassificationNetwork, SegmentationNetwork
 from .heads import AffineHead, DeformableHead, RestorationHead
 from .keypoints import KeypointAffineHead
 from .pairs import RestorationNetwork, features_of_pairs
-from .projection import ProjectionMLP, projection_spread, rows_of_all_processes
+from .projection import ProjectionMLP, projection_spread, rows_of_all_processes, rows_of_views
 from .unet import UNet3D
 from .z_matching import ZMatchingHead
 
@@ -25,4 +25,5 @@ __all__ = [
     "features_of_pairs",
     "projection_spread",
     "rows_of_all_processes",
+    "rows_of_views",
 ]

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from ..layers import at_least_float32
 
+VIEWS = ("moving", "fixed", "moving_view", "fixed_view")  # first views of all volumes, then the second ones
+
 
 class ProjectionMLP(nn.Sequential):
     """Linear layers, batch norm and ReLU after each but the last: rows (N, in_channels) -> (N, out_channels).
@@ -56,6 +58,13 @@ def rows_of_all_processes(rows: torch.Tensor) -> torch.Tensor:
         own.register_hook(lambda gradient: gradient * processes)
     parts[idist.get_rank()] = own
     return torch.cat(parts).transpose(0, 1).flatten(0, 1)
+
+
+def rows_of_views(backbone: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Bottlenecks of the `VIEWS`, (N, 1, *spatial) each, averaged over space: rows (4N, C), the first views of all
+    volumes, then the second; in training those of all processes."""
+    rows = backbone.forward_bottleneck(torch.cat([batch[name] for name in VIEWS])).mean(dim=(2, 3, 4))
+    return rows_of_all_processes(rows) if backbone.training else rows
 
 
 def projection_spread(projection: torch.Tensor) -> torch.Tensor:

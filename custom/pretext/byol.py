@@ -36,9 +36,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..layers import at_least_float32
-from ..networks import ProjectionMLP, features_of_pairs, projection_spread, rows_of_all_processes
-
-VIEWS = ("moving", "fixed", "moving_view", "fixed_view")  # first views of all volumes, then the second ones
+from ..networks import ProjectionMLP, features_of_pairs, projection_spread, rows_of_views
 
 
 class BYOLPretext(nn.Module):
@@ -70,15 +68,11 @@ class BYOLPretext(nn.Module):
             those of all processes. In evaluation "bottleneck" and "local" features of "moving" and "fixed" too, of the
             online network, (2N, C, ...).
         """
-        views = torch.cat([batch[name] for name in VIEWS])
-        outputs = {"prediction": self.predictor(self._projection(self.backbone, self.projector, views))}
+        outputs = {"prediction": self.predictor(self.projector(rows_of_views(self.backbone, batch)))}
         with torch.no_grad():
-            outputs["target_projection"] = self._projection(self.target["backbone"], self.target["projector"], views)
+            target_rows = rows_of_views(self.target["backbone"], batch)
+            outputs["target_projection"] = self.target["projector"](target_rows)
         return outputs if self.training else outputs | features_of_pairs(self.backbone, batch)
-
-    def _projection(self, backbone: nn.Module, projector: nn.Module, views: torch.Tensor) -> torch.Tensor:
-        pooled = backbone.forward_bottleneck(views).mean(dim=(2, 3, 4))
-        return projector(rows_of_all_processes(pooled) if self.training else pooled)
 
     @torch.no_grad()
     def update_target(self, momentum: float) -> None:

@@ -35,9 +35,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..layers import at_least_float32
-from ..networks import ProjectionMLP, features_of_pairs, projection_spread, rows_of_all_processes
-
-VIEWS = ("moving", "fixed", "moving_view", "fixed_view")  # first views of all volumes, then the second ones
+from ..networks import ProjectionMLP, features_of_pairs, projection_spread, rows_of_all_processes, rows_of_views
 
 
 class SimCLRPretext(nn.Module):
@@ -65,13 +63,11 @@ class SimCLRPretext(nn.Module):
             which volume each row is of, M = 2N times the number of processes. In evaluation M = 2N, and "bottleneck"
             and "local" features of "moving" and "fixed", (2N, C, ...).
         """
-        views = torch.cat([batch[name] for name in VIEWS])
-        pooled = self.backbone.forward_bottleneck(views).mean(dim=(2, 3, 4))
-        if self.training:
-            volume = torch.cat((batch["moving_place"], batch["fixed_place"])).repeat(2)
-            volume = rows_of_all_processes(volume).view(2, -1)
-            return {"projection": self.projector(rows_of_all_processes(pooled)), "volume": volume}
-        return {"projection": self.projector(pooled)} | features_of_pairs(self.backbone, batch)
+        outputs = {"projection": self.projector(rows_of_views(self.backbone, batch))}
+        if not self.training:
+            return outputs | features_of_pairs(self.backbone, batch)
+        volume = torch.cat((batch["moving_place"], batch["fixed_place"])).repeat(2)
+        return outputs | {"volume": rows_of_all_processes(volume).view(2, -1)}
 
 
 def nt_xent_loss(projection: torch.Tensor, volume: torch.Tensor, temperature: float) -> torch.Tensor:

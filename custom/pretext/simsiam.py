@@ -32,9 +32,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..layers import at_least_float32
-from ..networks import ProjectionMLP, features_of_pairs, projection_spread, rows_of_all_processes
-
-VIEWS = ("moving", "fixed", "moving_view", "fixed_view")  # first views of all volumes, then the second ones
+from ..networks import ProjectionMLP, features_of_pairs, projection_spread, rows_of_views
 
 
 class SimSiamPretext(nn.Module):
@@ -62,10 +60,8 @@ class SimSiamPretext(nn.Module):
             "projection" and "prediction", (4N, C), the first views of all volumes, then the second; in training those
             of all processes. In evaluation "bottleneck" and "local" features of "moving" and "fixed" too, (2N, C, ...).
         """
-        views = torch.cat([batch[name] for name in VIEWS])
-        pooled = self.backbone.forward_bottleneck(views).mean(dim=(2, 3, 4))
-        outputs = {"projection": self.projector(rows_of_all_processes(pooled) if self.training else pooled)}
-        outputs["prediction"] = self.predictor(outputs["projection"])
+        projection = self.projector(rows_of_views(self.backbone, batch))
+        outputs = {"projection": projection, "prediction": self.predictor(projection)}
         return outputs if self.training else outputs | features_of_pairs(self.backbone, batch)
 
 

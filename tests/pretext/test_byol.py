@@ -11,7 +11,8 @@ import torch
 from ignite.engine import Engine
 
 from custom.networks import ProjectionMLP, UNet3D
-from custom.pretext.byol import VIEWS, BYOLLoss, BYOLPretext, TargetUpdate, target_momentum
+from custom.networks.projection import VIEWS
+from custom.pretext.byol import BYOLLoss, BYOLPretext, TargetUpdate, target_momentum
 from custom.weights import load_pretext, save_pretext
 
 CHANNELS = (8, 16, 32)

@@ -12,7 +12,8 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from custom.networks import ProjectionMLP, UNet3D
-from custom.pretext.simclr import VIEWS, NTXentLoss, SimCLRPretext, nt_xent_loss
+from custom.networks.projection import VIEWS
+from custom.pretext.simclr import NTXentLoss, SimCLRPretext, nt_xent_loss
 from custom.weights import load_pretext, save_pretext
 
 CHANNELS = (8, 16, 32)

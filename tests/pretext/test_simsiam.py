@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from custom.networks import ProjectionMLP, UNet3D
-from custom.pretext.simsiam import VIEWS, SimSiamLoss, SimSiamPretext
+from custom.networks.projection import VIEWS
+from custom.pretext.simsiam import SimSiamLoss, SimSiamPretext
 from custom.weights import load_pretext, save_pretext
 
 CHANNELS = (8, 16, 32)
