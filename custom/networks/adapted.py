@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+
+from .unet import crop_back, pad_to_multiples
 
 
 class AdaptedBackbone(nn.Module):
@@ -51,11 +52,7 @@ class AdaptedBackbone(nn.Module):
 
     def forward_features(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Bottleneck (N, channels[-1], *ceil(spatial / divisor)) and local features (N, channels[0], *spatial)."""
-        sides = image.shape[2:]
-        missing = [(-side) % self.divisor for side in sides]
-        front = [side // 2 for side in missing]
-        padding = [(before, total - before) for before, total in zip(front, missing, strict=True)]
-        padded = F.pad(image, [side for pair in reversed(padding) for side in pair])
+        padded = pad_to_multiples(image, self.divisor)
         kept: list[torch.Tensor] = []
         hook = self.network.get_submodule(self.bottleneck).register_forward_hook(lambda *call: kept.append(call[-1]))
         try:
@@ -64,8 +61,7 @@ class AdaptedBackbone(nn.Module):
             hook.remove()
         self._check("local", local, self.channels[0], padded.shape[2:])
         self._check("bottleneck", kept[0], self.channels[-1], [side // self.divisor for side in padded.shape[2:]])
-        x, y, z = front
-        return kept[0], local[:, :, x : x + sides[0], y : y + sides[1], z : z + sides[2]]
+        return kept[0], crop_back(local, image, self.divisor)
 
     def _check(self, name: str, features: torch.Tensor, channels: int, sides: Sequence[int]) -> None:
         if tuple(features.shape[1:]) != (channels, *sides):

@@ -15,6 +15,19 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(max(channels // 8, 1), channels)
 
 
+def pad_to_multiples(image: torch.Tensor, divisor: int) -> torch.Tensor:
+    """Zeros around an image (N, C, *spatial) to multiples of the divisor, half of them (rounded down) in front."""
+    x, y, z = [(-side) % divisor for side in image.shape[2:]]
+    return F.pad(image, [z // 2, z - z // 2, y // 2, y - y // 2, x // 2, x - x // 2])
+
+
+def crop_back(features: torch.Tensor, image: torch.Tensor, divisor: int) -> torch.Tensor:
+    """The part of features of the padded image, at its resolution, where the image lies; a view."""
+    x, y, z = image.shape[2:]
+    i, j, k = [(-side) % divisor // 2 for side in image.shape[2:]]
+    return features[:, :, i : i + x, j : j + y, k : k + z]
+
+
 class ConvGroup(nn.Sequential):
     """Two 3x3x3 convolutions, each with group norm and LeakyReLU(0.2), at constant resolution; He-normal weights."""
 
@@ -69,10 +82,7 @@ class UNet3D(nn.Module):
         for block in self.decoder:
             features = F.interpolate(features, scale_factor=2.0, mode="trilinear", align_corners=True)
             features = block(torch.cat([skips.pop(), features], dim=1))
-        front = [((-side) % self.divisor) // 2 for side in image.shape[2:]]
-        x, y, z = image.shape[2:]
-        local = features[:, :, front[0] : front[0] + x, front[1] : front[1] + y, front[2] : front[2] + z]
-        return bottleneck, local
+        return bottleneck, crop_back(features, image, self.divisor)
 
     def forward_bottleneck(self, image: torch.Tensor) -> torch.Tensor:
         """The bottleneck of `forward_features` alone; the decoder does not run."""
@@ -80,12 +90,7 @@ class UNet3D(nn.Module):
 
     def _encode(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Features of each level of the padded image, from full resolution to the bottleneck."""
-        missing = [(-side) % self.divisor for side in image.shape[2:]]
-        front = [side // 2 for side in missing]
-        features = F.pad(
-            image,
-            [front[2], missing[2] - front[2], front[1], missing[1] - front[1], front[0], missing[0] - front[0]],
-        )
+        features = pad_to_multiples(image, self.divisor)
         levels: list[torch.Tensor] = []
         for level, block in enumerate(self.encoder):
             if level > 0:
