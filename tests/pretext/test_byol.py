@@ -9,31 +9,16 @@ import math
 import pytest
 import torch
 from ignite.engine import Engine
+from views import CHANNELS, VIEWS, ViewsTests, pairs, rows, step
 
 from custom.networks import ProjectionMLP, UNet3D
-from custom.networks.projection import VIEWS
 from custom.pretext.byol import BYOLLoss, BYOLPretext, TargetUpdate, target_momentum
-from custom.weights import load_pretext, save_pretext
-
-CHANNELS = (8, 16, 32)
+from custom.weights import save_pretext
 
 
 def network(seed: int = 0) -> BYOLPretext:
     torch.manual_seed(seed)
     return BYOLPretext(UNet3D(1, CHANNELS), ProjectionMLP(32, 64, 16), ProjectionMLP(16, 64, 16))
-
-
-def pairs(count: int = 2, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Volumes of smooth noise; a second view is the first, darker and with fine noise."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(2 * count, 1, 4, 4, 4, generator=generator)
-    volumes = torch.nn.functional.interpolate(coarse, (16, 16, 16), mode="trilinear")
-    views = 0.7 * volumes + 0.1 * torch.rand(volumes.shape, generator=generator)
-    return dict(zip(VIEWS, (*volumes.chunk(2), *views.chunk(2)), strict=True))
-
-
-def rows(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).requires_grad_()
 
 
 def online(model: BYOLPretext) -> dict[str, torch.Tensor]:
@@ -42,12 +27,9 @@ def online(model: BYOLPretext) -> dict[str, torch.Tensor]:
     return {f"{part}.{name}": p for part, module in followed.items() for name, p in module.named_parameters()}
 
 
-def step(model: BYOLPretext, optimizer: torch.optim.Optimizer, batch: dict[str, torch.Tensor]) -> dict:
-    optimizer.zero_grad()
-    terms = BYOLLoss()(model(batch), batch)
-    terms["loss"].backward()
-    optimizer.step()
-    return terms
+class TestBYOL(ViewsTests):
+    network, loss, outputs = staticmethod(network), BYOLLoss, {"prediction", "target_projection"}
+    without_gradient = ("backbone.decoder", "target.")
 
 
 def test_the_loss_is_the_sum_of_both_directions():
@@ -88,6 +70,7 @@ def test_the_twin_starts_equal_and_shares_no_storage():
         for module in (model.target, torch.nn.ModuleList((model.backbone, model.projector, model.predictor)))
     ]
     assert all(storages) and not storages[0] & storages[1]
+    assert not any(parameter.requires_grad for parameter in model.target.parameters())
 
 
 def test_the_twin_is_in_the_state_dict_and_apart_from_the_backbone(tmp_path):
@@ -99,19 +82,10 @@ def test_the_twin_is_in_the_state_dict_and_apart_from_the_backbone(tmp_path):
     assert set(names) <= set(torch.load(tmp_path / "heads.pt"))
 
 
-def test_gradient_reaches_the_online_encoder_and_heads_alone():
-    model, batch = network(), pairs()
-    BYOLLoss()(model(batch), batch)["loss"].backward()
-    without = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()}
-    expected = ("backbone.decoder", "target.")
-    assert without == {name for name, _ in model.named_parameters() if name.startswith(expected)}
-    assert not any(parameter.requires_grad for parameter in model.target.parameters())
-
-
 def test_the_optimiser_leaves_the_twin_alone_and_the_update_is_exact():
     model, batch = network(), pairs()
     before = {name: p.clone() for name, p in model.target.named_parameters()}
-    step(model, torch.optim.Adam(model.parameters(), 1e-2), batch)
+    step(model, BYOLLoss(), torch.optim.Adam(model.parameters(), 1e-2), batch)
     assert all(torch.equal(p, before[name]) for name, p in model.target.named_parameters())
     followed = {name: p.detach().clone() for name, p in online(model).items()}
     moved = [name for name in before if not torch.equal(before[name], followed[name])]
@@ -177,22 +151,12 @@ def test_a_resumed_run_goes_on_where_it_was():
         assert torch.equal(tensor, whole.state_dict()[name]), name
 
 
-def test_features_are_the_online_ones_and_given_in_evaluation_alone():
-    model, batch = network(), pairs()
-    step(model, torch.optim.Adam(model.parameters(), 1e-2), batch)
-    assert set(model(batch)) == {"prediction", "target_projection"}
-    outputs = model.eval()(batch)
-    bottleneck, local = model.backbone.forward_features(torch.cat((batch["moving"], batch["fixed"])))
-    torch.testing.assert_close(outputs["bottleneck"], bottleneck)
-    torch.testing.assert_close(outputs["local"], local)
-
-
 def test_it_learns_and_does_not_collapse():
     model, batch = network(), pairs()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     terms = []
     for _ in range(40):
-        terms.append(step(model, optimizer, batch))
+        terms.append(step(model, BYOLLoss(), optimizer, batch))
         model.update_target(0.9)
     assert terms[0]["loss"] > 2 and terms[-1]["loss"] < 0.5
     assert terms[-1]["projection_spread"] > 0.3
@@ -206,22 +170,3 @@ def test_features_that_are_alike_show_in_the_spread_alone():
     alike = torch.ones(8, 4)
     terms = BYOLLoss()({"prediction": alike, "target_projection": alike}, {})
     assert terms == {"loss": pytest.approx(0, abs=1e-6), "projection_spread": 0}
-
-
-def test_under_autocast_the_loss_is_float32():
-    model, batch = network(), pairs()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs = model(batch)
-        terms = BYOLLoss()(outputs, batch)
-    assert outputs["prediction"].dtype == outputs["target_projection"].dtype == torch.bfloat16
-    assert all(term.dtype == torch.float32 for term in terms.values())
-    terms["loss"].backward()
-    assert all(p.grad.isfinite().all() for p in model.projector.parameters())
-
-
-def test_weights_come_back(tmp_path):
-    model, other, batch = network(), network(seed=1), pairs()
-    step(model, torch.optim.Adam(model.parameters(), 1e-2), batch)
-    save_pretext(model, tmp_path, {})
-    load_pretext(other, tmp_path)
-    torch.testing.assert_close(other.eval()(batch), model.eval()(batch))

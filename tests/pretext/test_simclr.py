@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import views
 from torch.nn.parallel import DistributedDataParallel
+from views import CHANNELS, VIEWS, ViewsTests, rows, step
 
 from custom.networks import ProjectionMLP, UNet3D
-from custom.networks.projection import VIEWS
 from custom.pretext.simclr import NTXentLoss, SimCLRPretext, nt_xent_loss
-from custom.weights import load_pretext, save_pretext
-
-CHANNELS = (8, 16, 32)
 
 
 def network(seed: int = 0) -> SimCLRPretext:
@@ -24,18 +22,14 @@ def network(seed: int = 0) -> SimCLRPretext:
     return SimCLRPretext(UNet3D(1, CHANNELS), ProjectionMLP(32, 32, 16))
 
 
-def pairs(count: int = 2, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Volumes of smooth noise; a second view is the first, darker and with fine noise."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(2 * count, 1, 4, 4, 4, generator=generator)
-    volumes = torch.nn.functional.interpolate(coarse, (16, 16, 16), mode="trilinear")
-    views = 0.7 * volumes + 0.1 * torch.rand(volumes.shape, generator=generator)
-    batch = dict(zip(VIEWS, (*volumes.chunk(2), *views.chunk(2)), strict=True))
-    return batch | {"moving_place": torch.arange(count), "fixed_place": torch.arange(count) + count}
+def pairs(count: int = 2) -> dict[str, torch.Tensor]:
+    return views.pairs(count) | {"moving_place": torch.arange(count), "fixed_place": torch.arange(count) + count}
 
 
-def rows(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+class TestSimCLR(ViewsTests):
+    pairs = staticmethod(pairs)
+    network, loss, outputs = staticmethod(network), NTXentLoss, {"projection", "volume"}
+    may_cancel_out = {"projector.3.bias"}
 
 
 def loop(projection: list[list[float]], volume: list[int], temperature: float) -> float:
@@ -148,23 +142,12 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one_with_the_joined_ba
             torch.testing.assert_close(buffer, model.get_buffer(name))
 
 
-def test_gradient_reaches_all_but_the_decoder():
-    model, batch = network(), pairs()
-    NTXentLoss()(model(batch), batch)["loss"].backward()
-    without = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()}
-    without -= {"projector.3.bias"}  # its part may cancel out
-    assert without == {name for name, _ in model.named_parameters() if name.startswith("backbone.decoder")}
-
-
 def test_it_learns_to_tell_volumes_apart():
     model, batch = network(), pairs()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     terms = []
     for _ in range(30):
-        optimizer.zero_grad()
-        terms.append(NTXentLoss(0.5)(model(batch), batch))
-        terms[-1]["loss"].backward()
-        optimizer.step()
+        terms.append(step(model, NTXentLoss(0.5), optimizer, batch))
     assert terms[0]["loss"] > 1 and terms[-1]["loss"] < 0.45
     assert terms[-1]["projection_spread"] > 0.6
 
@@ -176,24 +159,3 @@ def test_features_that_are_alike_cost_and_show():
     terms = NTXentLoss()(model(batch), batch)
     assert terms["loss"].item() == pytest.approx(math.log(7), abs=1e-4)
     assert terms["projection_spread"] < 1e-5
-
-
-def test_under_autocast_the_loss_is_float32():
-    model, batch = network(), pairs()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs = model(batch)
-        terms = NTXentLoss()(outputs, batch)
-    assert outputs["projection"].dtype == torch.bfloat16
-    assert all(term.dtype == torch.float32 for term in terms.values())
-    assert torch.equal(NTXentLoss()(outputs, batch)["loss"], terms["loss"])
-    terms["loss"].backward()
-    assert all(p.grad.isfinite().all() for p in model.projector.parameters())
-
-
-def test_weights_come_back(tmp_path):
-    model, other, batch = network(), network(seed=1), pairs()
-    model(batch)  # moves the running statistics
-    save_pretext(model, tmp_path, {})
-    load_pretext(other, tmp_path)
-    assert set(torch.load(tmp_path / "model.pt")) == set(model.backbone.state_dict())
-    torch.testing.assert_close(other.eval()(batch), model.eval()(batch))

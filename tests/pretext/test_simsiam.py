@@ -7,13 +7,10 @@ import math
 
 import pytest
 import torch
+from views import CHANNELS, VIEWS, ViewsTests, pairs, rows, step
 
 from custom.networks import ProjectionMLP, UNet3D
-from custom.networks.projection import VIEWS
 from custom.pretext.simsiam import SimSiamLoss, SimSiamPretext
-from custom.weights import load_pretext, save_pretext
-
-CHANNELS = (8, 16, 32)
 
 
 def network(seed: int = 0) -> SimSiamPretext:
@@ -21,17 +18,8 @@ def network(seed: int = 0) -> SimSiamPretext:
     return SimSiamPretext(UNet3D(1, CHANNELS), ProjectionMLP(32, 32, 32, 3), ProjectionMLP(32, 8, 32))
 
 
-def pairs(count: int = 2, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Volumes of smooth noise; a second view is the first, darker and with fine noise."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(2 * count, 1, 4, 4, 4, generator=generator)
-    volumes = torch.nn.functional.interpolate(coarse, (16, 16, 16), mode="trilinear")
-    views = 0.7 * volumes + 0.1 * torch.rand(volumes.shape, generator=generator)
-    return dict(zip(VIEWS, (*volumes.chunk(2), *views.chunk(2)), strict=True))
-
-
-def rows(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+class TestSimSiam(ViewsTests):
+    network, loss, outputs = staticmethod(network), SimSiamLoss, {"projection", "prediction"}
 
 
 def test_the_loss_is_the_mean_of_both_directions():
@@ -79,31 +67,12 @@ def test_who_is_predicted_from_whom():
     assert SimSiamLoss()({"prediction": perfect, "projection": perfect}, {})["loss"] == -1
 
 
-def test_features_are_given_in_evaluation_alone():
-    model, batch = network(), pairs()
-    assert set(model(batch)) == {"projection", "prediction"}
-    outputs = model.eval()(batch)
-    bottleneck, local = model.backbone.forward_features(torch.cat((batch["moving"], batch["fixed"])))
-    torch.testing.assert_close(outputs["bottleneck"], bottleneck)
-    torch.testing.assert_close(outputs["local"], local)
-
-
-def test_gradient_reaches_all_but_the_decoder():
-    model, batch = network(), pairs()
-    SimSiamLoss()(model(batch), batch)["loss"].backward()
-    without = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()}
-    assert without == {name for name, _ in model.named_parameters() if name.startswith("backbone.decoder")}
-
-
 def test_it_learns_and_does_not_collapse():
     model, batch = network(), pairs()
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     terms = []
     for _ in range(40):
-        optimizer.zero_grad()
-        terms.append(SimSiamLoss()(model(batch), batch))
-        terms[-1]["loss"].backward()
-        optimizer.step()
+        terms.append(step(model, SimSiamLoss(), optimizer, batch))
     assert terms[0]["loss"] > -0.2 and terms[-1]["loss"] < -0.6
     assert terms[-1]["projection_spread"] > 0.3
 
@@ -116,23 +85,3 @@ def test_features_that_are_alike_show_in_the_spread_alone():
     assert terms["projection_spread"] < 1e-5
     alike = torch.ones(8, 4)
     assert SimSiamLoss()({"prediction": alike, "projection": alike}, {}) == {"loss": -1, "projection_spread": 0}
-
-
-def test_under_autocast_the_loss_is_float32():
-    model, batch = network(), pairs()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs = model(batch)
-        terms = SimSiamLoss()(outputs, batch)
-    assert outputs["prediction"].dtype == torch.bfloat16
-    assert all(term.dtype == torch.float32 for term in terms.values())
-    terms["loss"].backward()
-    assert all(p.grad.isfinite().all() for p in model.projector.parameters())
-
-
-def test_weights_come_back(tmp_path):
-    model, other, batch = network(), network(seed=1), pairs()
-    model(batch)  # moves the running statistics
-    save_pretext(model, tmp_path, {})
-    load_pretext(other, tmp_path)
-    assert set(torch.load(tmp_path / "model.pt")) == set(model.backbone.state_dict())
-    torch.testing.assert_close(other.eval()(batch), model.eval()(batch))
