@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from ignite.engine import Events
 from monai.transforms import ResizeWithPadOrCrop
-from monai.utils import set_determinism
 from sklearn.manifold import TSNE
 from sklearn.preprocessing import StandardScaler
 
+from custom.handlers import ModelExport
 from custom.weights import read_weights
 
 from .probe import local_features, moved, probe_auc, probe_dice
@@ -53,7 +53,8 @@ def pretrain(
     data = {"dataset_dir": str(source)} if source else unlabelled_data(task, parts) if parts else {}
     built = workflow("gvsl_pretrain", files, {"output_dir": str(output), "resume": True, **data, **overrides})
     trainer = built.parser.get_parsed_content("train#trainer")
-    export = next(handler for handler in built.parser.get_parsed_content("train#handlers") if hasattr(handler, "save"))
+    handlers = built.parser.get_parsed_content("train#handlers")
+    export = next(handler for handler in handlers if isinstance(handler, ModelExport))
 
     def keep(engine) -> None:
         if engine.state.iteration % every == 0:
@@ -171,8 +172,7 @@ def backbone_and_volumes(
     lists: list[Items],
 ) -> tuple[torch.nn.Module, list[list[tuple[torch.Tensor, torch.Tensor]]], dict[str, int]]:
     """The downstream bundle's backbone, lists of (volume, label), preprocessed as for pre-training, and labels."""
-    set_determinism(seed)
-    built = workflow(task["bundle"], ["train.json"], {**given_data(task, parts), **overrides})
+    built = workflow(task["bundle"], ["train.json"], {**given_data(task, parts), "seed": seed, **overrides})
     backbone = built.parser.get_parsed_content("backbone")
     if weights is not None:
         backbone.load_state_dict(read_weights(weights)[0])

@@ -24,6 +24,7 @@ from monai.apps import DecathlonDataset
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+from transfer_learning import cells  # noqa: E402
 from transfer_learning.plan import Task  # noqa: E402
 from transfer_learning.probe import probe_auc, probe_dice  # noqa: E402
 from transfer_learning.report import test_scores as scores_of  # noqa: E402
@@ -209,6 +210,16 @@ def test_rate_of_all_seeds_that_choose(tmp_path: Path, tiny_task: Path) -> None:
     stages = list(task.stages(["scratch"], ["fine_tuned"], [0, 1, 2]))
     planned = Counter(task.planned(["scratch"], ["fine_tuned"], [0, 1, 2]))
     assert planned == {"tiny fine_tuned": 5, "tiny test": 3} == Counter(c.kind for stage in stages for c in stage)
+
+
+def test_each_seed_draws_its_initial_weights(tiny_task: Path, tmp_path: Path) -> None:
+    task = Task(str(tiny_task), tiny_task.parent / "data", tmp_path / "work", tmp_path / "results")
+    first, again, other = (
+        cells.backbone_and_volumes(task.task, task.parts, task.downstream(), None, seed, [])[0].state_dict()
+        for seed in (0, 0, 1)
+    )
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    assert not all(torch.equal(value, other[name]) for name, value in first.items())
 
 
 def test_overrides_of_linear_alone(tiny_task: Path, tmp_path: Path) -> None:
