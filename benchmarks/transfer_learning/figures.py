@@ -92,8 +92,9 @@ def features_figure(cells: list[dict[str, Any]]) -> Figure | None:
         return None
     figure = Figure(figsize=(6 * len(points) + 3, 6), layout="constrained")
     for plot, method in zip(figure.subplots(1, len(points), squeeze=False)[0], in_order(list(points)), strict=True):
-        for place, (structure, found) in enumerate(points[method].items()):
-            plot.scatter(*np.array(found).T, s=8, color=colormaps["tab20"](place % 20), label=structure)
+        colours = colormaps["nipy_spectral"](np.linspace(0.05, 0.95, len(points[method])))
+        for colour, (structure, found) in zip(colours, points[method].items(), strict=True):
+            plot.scatter(*np.array(found).T, s=8, color=colour, label=structure)
         plot.set(title=METHODS.get(method, method), xticks=[], yticks=[])
     figure.legend(*plot.get_legend_handles_labels(), loc="outside right upper", markerscale=2, fontsize="small")
     return figure
