@@ -23,8 +23,8 @@ Protocols: probe (converged logistic regression on local features, on volumes as
 (backbone frozen, one convolution), fine_tuned (everything trained), features (local features of a volume in two
 dimensions, by structure).
 Learning rates of linear and fine_tuned are searched on the validation volumes with the first seeds ("search_seeds" of a
-recipe, one by default), the same list for every method. Each seed redraws the labelled training volumes and the initial
-weights; pre-training runs once. The test volumes are read once a seed, with the learning rate that won.
+recipe, one by default), the same list for every method. Each seed has its own initial weights, pre-training and
+labelled volumes. The test volumes are read once a seed, with the learning rate that won.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ def run(
 def ablate(
     tasks: str = "brain",
     variants: str = "",
+    seeds: str = "0,1,2",
     data: str = DATA,
     work: str = WORK,
     results: str = RESULTS,
@@ -99,12 +100,13 @@ def ablate(
 
     Args:
         tasks: names of benchmarks/tasks with an "ablation", or files like those. variants: names; all by default.
+        seeds: whole numbers.
         data: folder with the tasks' sources. work: for copies and weights. results: for the JSON files.
         workers: variants measured side by side; by default one for each GPU, else for each core.
     """
     for name in _listed(tasks):
         task = Task(name, Path(data), Path(work), Path(results))
-        run_variants(task, _listed(variants), workers or default_workers())
+        run_variants(task, _listed(variants), [int(seed) for seed in _listed(seeds)], workers or default_workers())
 
 
 def fetch(tasks: str = "hippocampus", data: str = DATA) -> None:

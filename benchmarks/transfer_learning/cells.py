@@ -87,9 +87,8 @@ def variant(
     """A pre-training, and the probe of its weights on the validation part on the way."""
     pairs = pretrain(task, parts, overrides, output, every)["validation"]
     steps = sorted(int(folder.name) for folder in (output / "steps").iterdir())
-    probes = {
-        step: probe(task, parts, downstream, output / "steps" / str(step), seed=0, part="validation") for step in steps
-    }
+    seed, kept = overrides["seed"], output / "steps"
+    probes = {step: probe(task, parts, downstream, kept / str(step), seed, part="validation") for step in steps}
     return {"pairs": pairs, "probes": probes}
 
 
@@ -136,18 +135,18 @@ def probe(
 
 
 def embedding(
-    task: dict[str, Any], parts: Parts, overrides: dict[str, Any], weights: Path | None, voxels: int = 40
+    task: dict[str, Any], parts: Parts, overrides: dict[str, Any], weights: Path | None, seed: int, voxels: int = 40
 ) -> dict[str, Any]:
     """Local features of a validation volume in two dimensions (t-SNE of standardised features), by structure.
 
     Args:
-        overrides, weights: as of `probe`. voxels: drawn from each structure, all of those that have fewer.
+        overrides, weights, seed: as of `probe`. voxels: drawn from each structure, all of those that have fewer.
 
     Returns:
         {"points": {structure: [[x, y], ...]}}
     """
     items = [parts["validation"][:1]]
-    backbone, (((image, label),),), labels = backbone_and_volumes(task, parts, overrides, weights, 0, items)
+    backbone, (((image, label),),), labels = backbone_and_volumes(task, parts, overrides, weights, seed, items)
     generator, values = np.random.default_rng(0), label.flatten().numpy()
     places = {name: np.flatnonzero(values == place) for place, name in enumerate(labels, start=1)}
     chosen = {

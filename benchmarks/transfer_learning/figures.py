@@ -75,14 +75,16 @@ def draw_curves(plot: Any, cells: list[dict[str, Any]], protocol: str) -> None:
 def draw_probe(plot: Any, cells: list[dict[str, Any]]) -> None:
     """The probe on the validation part against pre-training steps."""
     with_step = [cell for cell in cells if "step" in cell["settings"]]
-    steps = sorted(((cell["settings"]["step"], cell) for cell in with_step), key=lambda pair: pair[0])
-    for name, style in (("score", "o-"), ("score_moved", "s--")):
-        if steps:
-            label = "as they are" if name == "score" else "randomly moved"
-            plot.plot([step for step, _ in steps], [100 * cell[name] for _, cell in steps], style, label=label)
+    steps = sorted({cell["settings"]["step"] for cell in with_step})
+    seeds = sorted({cell["settings"]["seed"] for cell in with_step})
+    found = {(cell["settings"]["seed"], cell["settings"]["step"]): cell for cell in with_step}
+    for name, style, label in (("score", "o-", "as they are"), ("score_moved", "s--", "randomly moved")):
+        if steps and name in with_step[0]:
+            values = np.array([[100 * found[seed, step][name] for step in steps] for seed in seeds])
+            (line,) = plot.plot(steps, values.mean(0), style, label=label)
+            plot.plot(steps, values.T, color=line.get_color(), alpha=0.3, linewidth=0.8)
+            plot.legend()
     plot.set(title=PROTOCOLS["probe"], xlabel="pre-training iteration", ylabel="validation score (percent)")
-    if steps:
-        plot.legend()
 
 
 def features_figure(cells: list[dict[str, Any]]) -> Figure | None:
@@ -102,18 +104,20 @@ def features_figure(cells: list[dict[str, Any]]) -> Figure | None:
 
 def restoration_figure(cells: list[dict[str, Any]]) -> Figure | None:
     """Registration loss of the training pairs against iterations, with and without restoration (figure 8)."""
+    compared = ("gvsl", "without_restoration")
     curves = {
-        cell["settings"]["method"]: cell["training"]
-        for cell in cells
-        if "training" in cell and cell["settings"].get("method") in ("gvsl", "without_restoration")
+        method: [c["training"] for c in cells if "training" in c and c["settings"]["method"] == method]
+        for method in compared
     }
-    if len(curves) < 2:
+    if not all(curves.values()):
         return None
     figure = Figure(figsize=(6, 4), layout="constrained")
     plot = figure.subplots()
-    for method, rows in curves.items():
-        iterations = [row["iteration"] for row in rows]
-        plot.plot(iterations, [row["registration"] for row in rows], color=COLOURS[method], label=METHODS[method])
+    for method, runs in curves.items():
+        iterations = [row["iteration"] for row in runs[0]]
+        values = np.array([[row["registration"] for row in rows] for rows in runs])
+        plot.plot(iterations, values.mean(0), color=COLOURS[method], label=METHODS[method])
+        plot.plot(iterations, values.T, color=COLOURS[method], alpha=0.3, linewidth=0.8)
     plot.set(xlabel="pre-training iteration", ylabel="registration loss, mean of an epoch")
     plot.legend()
     return figure

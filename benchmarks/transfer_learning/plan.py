@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from itertools import chain, zip_longest
+from itertools import chain, product, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ DRAWN = ("scratch", "gvsl")  # methods whose features are drawn
 def run_tasks(tasks: list[Task], methods: list[str], protocols: list[str], seeds: list[int], workers: int) -> None:
     """Measures the cells that have no file yet: pre-trainings of all tasks, then what follows from them."""
     planned = Counter(chain.from_iterable(task.planned(methods, protocols, seeds) for task in tasks))
-    shared = {cell.path: cell.kind for task in tasks for cell in task.pretrainings(methods)}
+    shared = {cell.path: cell.kind for task in tasks for cell in task.pretrainings(methods, seeds)}
     planned.update(shared.values())
     progress = Progress(planned, workers)
     with worker_pool(workers) as pool:
@@ -32,9 +32,9 @@ def run_tasks(tasks: list[Task], methods: list[str], protocols: list[str], seeds
             run_cells(chain.from_iterable(stages), pool, progress)
 
 
-def run_variants(task: Task, names: list[str], workers: int) -> None:
+def run_variants(task: Task, names: list[str], seeds: list[int], workers: int) -> None:
     """Measures the variants of a task's recipe that have no file yet."""
-    cells_of = task.variants(names)
+    cells_of = task.variants(names, seeds)
     with worker_pool(workers) as pool:
         run_cells(cells_of, pool, Progress(Counter(cell.kind for cell in cells_of), workers))
 
@@ -87,7 +87,7 @@ class Task:
         """Lists of cells that do not need one another, each needing those before."""
         chosen = self.methods(methods)
         trained = [(method, protocol) for protocol in protocols if protocol in OVERLAYS for method in chosen]
-        yield self.pretrainings(methods)
+        yield self.pretrainings(methods, seeds)
         yield self.features(chosen, protocols, seeds) + [
             self.training(*which, rate, seed)
             for which in trained
@@ -120,26 +120,27 @@ class Task:
         own = self.recipe.get("gvsl", {}) if overlay is None or "loss" not in self.overlays[overlay] else {}
         return {**self.recipe["pretraining"], **own}
 
-    def pretrainings(self, methods: list[str]) -> list[Cell]:
-        """One for each method, keeping weights on the way."""
-        return [self.source.pretraining_of(method) for method in self.methods(methods) if self.source.pretrains(method)]
+    def pretrainings(self, methods: list[str], seeds: list[int]) -> list[Cell]:
+        """One for each method and seed, keeping weights on the way."""
+        chosen = [method for method in self.methods(methods) if self.source.pretrains(method)]
+        return [self.source.pretraining_of(method, seed) for method in chosen for seed in seeds]
 
-    def pretraining_of(self, method: str) -> Cell:
+    def pretraining_of(self, method: str, seed: int) -> Cell:
         other = self.others.get(method, {})
         overlay, source = method if method in self.overlays else None, other.get("source")
-        overrides = other.get("pretraining") or self.pretraining(overlay)
+        overrides = {**(other.get("pretraining") or self.pretraining(overlay)), "seed": seed}
         given = {"source": source} if source else {"split": self.task.get("split")}
         given |= {"overlay": self.overlays[overlay]} if overlay else {}
         folder = self.data / source if source else None
-        every = self.recipe["keep_every"]
+        every, output = self.recipe["keep_every"], self.weights(method, seed)
         return self.cell(
-            f"pretraining_{method}",
+            f"pretraining_{method}_seed{seed}",
             "pretraining",
-            {"method": method, "overrides": overrides, **given},
-            partial(cells.pretrain, self.task, self.parts, overrides, self.work / method, every, folder, overlay),
+            {"method": method, "seed": seed, "overrides": overrides, **given},
+            partial(cells.pretrain, self.task, self.parts, overrides, output, every, folder, overlay),
         )
 
-    def variants(self, names: list[str]) -> list[Cell]:
+    def variants(self, names: list[str], seeds: list[int]) -> list[Cell]:
         """Pre-trainings by variants of the recipe, probed on the validation part on the way; all by default.
 
         Raises:
@@ -149,50 +150,51 @@ class Task:
         if unknown := [name for name in names if name not in ablation["variants"]]:
             raise ValueError(f"variants {unknown} are not known, expected some of {list(ablation['variants'])}")
         result = []
-        for name in names or ablation["variants"]:
-            overrides = {**self.pretraining(), **ablation["shared"], **ablation["variants"][name]}
-            output, every = self.work / "ablation" / name, ablation["keep_every"]
+        for name, seed in product(names or ablation["variants"], seeds):
+            overrides = {**self.pretraining(), **ablation["shared"], **ablation["variants"][name], "seed": seed}
+            output, every = self.work / "ablation" / f"{name}_seed{seed}", ablation["keep_every"]
             downstream = self.downstream(pretraining=overrides)
             measure = partial(cells.variant, self.task, self.parts, overrides, output, every, downstream)
-            settings = {"variant": name, "overrides": overrides, "split": self.task["split"]}
-            result.append(self.cell(f"ablation_{name}", "ablation", settings, measure))
+            settings = {"variant": name, "seed": seed, "overrides": overrides, "split": self.task["split"]}
+            result.append(self.cell(f"ablation_{name}_seed{seed}", "ablation", settings, measure))
         return result
 
-    def weights(self, method: str) -> Path | None:
-        """Those that a method pre-trained here, another task's, or shipped ones: by default the bundle's."""
+    def weights(self, method: str, seed: int) -> Path | None:
+        """Those that a method pre-trained here or in another task, or shipped ones: by default the bundle's."""
         if method == "scratch":
             return None
         if self.source.pretrains(method):
-            return self.source.work / method
+            return self.source.work / f"{method}_seed{seed}"
         other = self.others.get(method, {})
         if "task" in other:
-            return self.all_work / other["task"] / other["method"]
+            return self.all_work / other["task"] / f"{other['method']}_seed{seed}"
         return ROOT / other.get("weights", f"bundles/{self.task['bundle']}/models/backbone.pt")
 
     def features(self, methods: list[str], protocols: list[str], seeds: list[int]) -> list[Cell]:
         """Probes on the test part and, along GVSL's pre-training, on the validation part; features to be drawn."""
         result = []
         if "probe" in protocols:
-            result += [self.probe(method, self.weights(method), seed) for method in methods for seed in seeds]
+            result += [self.probe(method, self.weights(method, seed), seed) for method in methods for seed in seeds]
             if "gvsl" in methods and self.pretrains("gvsl"):
-                folder, length = self.work / "gvsl" / "steps", self.pretraining()
-                last = length["max_epochs"] * length["iterations_per_epoch"]
-                steps = range(0, last + 1, self.recipe["keep_every"])
-                result += [self.probe("gvsl", folder / str(step), seeds[0], step) for step in steps]
+                length, every = self.pretraining(), self.recipe["keep_every"]
+                steps = range(0, length["max_epochs"] * length["iterations_per_epoch"] + 1, every)
+                kept = {seed: self.weights("gvsl", seed) / "steps" for seed in seeds}
+                result += [self.probe("gvsl", kept[seed] / str(step), seed, step) for seed in seeds for step in steps]
         if "features" in protocols and self.task["bundle"] not in cells.CLASSIFICATION:
-            result += [self.embedding(method) for method in methods if method in DRAWN]
+            result += [self.embedding(method, seeds[0]) for method in methods if method in DRAWN]
         return result
 
     def probe(self, method: str, weights: Path | None, seed: int, step: int | None = None) -> Cell:
-        part, ending = ("test", f"seed{seed}") if step is None else ("validation", f"step{step}")
+        part, ending = ("test", f"seed{seed}") if step is None else ("validation", f"seed{seed}_step{step}")
         settings = {"method": method, "protocol": "probe", "seed": seed, "part": part}
         settings |= {} if step is None else {"step": step}
         measure = partial(cells.probe, self.task, self.parts, self.downstream(), weights, seed, part)
         return self.cell(f"probe_{method}_{ending}", "probe", settings, measure)
 
-    def embedding(self, method: str) -> Cell:
-        measure = partial(cells.embedding, self.task, self.parts, self.downstream(), self.weights(method))
-        return self.cell(f"features_{method}", "features", {"method": method, "protocol": "features"}, measure)
+    def embedding(self, method: str, seed: int) -> Cell:
+        weights, settings = self.weights(method, seed), {"method": method, "protocol": "features", "seed": seed}
+        measure = partial(cells.embedding, self.task, self.parts, self.downstream(), weights, seed)
+        return self.cell(f"features_{method}_seed{seed}", "features", settings, measure)
 
     def downstream(
         self, protocol: str | None = None, pretraining: dict[str, Any] | None = None, **more: Any
@@ -219,7 +221,7 @@ class Task:
             output.name,
             protocol,
             {"method": method, "protocol": protocol, "seed": seed, "learning_rate": rate, "overrides": overrides},
-            partial(cells.train, self.task, self.parts, overrides, overlay, self.weights(method), seed, output),
+            partial(cells.train, self.task, self.parts, overrides, overlay, self.weights(method, seed), seed, output),
         )
 
     def best_rate(self, method: str, protocol: str, seeds: list[int]) -> float:

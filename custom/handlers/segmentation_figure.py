@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib
@@ -65,10 +65,9 @@ def segmentation_figure(planes: Planes, structures: Mapping[str, int], title: st
                 planes.image[row].astype(np.float32), cmap="gray", vmin=low, vmax=high, aspect=planes.aspect[row]
             )
             plot.set(xticks=[], yticks=[], title=name if row == 0 else "")
-            for place, value in enumerate(structures.values()):
-                colour = colours[place]
-                if labels is not None:
-                    plot.imshow(_overlay(labels == value, colour), aspect=planes.aspect[row])
+            if labels is not None:
+                plot.imshow(_overlay(labels, structures.values(), colours), aspect=planes.aspect[row])
+            for value, colour in zip(structures.values(), colours, strict=True):
                 outlined = planes.reference[row] == value
                 if name == "prediction" and outlined.any() and not outlined.all():
                     plot.contour(outlined, levels=[0.5], colors=[colour], linewidths=0.8)
@@ -88,6 +87,9 @@ def structure_colours(count: int) -> list[tuple[float, ...]]:
     return [rainbow(place * step % count) for place in range(count)]
 
 
-def _overlay(mask: np.ndarray, colour: tuple[float, ...]) -> np.ndarray:
-    """(height, width, 4): the colour where the mask is, half transparent."""
-    return mask[..., None] * np.array([*colour[:3], 0.45])
+def _overlay(labels: np.ndarray, values: Iterable[int], colours: Sequence[tuple[float, ...]]) -> np.ndarray:
+    """(height, width, 4): the colour of each value where the labels have it, half transparent."""
+    overlay = np.zeros((*labels.shape, 4))
+    for value, colour in zip(values, colours, strict=True):
+        overlay[labels == value] = [*colour[:3], 0.45]
+    return overlay

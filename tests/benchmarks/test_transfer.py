@@ -98,7 +98,7 @@ def test_every_cell_once(tiny_task: Path) -> None:
     expected = {
         f"{kind}_{method}_seed0.json" for kind in ("test_fine_tuned", "probe") for method in ("scratch", "gvsl")
     }
-    expected |= {f"probe_gvsl_step{step}.json" for step in (0, 2, 4)} | {"pretraining_gvsl.json"}
+    expected |= {f"probe_gvsl_seed0_step{step}.json" for step in (0, 2, 4)} | {"pretraining_gvsl_seed0.json"}
     assert expected <= set(cells)
     searched = {name for name in cells if name.startswith("fine_tuned_gvsl") and name.endswith("seed0.json")}
     assert searched == {"fine_tuned_gvsl_rate0.01_seed0.json", "fine_tuned_gvsl_rate0.001_seed0.json"}
@@ -121,12 +121,12 @@ def test_an_overlay_is_a_method(tiny_task: Path) -> None:
     transfer("run", tiny_task, "--methods=denoising,without_affine", protocols="probe")
     results = tiny_task.parent / "results" / "tiny"
     denoising, ablation = (
-        json.loads((results / f"pretraining_{name}.json").read_text()) for name in ("denoising", "without_affine")
+        json.loads((results / f"pretraining_{name}_seed0.json").read_text()) for name in ("denoising", "without_affine")
     )
     assert denoising["settings"]["overlay"]["pretext_task"] == "denoising"
     assert "loss#smoothness_weight" not in denoising["settings"]["overrides"]
     assert ablation["settings"]["overrides"]["loss#smoothness_weight"] == 6.0
-    weights = json.loads((tiny_task.parent / "work" / "tiny" / "denoising" / "model.json").read_text())
+    weights = json.loads((tiny_task.parent / "work" / "tiny" / "denoising_seed0" / "model.json").read_text())
     assert weights["pretext_task"] == "denoising" and weights["iterations"] == 4
     assert 0 <= json.loads((results / "probe_denoising_seed0.json").read_text())["score"] <= 1
 
@@ -134,9 +134,9 @@ def test_an_overlay_is_a_method(tiny_task: Path) -> None:
 def test_features_and_restoration_are_drawn(tiny_task: Path) -> None:
     transfer("run", tiny_task, "--methods=scratch,without_restoration,gvsl", protocols="features")
     results = tiny_task.parent / "results" / "tiny"
-    points = json.loads((results / "features_gvsl.json").read_text())["points"]
+    points = json.loads((results / "features_gvsl_seed0.json").read_text())["points"]
     assert list(points) == ["ball"] and np.shape(points["ball"]) == (40, 2)
-    training = json.loads((results / "pretraining_gvsl.json").read_text())["training"]
+    training = json.loads((results / "pretraining_gvsl_seed0.json").read_text())["training"]
     assert [row["iteration"] for row in training] == [2, 4] and all(row["registration"] > 0 for row in training)
     drawn = [Path(path).name for path in transfer("figures", tiny_task).split()]
     assert drawn == ["tiny.png", "tiny_features.png", "tiny_restoration.png"]
@@ -236,9 +236,11 @@ def test_the_thirteen_rows_of_the_table(name: str, tmp_path: Path) -> None:
     """All methods of the paper's table, pre-trained once for the four phantom tasks."""
     task = Task(f"{name}_phantoms", tmp_path, tmp_path / "work", tmp_path / "results", quick=True)
     assert len(task.methods(["all"])) == 13
-    pretrainings = task.pretrainings(["all"])
-    assert len(pretrainings) == 12 and {cell.path.parent.name for cell in pretrainings} == {"phantoms"}
-    assert task.weights("simclr") == tmp_path / "work" / "phantoms" / "simclr"
+    pretrainings = task.pretrainings(["all"], [0, 1])
+    assert len({cell.path for cell in pretrainings}) == 24 and {cell.path.parent.name for cell in pretrainings} == {
+        "phantoms"
+    }
+    assert task.weights("simclr", 1) == tmp_path / "work" / "phantoms" / "simclr_seed1"
     with pytest.raises(ValueError, match=r"methods \['moco'\] are not known for .*_phantoms"):
         task.methods(["moco"])
 
