@@ -247,7 +247,7 @@ class Task:
 
 
 def shortened(task: dict[str, Any]) -> dict[str, Any]:
-    """A task with the overrides of its "quick" and one learning rate a protocol.
+    """A task with the overrides, labels and number of labelled volumes of its "quick" and one learning rate a protocol.
 
     Raises:
         ValueError: it has none.
@@ -257,5 +257,5 @@ def shortened(task: dict[str, Any]) -> dict[str, Any]:
     recipe, quick = task["recipe"], task["quick"]
     short = {part: {**recipe[part], **quick[part]} for part in ("pretraining", "downstream") if part in recipe}
     rates = {protocol: rates[:1] for protocol, rates in recipe.get("learning_rates", {}).items()}
-    labelled = quick.get("labelled", task.get("labelled"))
-    return {**task, "labelled": labelled, "recipe": {**recipe, **short, "learning_rates": rates}}
+    given = {name: quick[name] for name in ("labelled", "labels") if name in quick}
+    return {**task, **given, "recipe": {**recipe, **short, "learning_rates": rates}}

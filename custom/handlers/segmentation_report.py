@@ -91,10 +91,12 @@ class SegmentationReport:
     def draw(self) -> None:
         dice = np.array([_mean(measures["dice"].values()) for _, measures, _ in self._cases])
         order = np.argsort(np.nan_to_num(dice, nan=-1.0), kind="stable")[::-1]
-        for kind, place in (("best", 0), ("median", len(order) // 2), ("worst", -1)):
-            name, _, planes = self._cases[order[place]]
-            title = f"{kind} of {len(order)} cases: {name}, mean Dice {dice[order[place]]:.3f}"
-            save_figure(segmentation_figure(planes, self.structures, title), self.directory / f"{kind}.png")
+        chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+        figures = {place: segmentation_figure(self._cases[place][2], self.structures) for place in set(chosen.values())}
+        for kind, place in chosen.items():
+            title = f"{kind} of {len(order)} cases: {self._cases[place][0]}, mean Dice {dice[place]:.3f}"
+            figures[place].suptitle(title)
+            save_figure(figures[place], self.directory / f"{kind}.png")
 
 
 def _row(subject: str, measures: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
