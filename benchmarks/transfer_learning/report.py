@@ -75,12 +75,12 @@ def write_table(results: Path) -> str:
         scores = test_scores(cells)
         rows += csv_rows(folder.name, scores)
         lines += task_lines(folder.name, cells, scores) + ablation_lines(folder.name, cells)
-    with (results / "RESULTS.csv").open("w", newline="") as file:
+    with (results / "RESULTS.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["task", "protocol", "method", "seeds", "score", "spread", "gain"])
         writer.writeheader()
         writer.writerows(rows)
     text = "\n".join(lines).strip() + "\n"
-    (results / "RESULTS.md").write_text(text)
+    (results / "RESULTS.md").write_text(text, encoding="utf-8")
     return text
 
 
