@@ -38,13 +38,17 @@ def draw_figures(results: Path, work: Path) -> list[Path]:
 
 def curves_figure(cells: list[dict[str, Any]]) -> Figure | None:
     """Validation score against iterations of both protocols (figure 6), probe against pre-training steps."""
-    if not any("protocol" in cell["settings"] for cell in cells):
+    tested = {cell["settings"]["protocol"] for cell in cells if "test" in cell}
+    shown = [name for name in ("linear", "fine_tuned") if name in tested]
+    shown += ["probe"] if any("step" in cell["settings"] for cell in cells) else []
+    if not shown:
         return None
-    figure = Figure(figsize=(15, 4), layout="constrained")
-    plots = dict(zip(("linear", "fine_tuned", "probe"), figure.subplots(1, 3), strict=True))
-    for protocol in ("linear", "fine_tuned"):
-        draw_curves(plots[protocol], cells, protocol)
-    draw_probe(plots["probe"], cells)
+    figure = Figure(figsize=(5 * len(shown), 4), layout="constrained")
+    for plot, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        if name == "probe":
+            draw_probe(plot, cells)
+        else:
+            draw_curves(plot, cells, name)
     return figure
 
 
@@ -68,8 +72,7 @@ def draw_curves(plot: Any, cells: list[dict[str, Any]], protocol: str) -> None:
         plot.plot(iterations, values.T, color=colour, alpha=0.3, linewidth=0.8)
         plot.plot(iterations, values.mean(0), color=colour, label=label)
     plot.set(title=f"{PROTOCOLS[protocol]}, learning rate", xlabel="iteration", ylabel="validation score (percent)")
-    if tested:
-        plot.legend(fontsize="small")
+    plot.legend(fontsize="small")
 
 
 def draw_probe(plot: Any, cells: list[dict[str, Any]]) -> None:
@@ -79,7 +82,7 @@ def draw_probe(plot: Any, cells: list[dict[str, Any]]) -> None:
     seeds = sorted({cell["settings"]["seed"] for cell in with_step})
     found = {(cell["settings"]["seed"], cell["settings"]["step"]): cell for cell in with_step}
     for name, style, label in (("score", "o-", "as they are"), ("score_moved", "s--", "randomly moved")):
-        if steps and name in with_step[0]:
+        if name in with_step[0]:
             values = np.array([[100 * found[seed, step][name] for step in steps] for seed in seeds])
             (line,) = plot.plot(steps, values.mean(0), style, label=label)
             plot.plot(steps, values.T, color=line.get_color(), alpha=0.3, linewidth=0.8)
