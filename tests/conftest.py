@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,28 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("../shared/data is absent")
     return SHARED_DATA
+
+
+@pytest.fixture
+def in_two_processes(tmp_path: Path) -> Callable[[Callable[[int, str], None]], list[int]]:
+    """Function that calls another with (rank, tmp_path) in each process of a group of two, gives their exit codes."""
+
+    def run(call: Callable[[int, str], None]) -> list[int]:
+        def join(rank: int) -> None:
+            store = f"file://{tmp_path}/store"
+            torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+            call(rank, str(tmp_path))
+            torch.distributed.destroy_process_group()
+
+        processes = [get_context("fork").Process(target=join, args=(rank,)) for rank in (0, 1)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+            process.kill()  # where they wait for each other for ever
+        return [process.exitcode for process in processes]
+
+    return run
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -83,22 +82,15 @@ def test_no_gradient_is_kept():
 
 def measure_in_process(rank: int, folder: str) -> None:
     """The metrics of one of two processes that measure different things, as a file."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     outputs = (
         ({"loss": torch.tensor(1.0), "dice": torch.tensor([0.25, 0.5])}, 2),
         ({"extra": torch.tensor([7.0]), "loss": torch.tensor(4.0)}, 1),
     )
     metrics = run([outputs[rank][0]], [outputs[rank][1]])
     Path(folder, str(rank)).write_text(repr(metrics))
-    torch.distributed.destroy_process_group()
 
 
-def test_processes_that_measure_different_things_agree(tmp_path):
-    processes = [get_context("fork").Process(target=measure_in_process, args=(rank, str(tmp_path))) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        process.kill()  # where they wait for each other for ever
+def test_processes_that_measure_different_things_agree(in_two_processes, tmp_path):
+    in_two_processes(measure_in_process)
     expected = repr({"loss": 2.0, "dice": 0.375, "extra": 7.0})
     assert [(tmp_path / rank).read_text() for rank in "01"] == [expected, expected]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +49,6 @@ def test_a_single_process_has_all_rows():
 
 def joined_in_process(rank: int, folder: str) -> None:
     """Rows and gradients of one of two processes that have a pair of rows more than a single row each, as a file."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     encoder, mlp = networks()
     joined = rows_of_all_processes(encoder(part(rank)))
     projection = mlp(joined)
@@ -59,7 +57,6 @@ def joined_in_process(rank: int, folder: str) -> None:
     torch.save((joined.detach(), projection.detach(), gradients), f"{folder}/{rank}.pt")
     places = rows_of_all_processes(torch.tensor([10, 11, 20, 21]) + 100 * rank)
     assert places.tolist() == [10, 11, 110, 111, 20, 21, 120, 121]
-    torch.distributed.destroy_process_group()
 
 
 def networks() -> tuple[nn.Module, ProjectionMLP]:
@@ -72,13 +69,8 @@ def part(rank: int) -> torch.Tensor:
     return torch.cat([views[2 * rank : 2 * rank + 2] for views in ROWS.chunk(2)])
 
 
-def test_two_processes_have_the_rows_and_the_mean_gradient_of_one(tmp_path: Path):
-    processes = [get_context("fork").Process(target=joined_in_process, args=(rank, str(tmp_path))) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        process.kill()  # where they wait for each other for ever
+def test_two_processes_have_the_rows_and_the_mean_gradient_of_one(in_two_processes, tmp_path: Path):
+    in_two_processes(joined_in_process)
     encoder, mlp = networks()
     expected = encoder(ROWS)
     projection = mlp(expected)

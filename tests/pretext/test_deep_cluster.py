@@ -6,7 +6,6 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -418,22 +417,15 @@ def test_features_that_collapse_are_reported(caplog):
 def in_process(rank: int, folder: str) -> None:
     """One epoch of one of two processes; the second one begins with other random numbers."""
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     run = Run(Path(folder) / str(rank), epochs=1)
     np.random.seed(rank), torch.manual_seed(rank)
     run.trainer.state.epoch, run.trainer.state.iteration, run.trainer.state.epoch_length = 1, 0, 4
     run.reassign.reassign(run.trainer)
     torch.save(run.network.state_dict(), Path(folder) / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
 
 
-def test_two_processes_agree_with_one(tmp_path):
-    processes = [get_context("fork").Process(target=in_process, args=(rank, str(tmp_path))) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+def test_two_processes_agree_with_one(in_two_processes, tmp_path):
+    assert in_two_processes(in_process) == [0, 0]
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert first["sizes"].sum() == 8
     assert all(torch.equal(value, second[name]) for name, value in first.items())

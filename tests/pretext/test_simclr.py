@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -110,7 +109,6 @@ def joined_batch() -> dict[str, torch.Tensor]:
 
 def learn_in_process(rank: int, folder: str) -> None:
     """Loss and gradients of one of two processes with half of the batch each, as a file."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     batch = {name: value[2 * rank : 2 * rank + 2] for name, value in joined_batch().items()}
     model = DistributedDataParallel(network().double(), find_unused_parameters=True)
     loss = NTXentLoss()(model(batch), batch)["loss"]
@@ -119,17 +117,10 @@ def learn_in_process(rank: int, folder: str) -> None:
     torch.save((loss.detach(), gradients, dict(model.module.named_buffers())), f"{folder}/{rank}.pt")
     if rank == 0:  # a held-out batch that the other process does not have
         NTXentLoss()(model.module.eval()(batch), batch)
-    torch.distributed.destroy_process_group()
 
 
-def test_two_processes_have_the_loss_and_the_gradients_of_one_with_the_joined_batch(tmp_path: Path):
-    processes = [get_context("fork").Process(target=learn_in_process, args=(rank, str(tmp_path))) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        process.kill()  # where they wait for each other for ever
-    assert [process.exitcode for process in processes] == [0, 0]
+def test_two_processes_have_the_loss_and_the_gradients_of_one_with_the_joined_batch(in_two_processes, tmp_path: Path):
+    assert in_two_processes(learn_in_process) == [0, 0]
     model, batch = network().double(), joined_batch()
     expected = NTXentLoss()(model(batch), batch)["loss"]
     expected.backward()
