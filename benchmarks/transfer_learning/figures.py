@@ -11,7 +11,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from .report import METHODS, PROTOCOLS, in_order, read_cells, task_folders
+from .report import DRAWN, METHODS, PROTOCOLS, in_order, read_cells, task_folders
+from .tasks import training_name
 
 COLOURS = dict(zip(METHODS, ("black", *colormaps["tab20"].colors[2:]), strict=False)) | {"gvsl": "tab:blue"}
 
@@ -131,8 +132,8 @@ def examples_figure(cells: list[dict[str, Any]], work: Path) -> Figure | None:
     pictures = {}
     for cell in cells:
         settings = cell["settings"]
-        if "test" in cell and settings["protocol"] == "fine_tuned" and settings["method"] in ("scratch", "gvsl"):
-            name = f"fine_tuned_{settings['method']}_rate{settings['learning_rate']:g}_seed{settings['seed']}"
+        if "test" in cell and settings["protocol"] == "fine_tuned" and settings["method"] in DRAWN:
+            name = training_name("fine_tuned", settings["method"], settings["learning_rate"], settings["seed"])
             picture = work / name / "evaluation" / "median.png"
             if picture.is_file():
                 pictures.setdefault(settings["method"], imread(picture))

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from . import cells
+from .report import DRAWN
 from .running import Cell, Progress, read_cell, run_cells, worker_pool
-from .tasks import ROOT, prepare_task, pretext_overlays, read_task
+from .tasks import ROOT, prepare_task, pretext_overlays, read_task, training_name
 
 OVERLAYS = {"linear": "linear.json", "fine_tuned": None}
 PROTOCOLS = ("probe", "linear", "fine_tuned", "features")
-DRAWN = ("scratch", "gvsl")  # methods whose features are drawn
 
 
 def run_tasks(tasks: list[Task], methods: list[str], protocols: list[str], seeds: list[int], workers: int) -> None:
@@ -34,9 +34,9 @@ def run_tasks(tasks: list[Task], methods: list[str], protocols: list[str], seeds
 
 def run_variants(task: Task, names: list[str], seeds: list[int], workers: int) -> None:
     """Measures the variants of a task's recipe that have no file yet."""
-    cells_of = task.variants(names, seeds)
+    variants = task.variants(names, seeds)
     with worker_pool(workers) as pool:
-        run_cells(cells_of, pool, Progress(Counter(cell.kind for cell in cells_of), workers))
+        run_cells(variants, pool, Progress(Counter(cell.kind for cell in variants), workers))
 
 
 class Task:
@@ -74,17 +74,16 @@ class Task:
 
     def planned(self, methods: list[str], protocols: list[str], seeds: list[int]) -> Iterator[str]:
         """The kind of every cell to come but pre-trainings, which tasks may share."""
-        chosen = self.methods(methods)
-        for protocol in protocols:
-            if protocol in OVERLAYS:
-                searched = self.searched(seeds)
-                trainings = len(self.rates(protocol)) * len(searched) + len(seeds) - len(searched)
-                yield from [self.kind(protocol)] * trainings * len(chosen)
-                yield from [self.kind("test")] * len(seeds) * len(chosen)
-        yield from (cell.kind for cell in self.features(chosen, protocols, seeds))
+        _, *others = self.stages(methods, protocols, seeds, searched=False)
+        return (cell.kind for cell in chain.from_iterable(others))
 
-    def stages(self, methods: list[str], protocols: list[str], seeds: list[int]) -> Iterator[list[Cell]]:
-        """Lists of cells that do not need one another, each needing those before."""
+    def stages(
+        self, methods: list[str], protocols: list[str], seeds: list[int], searched: bool = True
+    ) -> Iterator[list[Cell]]:
+        """Lists of cells that do not need one another, each needing those before.
+
+        Before learning rates have been searched, the first of a list may stand for the best: as many cells.
+        """
         chosen = self.methods(methods)
         trained = [(method, protocol) for protocol in protocols if protocol in OVERLAYS for method in chosen]
         yield self.pretrainings(methods, seeds)
@@ -94,7 +93,7 @@ class Task:
             for rate in self.rates(which[1])
             for seed in self.searched(seeds)
         ]
-        best = {which: self.best_rate(*which, seeds) for which in trained}
+        best = {which: self.best_rate(*which, seeds) if searched else self.rates(which[1])[0] for which in trained}
         yield [
             self.training(*which, rate, seed)
             for which, rate in best.items()
@@ -243,7 +242,7 @@ class Task:
         )
 
     def _output(self, method: str, protocol: str, rate: float, seed: int) -> Path:
-        return self.work / f"{protocol}_{method}_rate{rate:g}_seed{seed}"
+        return self.work / training_name(protocol, method, rate, seed)
 
 
 def shortened(task: dict[str, Any]) -> dict[str, Any]:

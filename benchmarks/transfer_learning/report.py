@@ -36,6 +36,8 @@ METHODS = {
     "chest": "GVSL on chest CT",
 }
 
+DRAWN = ("scratch", "gvsl")  # methods whose features and examples are drawn
+
 
 def task_folders(results: Path) -> list[Path]:
     """The folders of the tasks that have been measured."""
@@ -72,9 +74,9 @@ def write_table(results: Path) -> str:
     rows, lines = [], []
     for folder in task_folders(results):
         cells = read_cells(folder)
-        scores = test_scores(cells)
-        rows += csv_rows(folder.name, scores)
-        lines += task_lines(folder.name, cells, scores) + ablation_lines(folder.name, cells)
+        of_task = csv_rows(folder.name, test_scores(cells))
+        rows += of_task
+        lines += task_lines(folder.name, cells, of_task) + ablation_lines(folder.name, cells)
     with (results / "RESULTS.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["task", "protocol", "method", "seeds", "score", "spread", "gain"])
         writer.writeheader()
@@ -106,34 +108,34 @@ def gain(methods: dict[str, list[float]], method: str) -> str:
     return f"{np.mean(methods[method]) - np.mean(methods['scratch']):+.1f}" if methods.get("scratch") else ""
 
 
-def task_lines(task: str, cells: list[dict[str, Any]], scores: dict[str, dict[str, list[float]]]) -> list[str]:
+def task_lines(task: str, cells: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[str]:
     """A task's methods by protocols: mean ± standard deviation over seeds, gain in brackets, best in bold."""
-    if not scores:
+    if not rows:
         return []
     hardware = "; ".join(sorted({cell["device"] for cell in cells}))
-    seeds = sorted({len(values) for methods in scores.values() for values in methods.values()})
-    lines = [
+    seeds = sorted({row["seeds"] for row in rows})
+    protocols = [name for name in PROTOCOLS if any(row["protocol"] == name for row in rows)]
+    best = {name: max(float(row["score"]) for row in rows if row["protocol"] == name) for name in protocols}
+    entries: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in rows:
+        text = f"{row['score']} ± {row['spread']}"
+        text = f"**{text}**" if float(row["score"]) == best[row["protocol"]] else text
+        entries[row["method"]][row["protocol"]] = f"{text} ({row['gain']})" if row["gain"] else text
+    return [
         "",
         f"## {task}",
         f"Test score in percent, {' or '.join(map(str, seeds))} seeds; in brackets over random. {hardware}.",
         *(["Synthetic volumes: no claim on patients."] if task.endswith("phantoms") else []),
         "",
-        "| method | " + " | ".join(PROTOCOLS[name] for name in scores) + " |",
-        "|" + "---|" * (len(scores) + 1),
+        "| method | " + " | ".join(PROTOCOLS[name] for name in protocols) + " |",
+        "|" + "---|" * (len(protocols) + 1),
+        *(
+            f"| {METHODS.get(method, method)} | "
+            + " | ".join(entries[method].get(name, "") for name in protocols)
+            + " |"
+            for method in in_order(list(entries))
+        ),
     ]
-    for method in in_order(list({name for methods in scores.values() for name in methods})):
-        entries = []
-        for methods in scores.values():
-            if method not in methods:
-                entries.append("")
-                continue
-            text = f"{np.mean(methods[method]):.1f} ± {np.std(methods[method]):.1f}"
-            best = max(np.mean(values).round(1) for values in methods.values())
-            text = f"**{text}**" if np.mean(methods[method]).round(1) == best else text
-            over = gain(methods, method)
-            entries.append(text if method == "scratch" or not over else f"{text} ({over})")
-        lines.append(f"| {METHODS.get(method, method)} | " + " | ".join(entries) + " |")
-    return lines
 
 
 def ablation_lines(task: str, cells: list[dict[str, Any]]) -> list[str]:

@@ -151,6 +151,11 @@ def fetch_task(task: dict[str, Any], data: Path) -> Path:
     return target
 
 
+def training_name(protocol: str, method: str, rate: float, seed: int) -> str:
+    """The folder of a training in a task's work, and its cell."""
+    return f"{protocol}_{method}_rate{rate:g}_seed{seed}"
+
+
 def reduced(volume: torch.Tensor, factor: int) -> torch.Tensor:
     """Means over cubes of `factor` voxels a side of (C, *spatial), zero beyond the far faces."""
     missing = [(-side) % factor for side in volume.shape[:0:-1]]
