@@ -115,9 +115,12 @@ class Task:
         return "pretraining" in (self.recipe if method == "gvsl" else self.others.get(method, {}))
 
     def pretraining(self, overlay: str | None = None) -> dict[str, Any]:
-        """Overrides of gvsl_pretrain's train.json, with the recipe's "gvsl" where the loss is that of GVSL."""
-        own = self.recipe.get("gvsl", {}) if overlay is None or "loss" not in self.overlays[overlay] else {}
-        return {**self.recipe["pretraining"], **own}
+        """Overrides of gvsl_pretrain's train.json, with the recipe's "gvsl" where the loss is that of GVSL; of these,
+        what an overlay sets stays as the overlay says."""
+        of_overlay = self.overlays[overlay] if overlay else {}
+        own = {} if "loss" in of_overlay else self.recipe.get("gvsl", {})
+        kept = {name: value for name, value in own.items() if not is_set(name, of_overlay)}
+        return {**self.recipe["pretraining"], **kept}
 
     def pretrainings(self, methods: list[str], seeds: list[int]) -> list[Cell]:
         """One for each method and seed, keeping weights on the way."""
@@ -150,7 +153,8 @@ class Task:
             raise ValueError(f"variants {unknown} are not known, expected some of {list(ablation['variants'])}")
         result = []
         for name, seed in product(names or ablation["variants"], seeds):
-            overrides = {**self.pretraining(), **ablation["shared"], **ablation["variants"][name], "seed": seed}
+            chosen = ablation["variants"][name]
+            overrides = {**self.recipe["pretraining"], **ablation["shared"], **chosen, "seed": seed}
             output, every = self.work / "ablation" / f"{name}_seed{seed}", ablation["keep_every"]
             downstream = self.downstream(pretraining=overrides)
             measure = partial(cells.variant, self.task, self.parts, overrides, output, every, downstream)
@@ -243,6 +247,11 @@ class Task:
 
     def _output(self, method: str, protocol: str, rate: float, seed: int) -> Path:
         return self.work / training_name(protocol, method, rate, seed)
+
+
+def is_set(name: str, overrides: dict[str, Any]) -> bool:
+    """Whether overrides hold an entry of a config, by its ID, or one that it lies in."""
+    return any(name == other or name.startswith(f"{other}#") for other in overrides)
 
 
 def shortened(task: dict[str, Any]) -> dict[str, Any]:
