@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,21 +38,22 @@ def pretrain(
     overrides: dict[str, Any],
     output: Path,
     every: int,
+    overlays: Sequence[str] = (),
     source: Path | None = None,
-    overlay: str | None = None,
 ) -> dict[str, Any]:
     """Pre-trains on the unlabelled part; weights of every `every` iterations go to output/steps/ITERATIONS.
 
     Pairs of the validation part are the held-out pairs. A task without parts pre-trains on the config's own data; with
-    `source`, a folder of other volumes takes their place; with `overlay`, the name of one of configs/pretext, another
-    pretext task that of GVSL.
+    `source`, a folder of other volumes takes their place. `overlays` are files of gvsl_pretrain's configs on top of
+    train.json.
 
     Returns:
         the rows of validation.csv, and the means of training.csv over each epoch.
     """
-    files = ["train.json"] if overlay is None else ["train.json", f"pretext/{overlay}.json"]
     data = {"dataset_dir": str(source)} if source else unlabelled_data(task, parts) if parts else {}
-    built = workflow("gvsl_pretrain", files, {"output_dir": str(output), "resume": True, **data, **overrides})
+    built = workflow(
+        "gvsl_pretrain", ["train.json", *overlays], {"output_dir": str(output), "resume": True, **data, **overrides}
+    )
     trainer = built.parser.get_parsed_content("train#trainer")
     handlers = built.parser.get_parsed_content("train#handlers")
     export = next(handler for handler in handlers if isinstance(handler, ModelExport))

@@ -15,7 +15,7 @@ import numpy as np
 from . import cells
 from .report import DRAWN
 from .running import Cell, Progress, read_cell, run_cells, worker_pool
-from .tasks import ROOT, prepare_task, pretext_overlays, read_task, training_name
+from .tasks import ROOT, prepare_task, pretext_overlays, read_overlay, read_task, training_name
 
 OVERLAYS = {"linear": "linear.json", "fine_tuned": None}
 PROTOCOLS = ("probe", "linear", "fine_tuned", "features")
@@ -114,13 +114,12 @@ class Task:
             return True
         return "pretraining" in (self.recipe if method == "gvsl" else self.others.get(method, {}))
 
-    def pretraining(self, overlay: str | None = None) -> dict[str, Any]:
-        """Overrides of gvsl_pretrain's train.json, with the recipe's "gvsl" where the loss is that of GVSL; of these,
-        what an overlay sets stays as the overlay says."""
-        of_overlay = self.overlays[overlay] if overlay else {}
-        own = {} if "loss" in of_overlay else self.recipe.get("gvsl", {})
-        kept = {name: value for name, value in own.items() if not is_set(name, of_overlay)}
-        return {**self.recipe["pretraining"], **kept}
+    def overlays_of(self, method: str) -> list[str]:
+        """Files of gvsl_pretrain on top of train.json: the recipe's own where the loss is that of GVSL, the pretext
+        task's."""
+        of_gvsl = "loss" not in self.overlays.get(method, {}) and "gvsl" in self.recipe
+        pretext = [f"pretext/{method}.json"] if method in self.overlays else []
+        return [*([self.recipe["gvsl"]] if of_gvsl else []), *pretext]
 
     def pretrainings(self, methods: list[str], seeds: list[int]) -> list[Cell]:
         """One for each method and seed, keeping weights on the way."""
@@ -129,17 +128,17 @@ class Task:
 
     def pretraining_of(self, method: str, seed: int) -> Cell:
         other = self.others.get(method, {})
-        overlay, source = method if method in self.overlays else None, other.get("source")
-        overrides = {**(other.get("pretraining") or self.pretraining(overlay)), "seed": seed}
+        source, overlays = other.get("source"), self.overlays_of(method)
+        overrides = {**(other.get("pretraining") or self.recipe["pretraining"]), "seed": seed}
         given = {"source": source} if source else {"split": self.task.get("split")}
-        given |= {"overlay": self.overlays[overlay]} if overlay else {}
+        given |= {"overlays": {name: read_overlay(name) for name in overlays}} if overlays else {}
         folder = self.data / source if source else None
         every, output = self.recipe["keep_every"], self.weights(method, seed)
         return self.cell(
             f"pretraining_{method}_seed{seed}",
             "pretraining",
             {"method": method, "seed": seed, "overrides": overrides, **given},
-            partial(cells.pretrain, self.task, self.parts, overrides, output, every, folder, overlay),
+            partial(cells.pretrain, self.task, self.parts, overrides, output, every, overlays, folder),
         )
 
     def variants(self, names: list[str], seeds: list[int]) -> list[Cell]:
@@ -179,7 +178,7 @@ class Task:
         if "probe" in protocols:
             result += [self.probe(method, self.weights(method, seed), seed) for method in methods for seed in seeds]
             if "gvsl" in methods and self.pretrains("gvsl"):
-                length, every = self.pretraining(), self.recipe["keep_every"]
+                length, every = self.recipe["pretraining"], self.recipe["keep_every"]
                 steps = range(0, length["max_epochs"] * length["iterations_per_epoch"] + 1, every)
                 kept = {seed: self.weights("gvsl", seed) / "steps" for seed in seeds}
                 result += [self.probe("gvsl", kept[seed] / str(step), seed, step) for seed in seeds for step in steps]
@@ -247,11 +246,6 @@ class Task:
 
     def _output(self, method: str, protocol: str, rate: float, seed: int) -> Path:
         return self.work / training_name(protocol, method, rate, seed)
-
-
-def is_set(name: str, overrides: dict[str, Any]) -> bool:
-    """Whether overrides hold an entry of a config, by its ID, or one that it lies in."""
-    return any(name == other or name.startswith(f"{other}#") for other in overrides)
 
 
 def shortened(task: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from tqdm import tqdm
 BENCHMARKS = Path(__file__).resolve().parents[1]
 ROOT = BENCHMARKS.parent
 BUNDLES = ROOT / "bundles"
+PRETRAINING = BUNDLES / "gvsl_pretrain" / "configs"
 
 Items = list[dict[str, Any]]
 
@@ -46,8 +47,13 @@ def workflow(bundle: str, files: list[str], overrides: dict[str, Any], kind: str
 
 def pretext_overlays() -> dict[str, dict[str, Any]]:
     """Name and content of the overlays of gvsl_pretrain that change its pretext task."""
-    folder = BUNDLES / "gvsl_pretrain" / "configs" / "pretext"
-    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    names = sorted(path.stem for path in (PRETRAINING / "pretext").glob("*.json"))
+    return {name: read_overlay(f"pretext/{name}.json") for name in names}
+
+
+def read_overlay(name: str) -> dict[str, Any]:
+    """The content of a file of gvsl_pretrain's configs."""
+    return json.loads((PRETRAINING / name).read_text())
 
 
 def read_task(name: str) -> dict[str, Any]:
