@@ -116,19 +116,31 @@ def test_every_cell_once(tiny_task: Path) -> None:
 
 def test_an_overlay_is_a_method(tiny_task: Path) -> None:
     recipe = json.loads(tiny_task.read_text())
-    recipe["recipe"]["gvsl"] = {"loss#smoothness_weight": 6.0}  # none of denoising's business
+    recipe["recipe"]["gvsl"] = "transfer.json"  # none of denoising's business
     tiny_task.write_text(json.dumps(recipe))
     transfer("run", tiny_task, "--methods=denoising,without_affine", protocols="probe")
     results = tiny_task.parent / "results" / "tiny"
     denoising, ablation = (
         json.loads((results / f"pretraining_{name}_seed0.json").read_text()) for name in ("denoising", "without_affine")
     )
-    assert denoising["settings"]["overlay"]["pretext_task"] == "denoising"
-    assert "loss#smoothness_weight" not in denoising["settings"]["overrides"]
-    assert ablation["settings"]["overrides"]["loss#smoothness_weight"] == 6.0
+    assert list(denoising["settings"]["overlays"]) == ["pretext/denoising.json"]
+    assert list(ablation["settings"]["overlays"]) == ["transfer.json", "pretext/without_affine.json"]
+    config = json.loads((tiny_task.parent / "work" / "tiny" / "without_affine_seed0" / "model.json").read_text())[
+        "config"
+    ]
+    assert config["loss"]["smoothness_weight"] == 30.0 and config["matching_head"]["affine_head"] is None
     weights = json.loads((tiny_task.parent / "work" / "tiny" / "denoising_seed0" / "model.json").read_text())
     assert weights["pretext_task"] == "denoising" and weights["iterations"] == 4
     assert 0 <= json.loads((results / "probe_denoising_seed0.json").read_text())["score"] <= 1
+
+
+def test_the_recipe_for_transfer_is_the_variant_that_won() -> None:
+    overlay = json.loads((ROOT / "bundles" / "gvsl_pretrain" / "configs" / "transfer.json").read_text())
+    recipe = json.loads((ROOT / "benchmarks" / "tasks" / "brain.json").read_text())["recipe"]
+    ablation = recipe["ablation"]
+    variant = ablation["shared"] | ablation["variants"]["paper_affine_head_small_transforms"]
+    assert recipe["gvsl"] == "transfer.json"
+    assert variant == overlay | {"max_epochs": recipe["pretraining"]["max_epochs"]}
 
 
 def test_features_and_restoration_are_drawn(tiny_task: Path) -> None:
