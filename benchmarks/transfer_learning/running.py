@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import IO, Any
 
 import monai
 import torch
@@ -137,21 +138,34 @@ def read_cell(cell: Cell) -> dict[str, Any]:
 
 
 def measure_cell(cell: Cell) -> dict[str, Any]:
-    """Measures and stores a cell; what it prints goes to its log."""
+    """Measures and stores a cell; what it prints goes to its log. One that another run is measuring is waited for."""
     cell.log.parent.mkdir(parents=True, exist_ok=True)
-    with cell.log.open("w") as log:
+    with cell.log.open("a") as log, locked(log):
+        if cell.path.is_file():
+            return read_cell(cell)
+        log.truncate(0)
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         reset_peak_memory()
         start = time.perf_counter()
         measured = cell.measure()
-    seconds = round(time.perf_counter() - start, 1)
-    result = {"settings": plain(cell.settings), **plain(measured), "seconds": seconds, **machine()}
-    cell.path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = cell.path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
-    os.replace(temporary, cell.path)
+        seconds = round(time.perf_counter() - start, 1)
+        result = {"settings": plain(cell.settings), **plain(measured), "seconds": seconds, **machine()}
+        cell.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = cell.path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(result, indent=2) + "\n")
+        os.replace(temporary, cell.path)
     return result
+
+
+@contextmanager
+def locked(file: IO[str]) -> Iterator[None]:
+    """Holds the lock of a file, which ends with the process however that ends."""
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def plain(content: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from transfer_learning.plan import Task  # noqa: E402
 from transfer_learning.probe import probe_auc, probe_dice  # noqa: E402
 from transfer_learning.report import test_scores as scores_of  # noqa: E402
 from transfer_learning.report import write_table  # noqa: E402
-from transfer_learning.running import Cell, Progress, run_cells, worker_pool  # noqa: E402
+from transfer_learning.running import Cell, Progress, measure_cell, run_cells, worker_pool  # noqa: E402
 from transfer_learning.tasks import coarse_affine, fetch_task, labelled_items, merged, read_task, reduced  # noqa: E402
 
 SUBJECTS = [f"s{number}" for number in range(9)]
@@ -180,6 +180,15 @@ def test_a_cell_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
     assert sorted(path.stem for path in tmp_path.glob("*.json")) == ["good0", "good1", "good2"]
     result = json.loads((tmp_path / "good0.json").read_text())
     assert result["settings"] == {"seed": 0} and 0 < result["peak_memory_gib"] < 24 and result["seconds"] >= 0
+
+
+def test_two_runs_measure_a_cell_once(tmp_path: Path) -> None:
+    written = tmp_path / "written"
+    measure = partial(eval, f"{{'a': open({str(written)!r}, 'a').write('x'), 'b': __import__('time').sleep(0.5)}}")
+    with worker_pool(2) as pool:
+        first, second = [pool.submit(measure_cell, cell(tmp_path, "a", measure)) for _ in range(2)]
+        assert first.result() == second.result() == json.loads((tmp_path / "a.json").read_text())
+    assert written.read_text() == "x"
 
 
 def test_time_left_is_that_of_cells_alike() -> None:
