@@ -29,7 +29,7 @@ from transfer_learning.plan import Task  # noqa: E402
 from transfer_learning.probe import probe_auc, probe_dice  # noqa: E402
 from transfer_learning.report import test_scores as scores_of  # noqa: E402
 from transfer_learning.report import write_table  # noqa: E402
-from transfer_learning.running import Cell, Progress, measure_cell, run_cells, worker_pool  # noqa: E402
+from transfer_learning.running import Cell, Progress, locked, measure_cell, run_cells, worker_pool  # noqa: E402
 from transfer_learning.tasks import coarse_affine, fetch_task, labelled_items, merged, read_task, reduced  # noqa: E402
 
 SUBJECTS = [f"s{number}" for number in range(9)]
@@ -182,13 +182,18 @@ def test_a_cell_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
     assert result["settings"] == {"seed": 0} and 0 < result["peak_memory_gib"] < 24 and result["seconds"] >= 0
 
 
-def test_two_runs_measure_a_cell_once(tmp_path: Path) -> None:
-    written = tmp_path / "written"
-    measure = partial(eval, f"{{'a': open({str(written)!r}, 'a').write('x'), 'b': __import__('time').sleep(0.5)}}")
-    with worker_pool(2) as pool:
-        first, second = [pool.submit(measure_cell, cell(tmp_path, "a", measure)) for _ in range(2)]
-        assert first.result() == second.result() == json.loads((tmp_path / "a.json").read_text())
-    assert written.read_text() == "x"
+def test_a_cell_that_another_run_measures_is_waited_for(tmp_path: Path) -> None:
+    chosen = cell(tmp_path, "a", partial(dict, dice=0.5))
+    theirs = {"settings": chosen.settings, "dice": 0.9, "seconds": 1.0}
+    with worker_pool(1) as pool:
+        pool.submit(measure_cell, cell(tmp_path, "first", partial(dict))).result()  # the worker has started
+        with chosen.log.open("a") as log, locked(log):
+            waiting = pool.submit(measure_cell, chosen)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=1)
+            chosen.path.write_text(json.dumps(theirs))
+        assert waiting.result() == theirs
+        assert pool.submit(measure_cell, cell(tmp_path, "b", partial(dict, dice=0.5))).result()["dice"] == 0.5
 
 
 def test_time_left_is_that_of_cells_alike() -> None:
