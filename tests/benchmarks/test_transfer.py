@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import concurrent.futures
 import json
 import shutil
 import subprocess
@@ -189,7 +190,7 @@ def test_a_cell_that_another_run_measures_is_waited_for(tmp_path: Path) -> None:
         pool.submit(measure_cell, cell(tmp_path, "first", partial(dict))).result()  # the worker has started
         with chosen.log.open("a") as log, locked(log):
             waiting = pool.submit(measure_cell, chosen)
-            with pytest.raises(TimeoutError):
+            with pytest.raises(concurrent.futures.TimeoutError):
                 waiting.result(timeout=1)
             chosen.path.write_text(json.dumps(theirs))
         assert waiting.result() == theirs
