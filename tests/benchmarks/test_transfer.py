@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import csv
 import hashlib
-import concurrent.futures
 import json
 import shutil
 import subprocess
