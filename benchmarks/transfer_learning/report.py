@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .tasks import read_overlay
+
 PROTOCOLS = {
     "probe": "converged linear probe",
     "probe_moved": "the same, volumes randomly moved",
@@ -36,6 +38,11 @@ METHODS = {
     "chest": "GVSL on chest CT",
 }
 
+HEADER = """# Transfer
+Made by `python benchmarks/transfer.py table` from the files beside it; `python benchmarks/transfer.py figures` drew the
+pictures. What a cell is, and the commands that measure it: `python benchmarks/transfer.py --help`. Means over seeds, ±
+their sample standard deviation.
+"""
 DRAWN = ("scratch", "gvsl")  # methods whose features and examples are drawn
 
 
@@ -71,17 +78,18 @@ def test_scores(cells: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]
 
 def write_table(results: Path) -> str:
     """RESULTS.md and RESULTS.csv from all tasks, and the variants of recipes; returns the Markdown."""
-    rows, lines = [], []
+    rows, lines = [], [HEADER]
     for folder in task_folders(results):
         cells = read_cells(folder)
         of_task = csv_rows(folder.name, test_scores(cells))
         rows += of_task
-        lines += task_lines(folder.name, cells, of_task) + ablation_lines(folder.name, cells)
+        lines += task_lines(folder.name, cells, of_task)
+        lines += pretraining_lines(folder.name, cells) + ablation_lines(folder.name, cells)
     with (results / "RESULTS.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["task", "protocol", "method", "seeds", "score", "spread", "gain"])
         writer.writeheader()
         writer.writerows(rows)
-    text = "\n".join(lines).strip() + "\n"
+    text = "\n".join(lines).rstrip() + "\n"
     (results / "RESULTS.md").write_text(text, encoding="utf-8")
     return text
 
@@ -95,12 +103,17 @@ def csv_rows(task: str, scores: dict[str, dict[str, list[float]]]) -> list[dict[
             "method": method,
             "seeds": len(methods[method]),
             "score": f"{np.mean(methods[method]):.1f}",
-            "spread": f"{np.std(methods[method]):.1f}",
+            "spread": spread(methods[method]),
             "gain": "" if method == "scratch" else gain(methods, method),
         }
         for protocol, methods in scores.items()
         for method in in_order(list(methods))
     ]
+
+
+def spread(scores: list[float]) -> str:
+    """Sample standard deviation, or nothing of a single score."""
+    return f"{np.std(scores, ddof=1):.1f}" if len(scores) > 1 else ""
 
 
 def gain(methods: dict[str, list[float]], method: str) -> str:
@@ -109,7 +122,7 @@ def gain(methods: dict[str, list[float]], method: str) -> str:
 
 
 def task_lines(task: str, cells: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[str]:
-    """A task's methods by protocols: mean ± standard deviation over seeds, gain in brackets, best in bold."""
+    """A task's methods by protocols: mean ± sample standard deviation over seeds, gain in brackets, best in bold."""
     if not rows:
         return []
     hardware = "; ".join(sorted({cell["device"] for cell in cells}))
@@ -118,7 +131,7 @@ def task_lines(task: str, cells: list[dict[str, Any]], rows: list[dict[str, Any]
     best = {name: max(float(row["score"]) for row in rows if row["protocol"] == name) for name in protocols}
     entries: dict[str, dict[str, str]] = defaultdict(dict)
     for row in rows:
-        text = f"{row['score']} ± {row['spread']}"
+        text = f"{row['score']} ± {row['spread']}" if row["spread"] else row["score"]
         text = f"**{text}**" if float(row["score"]) == best[row["protocol"]] else text
         entries[row["method"]][row["protocol"]] = f"{text} ({row['gain']})" if row["gain"] else text
     return [
@@ -136,6 +149,46 @@ def task_lines(task: str, cells: list[dict[str, Any]], rows: list[dict[str, Any]
             for method in in_order(list(entries))
         ),
     ]
+
+
+def pretraining_lines(task: str, cells: list[dict[str, Any]]) -> list[str]:
+    """What pre-training did: its own loss and the effective rank of features on held-out volumes, means over seeds."""
+    runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for cell in cells:
+        if "training" in cell:
+            runs[cell["settings"]["method"]].append(cell)
+    if not runs:
+        return []
+    return [
+        "",
+        f"Pre-training of {task}: each method's own loss, mean of the first and of the last epoch, and effective rank "
+        "of its features on held-out volumes, in percent of the channels. Methods that train the encoder alone leave "
+        "local features random.",
+        "",
+        "| method | seeds | iterations | loss | local rank | bottleneck rank | minutes | GiB |",
+        "|---|---|---|---|---|---|---|---|",
+        *(pretraining_line(method, runs[method]) for method in in_order(list(runs))),
+    ]
+
+
+def pretraining_line(method: str, runs: list[dict[str, Any]]) -> str:
+    """A row of one method."""
+    first, last = (np.mean([run["training"][place]["loss"] for run in runs]) for place in (0, -1))
+    ranks = {name: np.mean([rank_share(run, name) for run in runs]) for name in ("local", "bottleneck")}
+    minutes = np.mean([run["seconds"] for run in runs]) / 60
+    memory = np.max([run["peak_memory_gib"] for run in runs])
+    iterations = runs[0]["training"][-1]["iteration"]
+    return (
+        f"| {METHODS.get(method, method)} | {len(runs)} | {iterations:.0f} | {first:.3f} to {last:.3f} "
+        f"| {ranks['local']:.0f} % | {ranks['bottleneck']:.0f} % | {minutes:.0f} | {memory:.1f} |"
+    )
+
+
+def rank_share(run: dict[str, Any], features: str) -> float:
+    """Effective rank of a pre-trained network's local or bottleneck features in percent of their channels."""
+    channels = run["settings"]["overrides"].get("channels") or read_overlay("train.json")["channels"]
+    rank = run["validation"][-1][f"effective_rank_{features}"]
+    return 100 * rank / channels[0 if features == "local" else -1]
 
 
 def ablation_lines(task: str, cells: list[dict[str, Any]]) -> list[str]:

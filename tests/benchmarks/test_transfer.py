@@ -279,18 +279,34 @@ def test_table_has_gain_best_and_hardware(tmp_path: Path) -> None:
             content = {"settings": settings, "test": {}, "score": score, "device": "a GPU"}
             (tmp_path / "tiny_phantoms").mkdir(exist_ok=True)
             (tmp_path / "tiny_phantoms" / f"test_{method}_{seed}.json").write_text(json.dumps(content))
-    lines = write_table(tmp_path).splitlines()
-    assert lines[0] == "## tiny_phantoms" and "2 seeds" in lines[1] and "a GPU" in lines[1] and "Synthetic" in lines[2]
+    text = write_table(tmp_path)
+    assert text.startswith("# Transfer\n") and "python benchmarks/transfer.py table" in text
+    lines = text[text.index("## tiny_phantoms\n") :].splitlines()
+    assert "2 seeds" in lines[1] and "a GPU" in lines[1] and "Synthetic" in lines[2]
     assert lines[-3:] == [
-        "| random initialisation | 30.0 ± 10.0 |",
-        "| SimCLR | **70.0 ± 10.0** (+40.0) |",
-        "| GVSL | 60.0 ± 10.0 (+30.0) |",
+        "| random initialisation | 30.0 ± 14.1 |",
+        "| SimCLR | **70.0 ± 14.1** (+40.0) |",
+        "| GVSL | 60.0 ± 14.1 (+30.0) |",
     ]
     with (tmp_path / "RESULTS.csv").open(newline="") as file:
         assert list(csv.DictReader(file))[1] == {
             "task": "tiny_phantoms", "protocol": "linear", "method": "simclr", "seeds": "2", "score": "70.0",
-            "spread": "10.0", "gain": "+40.0",
+            "spread": "14.1", "gain": "+40.0",
         }  # fmt: skip
+
+
+def test_table_tells_what_pre_training_did(tmp_path: Path) -> None:
+    (tmp_path / "phantoms").mkdir()
+    for seed, (rank, channels) in enumerate(((4.0, [8, 16]), (8.0, [16, 32]))):
+        content = {
+            "settings": {"method": "byol", "seed": seed, "overrides": {"channels": channels}},
+            "training": [{"iteration": 20.0, "loss": 1.0 + seed}, {"iteration": 40.0, "loss": 0.25}],
+            "validation": [{"effective_rank_local": rank, "effective_rank_bottleneck": rank}],
+            "seconds": 60.0 + 120 * seed,
+            "peak_memory_gib": 1.0 + seed,
+        }
+        (tmp_path / "phantoms" / f"pretraining_byol_seed{seed}.json").write_text(json.dumps(content))
+    assert write_table(tmp_path).splitlines()[-1] == "| BYOL | 2 | 40 | 1.500 to 0.250 | 50 % | 25 % | 2 | 2.0 |"
 
 
 def test_quick_measures_the_whole_table(tmp_path: Path) -> None:
