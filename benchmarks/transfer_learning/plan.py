@@ -22,14 +22,17 @@ PROTOCOLS = ("probe", "linear", "fine_tuned", "features")
 
 
 def run_tasks(tasks: list[Task], methods: list[str], protocols: list[str], seeds: list[int], workers: int) -> None:
-    """Measures the cells that have no file yet: pre-trainings of all tasks, then what follows from them."""
-    planned = Counter(chain.from_iterable(task.planned(methods, protocols, seeds) for task in tasks))
-    shared = {cell.path: cell.kind for task in tasks for cell in task.pretrainings(methods, seeds)}
-    planned.update(shared.values())
-    progress = Progress(planned, workers)
+    """Measures the cells that have no file yet."""
+    progress = Progress(planned(tasks, methods, protocols, seeds), workers)
     with worker_pool(workers) as pool:
         for stages in zip_longest(*(task.stages(methods, protocols, seeds) for task in tasks), fillvalue=()):
             run_cells(chain.from_iterable(stages), pool, progress)
+
+
+def planned(tasks: list[Task], methods: list[str], protocols: list[str], seeds: list[int]) -> Counter[str]:
+    """How many cells of each kind there will be; tasks may share pre-trainings."""
+    stages = chain.from_iterable(task.stages(methods, protocols, seeds, searched=False) for task in tasks)
+    return Counter({cell.path: cell.kind for cell in chain.from_iterable(stages)}.values())
 
 
 def run_variants(task: Task, names: list[str], seeds: list[int], workers: int) -> None:
@@ -72,11 +75,6 @@ class Task:
             raise ValueError(f"methods {unknown} are not known for {self.task['name']}, expected some of {list(known)}")
         return list(dict.fromkeys(chain.from_iterable(known[name] for name in chosen))) if chosen else own
 
-    def planned(self, methods: list[str], protocols: list[str], seeds: list[int]) -> Iterator[str]:
-        """The kind of every cell to come but pre-trainings, which tasks may share."""
-        _, *others = self.stages(methods, protocols, seeds, searched=False)
-        return (cell.kind for cell in chain.from_iterable(others))
-
     def stages(
         self, methods: list[str], protocols: list[str], seeds: list[int], searched: bool = True
     ) -> Iterator[list[Cell]]:
@@ -85,14 +83,12 @@ class Task:
         Before learning rates have been searched, the first of a list may stand for the best: as many cells.
         """
         chosen = self.methods(methods)
+        pretrained = [method for method in chosen if self.source.pretrains(method)]
+        others = [method for method in chosen if method != "scratch"]
+        at_random = [method for method in chosen if method == "scratch"]
+        yield self.pretrainings(pretrained, seeds) + self.searches(at_random, protocols, seeds)
+        yield self.searches(others, protocols, seeds)
         trained = [(method, protocol) for protocol in protocols if protocol in OVERLAYS for method in chosen]
-        yield self.pretrainings(methods, seeds)
-        yield self.features(chosen, protocols, seeds) + [
-            self.training(*which, rate, seed)
-            for which in trained
-            for rate in self.rates(which[1])
-            for seed in self.searched(seeds)
-        ]
         best = {which: self.best_rate(*which, seeds) if searched else self.rates(which[1])[0] for which in trained}
         yield [
             self.training(*which, rate, seed)
@@ -100,6 +96,17 @@ class Task:
             for seed in seeds[len(self.searched(seeds)) :]
         ]
         yield [self.test(*which, rate, seed) for which, rate in best.items() for seed in seeds]
+
+    def searches(self, methods: list[str], protocols: list[str], seeds: list[int]) -> list[Cell]:
+        """What can be measured once the weights are there: features, and training with the seeds that choose rates."""
+        return self.features(methods, protocols, seeds) + [
+            self.training(method, protocol, rate, seed)
+            for protocol in protocols
+            if protocol in OVERLAYS
+            for method in methods
+            for rate in self.rates(protocol)
+            for seed in self.searched(seeds)
+        ]
 
     def kind(self, name: str) -> str:
         return f"{self.task['name']} {name}"
@@ -123,8 +130,7 @@ class Task:
 
     def pretrainings(self, methods: list[str], seeds: list[int]) -> list[Cell]:
         """One for each method and seed, keeping weights on the way."""
-        chosen = [method for method in self.methods(methods) if self.source.pretrains(method)]
-        return [self.source.pretraining_of(method, seed) for method in chosen for seed in seeds]
+        return [self.source.pretraining_of(method, seed) for method in methods for seed in seeds]
 
     def pretraining_of(self, method: str, seed: int) -> Cell:
         other = self.others.get(method, {})
