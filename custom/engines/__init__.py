@@ -1,8 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trainer and evaluator for pretext tasks."""
+"""Trainers and evaluators: for pretext tasks, and MONAI's with mixed precision on CPUs too."""
 
 from .evaluator import PretextEvaluator
+from .mixed_precision import AutocastInferer, MixedPrecisionEvaluator, MixedPrecisionTrainer
 from .prepare_batch import PrepareBatch
 from .trainer import PretextTrainer
 
-__all__ = ["PrepareBatch", "PretextEvaluator", "PretextTrainer"]
+__all__ = [
+    "AutocastInferer",
+    "MixedPrecisionEvaluator",
+    "MixedPrecisionTrainer",
+    "PrepareBatch",
+    "PretextEvaluator",
+    "PretextTrainer",
+]

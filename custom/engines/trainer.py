@@ -11,6 +11,7 @@ from ignite.engine import Engine
 from monai.engines import SupervisedTrainer
 
 from ..data import GlobalSampler
+from .mixed_precision import is_gpu
 
 
 class PretextTrainer(SupervisedTrainer):
@@ -19,18 +20,20 @@ class PretextTrainer(SupervisedTrainer):
     Each step computes `outputs = network(batch)` and `terms = loss_function(outputs, batch)`, and descends on
     `terms["loss"]`. `engine.state.output` holds the terms as floats, averaged over the processes. Arguments are those
     of `monai.engines.SupervisedTrainer`; `prepare_batch(batch, device, non_blocking)` gives the batch on the device
-    (see `PrepareBatch`). A `GlobalSampler` of the loader follows the epochs, also when a run resumes.
+    (see `PrepareBatch`). With `amp` a step is computed in float16 with scaled gradients on GPUs, in bfloat16 on CPUs. A
+    `GlobalSampler` of the loader follows the epochs, also when a run resumes.
 
     Raises:
         ValueError: postprocessing or accumulation_steps are given; a pretext step has neither.
         FloatingPointError: when the loss is not finite; names the iteration, the terms and the pairs.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, device: torch.device | str, *args: Any, amp: bool = False, **kwargs: Any) -> None:
         unused = [name for name in ("postprocessing", "accumulation_steps") if kwargs.get(name) is not None]
         if unused:
             raise ValueError(f"a pretext step has no {unused}, expected them to be left out")
-        super().__init__(*args, **{"decollate": False, **kwargs})
+        super().__init__(device, *args, amp=amp and is_gpu(device), **{"decollate": False, **kwargs})
+        self.autocast = amp  # `amp` itself makes MONAI scale gradients, which needs a GPU
         sampler = getattr(self.data_loader, "sampler", None)
         if isinstance(sampler, GlobalSampler):
             sampler.attach(self)
@@ -39,7 +42,7 @@ class PretextTrainer(SupervisedTrainer):
         batch = self.prepare_batch(batchdata, self.state.device, self.non_blocking, **self.to_kwargs)
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs):
+        with torch.autocast(self.state.device.type, enabled=self.autocast, **self.amp_kwargs):
             outputs = self.inferer(batch, self.network)
             terms = self.loss_function(outputs, batch)
         named = _averaged({name: float(term.detach()) for name, term in terms.items()})

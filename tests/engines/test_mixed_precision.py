@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mixed precision on CPUs: the forward pass in bfloat16, predictions, loss and weights in float32."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from monai.inferers import SimpleInferer, SlidingWindowInferer
+from torch import nn
+
+from custom.engines import AutocastInferer, MixedPrecisionEvaluator, MixedPrecisionTrainer
+
+
+class Recorded(nn.Conv3d):
+    """A convolution that remembers what it put out."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        output = super().forward(image)
+        self.dtype = output.dtype
+        return output
+
+
+def make_network() -> Recorded:
+    torch.manual_seed(0)
+    return Recorded(1, 4, 3, padding=1)
+
+
+def make_batches() -> list[dict[str, torch.Tensor]]:
+    image = torch.rand(2, 1, 8, 8, 8, generator=torch.Generator().manual_seed(1))
+    return [{"image": image, "label": image.expand(-1, 4, -1, -1, -1)}] * 20
+
+
+def train(amp: bool) -> tuple[Recorded, list[torch.Tensor]]:
+    network, losses = make_network(), []
+
+    def loss(prediction: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        assert prediction.dtype == torch.float32 and prediction.is_contiguous()
+        losses.append((prediction - label).square().mean())
+        return losses[-1]
+
+    MixedPrecisionTrainer(
+        device="cpu",
+        max_epochs=1,
+        train_data_loader=make_batches(),
+        network=network,
+        optimizer=torch.optim.Adam(network.parameters(), 0.05),
+        loss_function=loss,
+        amp=amp,
+    ).run()
+    return network, [value.detach() for value in losses]
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_a_trainer_computes_in_bfloat16_only_with_amp_and_keeps_float32_weights(amp):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # MONAI's own amp would warn of the missing GPU
+        network, losses = train(amp)
+    assert network.dtype == (torch.bfloat16 if amp else torch.float32)
+    assert network.weight.dtype == network.weight.grad.dtype == torch.float32
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_both_precisions_descend_alike():
+    exact, rounded = train(False)[1], train(True)[1]
+    assert torch.stack(rounded).allclose(torch.stack(exact), rtol=0.05)
+    assert not torch.stack(rounded).equal(torch.stack(exact))
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_an_evaluator_computes_in_bfloat16_only_with_amp(amp):
+    network = make_network()
+    evaluator = MixedPrecisionEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=make_batches()[:1],
+        network=network,
+        inferer=SlidingWindowInferer((8, 8, 8)),
+        decollate=False,
+        amp=amp,
+    )
+    evaluator.run()
+    assert network.dtype == (torch.bfloat16 if amp else torch.float32)
+    assert evaluator.state.output["pred"].dtype == torch.float32
+
+
+def test_the_inferer_switches_autocast_off_again_and_rounds_by_no_more_than_bfloat16():
+    network, image = make_network(), make_batches()[0]["image"]
+    with torch.no_grad():
+        rounded = AutocastInferer(SimpleInferer())(image, network)
+        exact = SimpleInferer()(image, network)
+    assert exact.dtype == network.dtype == torch.float32
+    assert 0 < (rounded - exact).abs().max() < 2**-7 * exact.abs().max()
