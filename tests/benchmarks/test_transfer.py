@@ -141,7 +141,7 @@ def test_the_recipe_for_transfer_is_the_variant_that_won() -> None:
     ablation = recipe["ablation"]
     variant = ablation["shared"] | ablation["variants"]["paper_affine_head_small_transforms"]
     assert recipe["gvsl"] == "transfer.json"
-    assert variant == overlay | {"max_epochs": recipe["pretraining"]["max_epochs"]}
+    assert variant == overlay | {"max_epochs": recipe["pretraining"]["max_epochs"], "amp": False}
 
 
 def test_features_and_restoration_are_drawn(tiny_task: Path) -> None:
