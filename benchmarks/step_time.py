@@ -59,7 +59,13 @@ def summary(values: list[float]) -> dict[str, float]:
 
 
 def parsed_config(
-    widths: str, side: int, batch_size: int, workers: int, iterations: int, dataset_dir: str | None
+    widths: str,
+    side: int,
+    batch_size: int,
+    workers: int,
+    iterations: int,
+    dataset_dir: str | None,
+    amp: bool | None,
 ) -> ConfigParser:
     """train.json with these shapes and without handlers."""
     parser = ConfigParser()
@@ -74,6 +80,8 @@ def parsed_config(
     parser["train"]["handlers"] = []
     if dataset_dir is not None:
         parser["dataset_dir"] = dataset_dir
+    if amp is not None:
+        parser["amp"] = amp
     return parser
 
 
@@ -121,7 +129,7 @@ def measure_parts(parser: ConfigParser, repeats: int) -> dict[str, list[float]]:
             run()
         optimizer.zero_grad(set_to_none=True)
 
-    trainer.scaler = torch.amp.GradScaler(device.type) if get("amp") else None
+    trainer.scaler = torch.amp.GradScaler(device.type) if get("amp") and device.type == "cuda" else None
     network.train()
     for _ in range(repeats + 1):
         repeat(backbone, "bare backbone forward + backward")
@@ -159,6 +167,7 @@ def main(
     workers: int = 2,
     iterations: int = 10,
     dataset_dir: str | None = None,
+    amp: bool | None = None,
     output: str | None = None,
 ) -> None:
     """Measures and prints; with `output` also writes the JSON there.
@@ -166,9 +175,10 @@ def main(
     Args:
         widths: "demo" or "paper". side: of the cubic crop in voxels. batch_size: pairs.
         repeats: measured repeats. workers: loader workers. iterations: steps of the trainer for the data share.
-        dataset_dir: volumes; the phantom cohort by default.
+        dataset_dir: volumes; the phantom cohort by default. amp: mixed precision, float16 on GPUs (the default there),
+            bfloat16 on CPUs.
     """
-    parser = parsed_config(widths, side, batch_size, workers, iterations, dataset_dir)
+    parser = parsed_config(widths, side, batch_size, workers, iterations, dataset_dir, amp)
     device = parser.get_parsed_content("device")
     seconds = measure_parts(parser, repeats)
     base, step = (np.array(seconds[name]) for name in ("bare backbone forward + backward", "step"))
