@@ -83,7 +83,8 @@ class Task:
         Before learning rates have been searched, the first of a list may stand for the best: as many cells.
         """
         chosen = self.methods(methods)
-        pretrained = [method for method in chosen if self.source.pretrains(method)]
+        origins = dict.fromkeys(self.origin(method) for method in chosen)
+        pretrained = [method for method in origins if self.source.pretrains(method)]
         others = [method for method in chosen if method != "scratch"]
         at_random = [method for method in chosen if method == "scratch"]
         yield self.pretrainings(pretrained, seeds) + self.searches(at_random, protocols, seeds)
@@ -120,6 +121,11 @@ class Task:
         if method in self.overlays:
             return True
         return "pretraining" in (self.recipe if method == "gvsl" else self.others.get(method, {}))
+
+    def origin(self, method: str) -> str:
+        """The method of this task whose weights a method takes: as a rule its own."""
+        other = self.others.get(method, {})
+        return other["method"] if other.get("task") == self.task["name"] else method
 
     def overlays_of(self, method: str) -> list[str]:
         """Files of gvsl_pretrain on top of train.json: the recipe's own where the loss is that of GVSL, the pretext
@@ -179,8 +185,10 @@ class Task:
         return ROOT / other.get("weights", f"bundles/{self.task['bundle']}/models/backbone.pt")
 
     def features(self, methods: list[str], protocols: list[str], seeds: list[int]) -> list[Cell]:
-        """Probes on the test part and, along GVSL's pre-training, on the validation part; features to be drawn."""
+        """Probes on the test part and, along GVSL's pre-training, on the validation part; features to be drawn. Not of
+        methods that take parts of a backbone: the rest of theirs is random."""
         result = []
+        methods = [method for method in methods if not self.others.get(method, {}).get("parts")]
         if "probe" in protocols:
             result += [self.probe(method, self.weights(method, seed), seed) for method in methods for seed in seeds]
             if "gvsl" in methods and self.pretrains("gvsl"):
@@ -223,7 +231,8 @@ class Task:
     def training(self, method: str, protocol: str, rate: float, seed: int) -> Cell:
         foreign = self.others.get(method) or self.source is not self
         accepted = {"accept_mismatch": ["spacing", "intensity"]} if foreign and method != "scratch" else {}
-        overrides = self.downstream(protocol, learning_rate=rate, **accepted)
+        parts = {"pretrained_parts": parts} if (parts := self.others.get(method, {}).get("parts")) else {}
+        overrides = self.downstream(protocol, learning_rate=rate, **accepted, **parts)
         output, overlay = self._output(method, protocol, rate, seed), OVERLAYS[protocol]
         return self.cell(
             output.name,

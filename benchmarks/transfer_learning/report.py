@@ -33,6 +33,7 @@ METHODS = {
     "without_restoration": "GVSL without restoration",
     "without_affine": "GVSL without affine head",
     "gvsl": "GVSL",
+    "gvsl_encoder": "GVSL, its encoder alone",
     "brain": "GVSL on brains",
     "phantom": "GVSL on cardiac phantoms",
     "chest": "GVSL on chest CT",

@@ -94,6 +94,10 @@ class LoadBackbone:
         network: the whole network, with the attribute `backbone`, or a bare backbone.
         weights: a file NAME.pt beside its NAME.json, or a folder of a run (model.pt and model.json).
         components, preprocessing: the config's side, see `describe`. accept_mismatch: see `check_compatible`.
+        parts: children of the backbone to load, such as "encoder"; all by default.
+
+    Raises:
+        ValueError: weights and config disagree, or the backbone has no such part; names both sides.
     """
 
     def __init__(
@@ -103,24 +107,43 @@ class LoadBackbone:
         components: Mapping[str, str] | None = None,
         preprocessing: Mapping[str, Any] | None = None,
         accept_mismatch: Sequence[str] = (),
+        parts: Sequence[str] = (),
     ) -> None:
         self.network = network
         self.weights = weights
         self.expected = describe(components or {}, preprocessing or {})
         self.accept_mismatch = accept_mismatch
+        self.parts = tuple(parts)
 
     def attach(self, engine: Engine) -> None:
         """Loads; registers nothing, so that averaged weights of federated rounds are not replaced."""
         state, description = read_weights(self.weights)
         check_compatible(description, self.expected, self.weights, self.accept_mismatch)
         network = unwrapped(self.network)
-        load_strictly(getattr(network, "backbone", network), state, self.weights)
+        backbone = getattr(network, "backbone", network)
+        if self.parts:
+            state = part_of(state, self.parts, self.weights)
+            load_strictly(backbone, backbone.state_dict() | state, self.weights)
+        else:
+            load_strictly(backbone, state, self.weights)
         left = [name for name in network.state_dict() if name not in state]
         left = [name for name in left if name.removeprefix(BACKBONE_PREFIX) not in state]
         logger.info(
             f"loaded {len(state)} tensors of {_origin(description)} from {self.weights}: {_shortened(list(state))}; "
             f"{len(left)} tensors of the network keep their initial values: {_shortened(left)}"
         )
+
+
+def part_of(state: Mapping[str, torch.Tensor], parts: Sequence[str], source: str) -> dict[str, torch.Tensor]:
+    """The tensors of a state dict whose names begin with one of the parts.
+
+    Raises:
+        ValueError: there are none of a part; names those that there are.
+    """
+    there = dict.fromkeys(name.split(".")[0] for name in state)
+    if unknown := [part for part in parts if part not in there]:
+        raise ValueError(f"the weights in {source} have no parts {unknown}, expected some of {list(there)}")
+    return {name: tensor for name, tensor in state.items() if name.split(".")[0] in parts}
 
 
 def _origin(description: Mapping[str, Any]) -> str:

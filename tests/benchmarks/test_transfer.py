@@ -144,6 +144,20 @@ def test_the_recipe_for_transfer_is_the_variant_that_won() -> None:
     assert variant == overlay | {"max_epochs": recipe["pretraining"]["max_epochs"], "amp": False}
 
 
+def test_a_method_may_take_a_part_of_anothers_backbone(tmp_path: Path) -> None:
+    content = json.loads((ROOT / "benchmarks" / "tasks" / "hippocampus.json").read_text())
+    content["methods"] = {"gvsl": {}, "half": {"task": content["name"], "method": "gvsl", "parts": ["encoder"]}}
+    content["split"] = {part: [] for part in content["split"]}
+    file = tmp_path / "task.json"
+    file.write_text(json.dumps(content))
+    task = Task(str(file), tmp_path, tmp_path / "work", tmp_path / "results")
+    needed, searched, *_ = list(task.stages(["half"], ["probe", "features", "fine_tuned"], [0], searched=False))
+    assert [cell.path.stem for cell in needed] == ["pretraining_gvsl_seed0"]
+    assert [cell.kind.split()[-1] for cell in searched] == ["fine_tuned", "fine_tuned"]  # no probe of random features
+    assert searched[0].settings["overrides"]["pretrained_parts"] == ["encoder"]
+    assert task.weights("half", 0) == task.weights("gvsl", 0)
+
+
 def test_features_and_restoration_are_drawn(tiny_task: Path) -> None:
     transfer("run", tiny_task, "--methods=scratch,without_restoration,gvsl", protocols="features")
     results = tiny_task.parent / "results" / "tiny"

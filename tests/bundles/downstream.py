@@ -239,6 +239,16 @@ class BundleTests:
         scratch = self.train(chosen | {"output_dir": str(tmp_path / "scratch"), "max_epochs": 1}, "scratch.json")
         assert read_json(scratch / "model.json")["started_from"] is None
 
+    def test_a_part_of_the_weights_may_be_taken(self, weights: Path, overrides: dict) -> None:
+        state = read_weights(weights)[0]
+        built = workflow(self.bundle, ["train.json"], "train", overrides | {"pretrained_parts": ["encoder"]})
+        built.parser.get_parsed_content("train#trainer")
+        taken = {
+            name for name, tensor in built.network_def.backbone.state_dict().items() if torch.equal(tensor, state[name])
+        }
+        assert {name for name in state if name.startswith("encoder.")} <= taken
+        assert not any(name.startswith("decoder.") and name.endswith("0.weight") for name in taken)
+
     @pytest.mark.parametrize("name", ["channels", "spacing", "intensity"])
     def test_weights_that_do_not_fit_are_refused_with_both_sides(self, name: str, overrides: dict) -> None:
         intensity = {"_target_": "NormalizeIntensityd", "keys": "image"}

@@ -108,6 +108,28 @@ def test_the_backbone_is_loaded_when_it_is_attached_and_never_again(saved, fresh
     assert next(fresh.backbone.parameters()).eq(1).all()
 
 
+def test_a_part_of_the_backbone_is_loaded_alone(saved, fresh, caplog):
+    trained, directory = saved
+    initial = {name: tensor.clone() for name, tensor in fresh.backbone.state_dict().items()}
+    handler = make(LoadBackbone, fresh, directory)
+    handler.parts = ("encoder",)
+    with caplog.at_level(logging.INFO, "custom.handlers.load_weights"):
+        attached(handler)
+    for name, tensor in fresh.backbone.state_dict().items():
+        origin = trained.backbone.state_dict() if name.startswith("encoder.") else initial
+        assert torch.equal(tensor, origin[name]), name
+    loaded = sum(name.startswith("encoder.") for name in initial)
+    assert caplog.messages[0].startswith(f"loaded {loaded} tensors of gvsl")
+    assert f"; {len(fresh.state_dict()) - loaded} tensors of the network keep" in caplog.messages[0]
+
+
+def test_an_unknown_part_is_refused_with_those_that_there_are(saved, fresh):
+    handler = make(LoadBackbone, fresh, saved[1])
+    handler.parts = ("encoder", "bottleneck")
+    with pytest.raises(ValueError, match=r"no parts \['bottleneck'\], expected some of \['encoder', 'decoder'\]"):
+        attached(handler)
+
+
 def test_what_was_loaded_and_what_was_left_is_logged(saved, fresh, caplog):
     _, directory = saved
     names = list(fresh.backbone.state_dict())
