@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ Items = list[dict[str, Any]]
 
 
 def workflow(bundle: str, files: list[str], overrides: dict[str, Any], kind: str = "train") -> ConfigWorkflow:
-    """An initialised workflow of a bundle, for training or, with the kind "infer", for inference."""
+    """An initialised workflow of a bundle, for training or, with the kind "infer", for inference. The overrides stay as
+    they are, which MONAI rewrites."""
     configs = BUNDLES / bundle / "configs"
     built = ConfigWorkflow(
         [str(configs / name) for name in files],
@@ -39,7 +41,7 @@ def workflow(bundle: str, files: list[str], overrides: dict[str, Any], kind: str
         logging_file=False,
         workflow_type=kind,
         bundle_root=str(BUNDLES / bundle),
-        **overrides,
+        **deepcopy(overrides),
     )
     built.initialize()
     return built

@@ -31,7 +31,15 @@ from transfer_learning.probe import probe_auc, probe_dice  # noqa: E402
 from transfer_learning.report import test_scores as scores_of  # noqa: E402
 from transfer_learning.report import write_table  # noqa: E402
 from transfer_learning.running import Cell, Progress, locked, measure_cell, run_cells, worker_pool  # noqa: E402
-from transfer_learning.tasks import coarse_affine, fetch_task, labelled_items, merged, read_task, reduced  # noqa: E402
+from transfer_learning.tasks import (  # noqa: E402
+    coarse_affine,
+    fetch_task,
+    labelled_items,
+    merged,
+    read_task,
+    reduced,
+    workflow,
+)
 
 SUBJECTS = [f"s{number}" for number in range(9)]
 
@@ -142,6 +150,13 @@ def test_the_recipe_for_transfer_is_the_variant_that_won() -> None:
     variant = ablation["shared"] | ablation["variants"]["paper_affine_head_small_transforms"]
     assert recipe["gvsl"] == "transfer.json"
     assert variant == overlay | {"max_epochs": recipe["pretraining"]["max_epochs"], "amp": False}
+
+
+def test_a_workflow_leaves_its_overrides_as_they_are() -> None:
+    overrides = {"loss": {"_target_": "DiceLoss", "weight": "$[0.0] * @network_def#classes"}, "network_def#classes": 3}
+    before = json.dumps(overrides)
+    workflow("gvsl_seg_heart", ["train.json"], overrides)
+    assert json.dumps(overrides) == before  # they are a cell's settings
 
 
 def test_a_method_may_take_a_part_of_anothers_backbone(tmp_path: Path) -> None:
