@@ -20,9 +20,9 @@ Methods: scratch (random initialisation), gvsl (pre-trained on the task's unlabe
 (shipped weights, or a pre-training on other volumes), and every overlay of gvsl_pretrain's configs/pretext (simclr,
 rotation, without_affine, ...): the same data, iterations and network. `--methods all`: the paper's table.
 Protocols: probe (converged logistic regression on local features, on volumes as they are and randomly moved), linear
-(backbone frozen, one convolution), fine_tuned (everything trained), features (local features of a volume in two
-dimensions, by structure).
-Learning rates of linear and fine_tuned are searched on the validation volumes with the first seeds ("search_seeds" of a
+(backbone frozen, one convolution), fine_tuned (everything trained), encoder (the same, from the encoder's weights and
+a random decoder), features (local features of a volume in two dimensions, by structure).
+Learning rates are searched on the validation volumes with the first seeds ("search_seeds" of a
 recipe, one by default), the same list for every method. Each seed has its own initial weights, pre-training and
 labelled volumes. The test volumes are read once a seed, with the learning rate that won.
 """
@@ -67,7 +67,7 @@ def run(
         tasks: names of benchmarks/tasks, or files like those; brain,hippocampus by default.
         methods: scratch, gvsl and those of the task file (all of these by default), names of overlays, or all: random
             initialisation, every overlay and GVSL.
-        protocols: probe, linear, fine_tuned (all three by default), features.
+        protocols: probe, linear, fine_tuned, encoder (all four by default), features.
         seeds: whole numbers; 0,1,2 by default.
         data: folder with the tasks' sources. work: for copies and weights. results: for the JSON files.
         workers: cells measured side by side; by default one for each GPU, else for each core.
@@ -76,7 +76,7 @@ def run(
     """
     if quick and WORK == work and RESULTS == results:
         work, results = str(Path(WORK) / "quick"), str(Path(WORK) / "quick" / "results")
-    usual = (PHANTOMS, "all", "linear,fine_tuned", "0") if quick else ("brain,hippocampus", "", PROTOCOLS[:3], "0,1,2")
+    usual = (PHANTOMS, "all", "linear,fine_tuned", "0") if quick else ("brain,hippocampus", "", PROTOCOLS[:4], "0,1,2")
     tasks, methods, protocols, seeds = (
         _listed(default if given == "" else given)
         for given, default in zip((tasks, methods, protocols, seeds), usual, strict=True)

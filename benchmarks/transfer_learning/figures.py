@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from .report import DRAWN, METHODS, PROTOCOLS, in_order, read_cells, task_folders
+from .report import DRAWN, METHODS, PROTOCOLS, baseline, in_order, read_cells, task_folders
 from .tasks import training_name
 
 COLOURS = dict(zip(METHODS, ("black", *colormaps["tab20"].colors[2:]), strict=False)) | {"gvsl": "tab:blue"}
@@ -38,9 +38,9 @@ def draw_figures(results: Path, work: Path) -> list[Path]:
 
 
 def curves_figure(cells: list[dict[str, Any]]) -> Figure | None:
-    """Validation score against iterations of both protocols (figure 6), probe against pre-training steps."""
+    """Validation score against iterations of each protocol (figure 6), probe against pre-training steps."""
     tested = {cell["settings"]["protocol"] for cell in cells if "test" in cell}
-    shown = [name for name in ("linear", "fine_tuned") if name in tested]
+    shown = [name for name in ("linear", "fine_tuned", "encoder") if name in tested]
     shown += ["probe"] if any("step" in cell["settings"] for cell in cells) else []
     if not shown:
         return None
@@ -55,13 +55,10 @@ def curves_figure(cells: list[dict[str, Any]]) -> Figure | None:
 
 def draw_curves(plot: Any, cells: list[dict[str, Any]], protocol: str) -> None:
     """Validation score against iterations at the tested learning rates: each seed thin, their mean thick."""
-    tested = {
-        cell["settings"]["method"]: cell["settings"]["learning_rate"]
-        for cell in cells
-        if "test" in cell and cell["settings"]["protocol"] == protocol
-    }
+    cells = [cell for cell in cells if of_protocol(cell, protocol)]
+    tested = {cell["settings"]["method"]: cell["settings"]["learning_rate"] for cell in cells if "test" in cell}
     for method in in_order(list(tested)):
-        chosen = {"method": method, "learning_rate": tested[method], "protocol": protocol}
+        chosen = {"method": method, "learning_rate": tested[method]}
         curves = [
             cell["validation"]
             for cell in cells
@@ -74,6 +71,13 @@ def draw_curves(plot: Any, cells: list[dict[str, Any]], protocol: str) -> None:
         plot.plot(iterations, values.mean(0), color=colour, label=label)
     plot.set(title=f"{PROTOCOLS[protocol]}, learning rate", xlabel="iteration", ylabel="validation score (percent)")
     plot.legend(fontsize="small")
+
+
+def of_protocol(cell: dict[str, Any], protocol: str) -> bool:
+    """Whether a cell is of a protocol, or of the random initialisation that is compared with it."""
+    settings = cell["settings"]
+    compared = settings.get("method") == "scratch" and settings.get("protocol") == baseline(protocol)
+    return compared or settings.get("protocol") == protocol
 
 
 def draw_probe(plot: Any, cells: list[dict[str, Any]]) -> None:

@@ -17,8 +17,8 @@ from .report import DRAWN
 from .running import Cell, Progress, read_cell, run_cells, worker_pool
 from .tasks import ROOT, prepare_task, pretext_overlays, read_overlay, read_task, training_name
 
-OVERLAYS = {"linear": "linear.json", "fine_tuned": None}
-PROTOCOLS = ("probe", "linear", "fine_tuned", "features")
+OVERLAYS = {"linear": "linear.json", "fine_tuned": None, "encoder": None}
+PROTOCOLS = ("probe", "linear", "fine_tuned", "encoder", "features")
 
 
 def run_tasks(tasks: list[Task], methods: list[str], protocols: list[str], seeds: list[int], workers: int) -> None:
@@ -83,13 +83,12 @@ class Task:
         Before learning rates have been searched, the first of a list may stand for the best: as many cells.
         """
         chosen = self.methods(methods)
-        origins = dict.fromkeys(self.origin(method) for method in chosen)
-        pretrained = [method for method in origins if self.source.pretrains(method)]
+        pretrained = [method for method in chosen if self.source.pretrains(method)]
         others = [method for method in chosen if method != "scratch"]
         at_random = [method for method in chosen if method == "scratch"]
         yield self.pretrainings(pretrained, seeds) + self.searches(at_random, protocols, seeds)
         yield self.searches(others, protocols, seeds)
-        trained = [(method, protocol) for protocol in protocols if protocol in OVERLAYS for method in chosen]
+        trained = [(method, protocol) for protocol in protocols for method in self.trained(protocol, chosen)]
         best = {which: self.best_rate(*which, seeds) if searched else self.rates(which[1])[0] for which in trained}
         yield [
             self.training(*which, rate, seed)
@@ -103,8 +102,7 @@ class Task:
         return self.features(methods, protocols, seeds) + [
             self.training(method, protocol, rate, seed)
             for protocol in protocols
-            if protocol in OVERLAYS
-            for method in methods
+            for method in self.trained(protocol, methods)
             for rate in self.rates(protocol)
             for seed in self.searched(seeds)
         ]
@@ -121,11 +119,6 @@ class Task:
         if method in self.overlays:
             return True
         return "pretraining" in (self.recipe if method == "gvsl" else self.others.get(method, {}))
-
-    def origin(self, method: str) -> str:
-        """The method of this task whose weights a method takes: as a rule its own."""
-        other = self.others.get(method, {})
-        return other["method"] if other.get("task") == self.task["name"] else method
 
     def overlays_of(self, method: str) -> list[str]:
         """Files of gvsl_pretrain on top of train.json: the recipe's own where the loss is that of GVSL, the pretext
@@ -185,10 +178,8 @@ class Task:
         return ROOT / other.get("weights", f"bundles/{self.task['bundle']}/models/backbone.pt")
 
     def features(self, methods: list[str], protocols: list[str], seeds: list[int]) -> list[Cell]:
-        """Probes on the test part and, along GVSL's pre-training, on the validation part; features to be drawn. Not of
-        methods that take parts of a backbone: the rest of theirs is random."""
+        """Probes on the test part and, along GVSL's pre-training, on the validation part; features to be drawn."""
         result = []
-        methods = [method for method in methods if not self.others.get(method, {}).get("parts")]
         if "probe" in protocols:
             result += [self.probe(method, self.weights(method, seed), seed) for method in methods for seed in seeds]
             if "gvsl" in methods and self.pretrains("gvsl"):
@@ -221,8 +212,15 @@ class Task:
         own = self.recipe.get("linear", {}) if protocol == "linear" else {}
         return {**shared, **self.recipe["downstream"], **own, **more}
 
+    def trained(self, protocol: str, methods: list[str]) -> list[str]:
+        """Those of the methods that a protocol trains: none for probes; with the encoder's weights alone only methods
+        that have weights, where there is a decoder."""
+        if protocol == "encoder":
+            return [] if self.task["bundle"] in cells.CLASSIFICATION else [m for m in methods if m != "scratch"]
+        return methods if protocol in OVERLAYS else []
+
     def rates(self, protocol: str) -> list[float]:
-        return self.recipe["learning_rates"][protocol]
+        return self.recipe["learning_rates"]["fine_tuned" if protocol == "encoder" else protocol]
 
     def searched(self, seeds: list[int]) -> list[int]:
         """The seeds that choose the learning rate."""
@@ -231,7 +229,7 @@ class Task:
     def training(self, method: str, protocol: str, rate: float, seed: int) -> Cell:
         foreign = self.others.get(method) or self.source is not self
         accepted = {"accept_mismatch": ["spacing", "intensity"]} if foreign and method != "scratch" else {}
-        parts = {"pretrained_parts": parts} if (parts := self.others.get(method, {}).get("parts")) else {}
+        parts = {"pretrained_parts": ["encoder"]} if protocol == "encoder" else {}
         overrides = self.downstream(protocol, learning_rate=rate, **accepted, **parts)
         output, overlay = self._output(method, protocol, rate, seed), OVERLAYS[protocol]
         return self.cell(

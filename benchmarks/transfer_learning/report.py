@@ -18,6 +18,7 @@ PROTOCOLS = {
     "probe_moved": "the same, volumes randomly moved",
     "linear": "linear",
     "fine_tuned": "fine-tuned",
+    "encoder": "fine-tuned from the encoder alone",
 }
 METHODS = {
     "scratch": "random initialisation",
@@ -33,7 +34,6 @@ METHODS = {
     "without_restoration": "GVSL without restoration",
     "without_affine": "GVSL without affine head",
     "gvsl": "GVSL",
-    "gvsl_encoder": "GVSL, its encoder alone",
     "brain": "GVSL on brains",
     "phantom": "GVSL on cardiac phantoms",
     "chest": "GVSL on chest CT",
@@ -74,7 +74,7 @@ def test_scores(cells: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]
                 scores["probe_moved"][settings["method"]].append(100 * cell["score_moved"])
         elif "test" in cell:
             scores[settings["protocol"]][settings["method"]].append(100 * cell["score"])
-    return {name: scores[name] for name in PROTOCOLS if name in scores}
+    return defaultdict(dict, {name: scores[name] for name in PROTOCOLS if name in scores})
 
 
 def write_table(results: Path) -> str:
@@ -105,7 +105,7 @@ def csv_rows(task: str, scores: dict[str, dict[str, list[float]]]) -> list[dict[
             "seeds": len(methods[method]),
             "score": f"{np.mean(methods[method]):.1f}",
             "spread": spread(methods[method]),
-            "gain": "" if method == "scratch" else gain(methods, method),
+            "gain": "" if method == "scratch" else gain(methods[method], scores[baseline(protocol)].get("scratch")),
         }
         for protocol, methods in scores.items()
         for method in in_order(list(methods))
@@ -117,9 +117,14 @@ def spread(scores: list[float]) -> str:
     return f"{np.std(scores, ddof=1):.1f}" if len(scores) > 1 else ""
 
 
-def gain(methods: dict[str, list[float]], method: str) -> str:
+def baseline(protocol: str) -> str:
+    """The protocol in which random initialisation is what a protocol's methods are compared with."""
+    return "fine_tuned" if protocol == "encoder" else protocol
+
+
+def gain(scores: list[float], at_random: list[float] | None) -> str:
     """Over random initialisation."""
-    return f"{np.mean(methods[method]) - np.mean(methods['scratch']):+.1f}" if methods.get("scratch") else ""
+    return f"{np.mean(scores) - np.mean(at_random):+.1f}" if at_random else ""
 
 
 def task_lines(task: str, cells: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[str]:

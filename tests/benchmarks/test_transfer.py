@@ -159,18 +159,32 @@ def test_a_workflow_leaves_its_overrides_as_they_are() -> None:
     assert json.dumps(overrides) == before  # they are a cell's settings
 
 
-def test_a_method_may_take_a_part_of_anothers_backbone(tmp_path: Path) -> None:
+def test_fine_tuning_may_start_from_the_encoder_alone(tmp_path: Path) -> None:
     content = json.loads((ROOT / "benchmarks" / "tasks" / "hippocampus.json").read_text())
-    content["methods"] = {"gvsl": {}, "half": {"task": content["name"], "method": "gvsl", "parts": ["encoder"]}}
-    content["split"] = {part: [] for part in content["split"]}
     file = tmp_path / "task.json"
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps(content | {"split": {part: [] for part in content["split"]}}))
     task = Task(str(file), tmp_path, tmp_path / "work", tmp_path / "results")
-    needed, searched, *_ = list(task.stages(["half"], ["probe", "features", "fine_tuned"], [0], searched=False))
-    assert [cell.path.stem for cell in needed] == ["pretraining_gvsl_seed0"]
-    assert [cell.kind.split()[-1] for cell in searched] == ["fine_tuned", "fine_tuned"]  # no probe of random features
+    needed, searched, *_ = list(task.stages(["scratch", "gvsl"], ["encoder"], [0], searched=False))
+    assert [cell.path.stem for cell in needed] == ["pretraining_gvsl_seed0"]  # a random encoder is fine_tuned's
+    assert [cell.path.stem for cell in searched] == ["encoder_gvsl_rate0.003_seed0", "encoder_gvsl_rate0.001_seed0"]
     assert searched[0].settings["overrides"]["pretrained_parts"] == ["encoder"]
-    assert task.weights("half", 0) == task.weights("gvsl", 0)
+    covid = Task("covid_phantoms", tmp_path, tmp_path / "work", tmp_path / "results", quick=True)
+    assert covid.trained("encoder", ["gvsl"]) == []  # it has no decoder
+
+
+def test_the_encoder_alone_is_compared_with_random_initialisation(tmp_path: Path) -> None:
+    for protocol, method, score in (("fine_tuned", "scratch", 0.5), ("encoder", "gvsl", 0.75)):
+        settings = {"method": method, "protocol": protocol, "seed": 0, "learning_rate": 0.1}
+        content = {"settings": settings, "test": {}, "score": score, "device": "a GPU"}
+        (tmp_path / "tiny").mkdir(exist_ok=True)
+        (tmp_path / "tiny" / f"{protocol}.json").write_text(json.dumps(content))
+    lines = write_table(tmp_path).splitlines()
+    assert lines[-4:] == [
+        "| method | fine-tuned | fine-tuned from the encoder alone |",
+        "|---|---|---|",
+        "| random initialisation | **50.0** |  |",
+        "| GVSL |  | **75.0** (+25.0) |",
+    ]
 
 
 def test_features_and_restoration_are_drawn(tiny_task: Path) -> None:
