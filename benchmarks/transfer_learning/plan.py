@@ -18,6 +18,7 @@ from .running import Cell, Progress, read_cell, run_cells, worker_pool
 from .tasks import ROOT, prepare_task, pretext_overlays, read_overlay, read_task, training_name
 
 OVERLAYS = {"linear": "linear.json", "fine_tuned": None, "encoder": None}
+PARTS: dict[str, list[str]] = {"fine_tuned": [], "encoder": ["encoder"]}  # of the weights; none stands for all
 PROTOCOLS = ("probe", "linear", "fine_tuned", "encoder", "features")
 
 
@@ -229,7 +230,7 @@ class Task:
     def training(self, method: str, protocol: str, rate: float, seed: int) -> Cell:
         foreign = self.others.get(method) or self.source is not self
         accepted = {"accept_mismatch": ["spacing", "intensity"]} if foreign and method != "scratch" else {}
-        parts = {"pretrained_parts": ["encoder"]} if protocol == "encoder" else {}
+        parts = {"pretrained_parts": PARTS[protocol]} if protocol in PARTS else {}
         overrides = self.downstream(protocol, learning_rate=rate, **accepted, **parts)
         output, overlay = self._output(method, protocol, rate, seed), OVERLAYS[protocol]
         return self.cell(

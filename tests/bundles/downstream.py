@@ -225,7 +225,7 @@ class BundleTests:
     ) -> None:
         start_state = read_weights(weights)[0]
         with caplog.at_level(logging.INFO):
-            built = workflow(self.bundle, ["train.json"], "train", overrides)
+            built = workflow(self.bundle, ["train.json"], "train", overrides | {"pretrained_parts": []})
             built.parser.get_parsed_content("train#trainer")
         assert f"loaded {len(start_state)} tensors of gvsl, 3 iterations, from {weights}" in caplog.text
         assert "2 tensors of the network keep their initial values: head.weight, head.bias" in caplog.text

@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from monai.losses import DiceLoss
 from runs import rows, workflow
 
@@ -30,6 +31,14 @@ class SegmentationTests:
     own: dict[str, Any]
     metric = "mean_dice"
     reports = ("cases.csv", "metrics.json", "best.png", "median.png", "worst.png")
+
+    def test_fine_tuning_takes_the_encoder_and_what_is_frozen_takes_all(self) -> None:
+        for overlays, frozen, expected in (([], False, ["encoder"]), ([], True, []), (["paper.json"], False, [])):
+            files = ["train.json", *overlays]
+            config = {
+                name: value for file in files for name, value in read_json(self.bundle / "configs" / file).items()
+            }
+            assert ConfigParser(config | {"frozen": frozen}).get_parsed_content("pretrained_parts") == expected
 
     def check_paper(self, read: Any) -> None:
         assert read("patch_size") == [128, 128, 128] and read("validate#inferer").overlap == 0.5

@@ -78,7 +78,8 @@ def test_every_downstream_bundle_takes_the_weights(
     folder = ROOT / "bundles" / bundle
     chosen = {name: tiny_overrides[name] for name in ("spacing", "patch_size", "channels", "num_workers")}
     chosen |= {"bundle_root": str(folder), "output_dir": str(tmp_path), "pretrained_weights": str(trained)}
-    parser = workflow(folder, ["train.json"], "train", chosen | {"accept_mismatch": ["intensity"]}).parser
+    chosen |= {"pretrained_parts": [], "accept_mismatch": ["intensity"]}
+    parser = workflow(folder, ["train.json"], "train", chosen).parser
     targets = [handler.get("_target_") for handler in parser["train"]["handlers"]]
     place = targets.index("custom.handlers.LoadBackbone")
     parser.get_parsed_content(f"train#handlers#{place}").attach(None)
