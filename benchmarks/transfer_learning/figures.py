@@ -144,8 +144,13 @@ def examples_figure(cells: list[dict[str, Any]], work: Path) -> Figure | None:
     if not pictures:
         return None
     height, width = next(iter(pictures.values())).shape[:2]
-    figure = Figure(figsize=(10 * len(pictures), 10 * height / width), layout="constrained")
-    for plot, method in zip(figure.subplots(1, len(pictures), squeeze=False)[0], in_order(list(pictures)), strict=True):
+    columns = min(len(pictures), 2)
+    rows = -(-len(pictures) // columns)
+    figure = Figure(figsize=(10 * columns, 10 * height / width * rows), layout="constrained")
+    plots = figure.subplots(rows, columns, squeeze=False).flat
+    for plot in plots:
+        plot.axis("off")
+    for plot, method in zip(plots, in_order(list(pictures)), strict=False):
         plot.imshow(pictures[method])
-        plot.set(title=METHODS.get(method, method), xticks=[], yticks=[])
+        plot.set(title=METHODS.get(method, method))
     return figure

@@ -44,7 +44,7 @@ Made by `python benchmarks/transfer.py table` from the files beside it; `python 
 pictures. What a cell is, and the commands that measure it: `python benchmarks/transfer.py --help`. Means over seeds, ±
 their sample standard deviation.
 """
-DRAWN = ("scratch", "gvsl")  # methods whose features and examples are drawn
+DRAWN = ("scratch", "phantom", "chest", "brain", "gvsl")  # methods whose features and examples are drawn
 
 
 def task_folders(results: Path) -> list[Path]:
