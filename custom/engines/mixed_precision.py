@@ -14,7 +14,7 @@ from torch import nn
 class AutocastInferer(Inferer):
     """Another inferer's predictions, computed in bfloat16 where autocast allows it, as float32.
 
-    Three times faster than float32 on CPUs with AMX (Intel, since 2023); weights stay float32, nothing needs scaling.
+    Faster than float32 on CPUs with AMX (Intel, since 2023); weights stay float32, nothing needs scaling.
 
     Args:
         inferer: gives a tensor.
