@@ -119,14 +119,16 @@ class Task:
         """Whether a method's weights are trained by this task, rather than random, shipped or another task's."""
         if method in self.overlays:
             return True
-        return "pretraining" in (self.recipe if method == "gvsl" else self.others.get(method, {}))
+        other = self.others.get(method, {})
+        return "pretraining" in (self.recipe if method == "gvsl" else other) or "gvsl" in other
 
     def overlays_of(self, method: str) -> list[str]:
-        """Files of gvsl_pretrain on top of train.json: the recipe's own where the loss is that of GVSL, the pretext
-        task's."""
-        of_gvsl = "loss" not in self.overlays.get(method, {}) and "gvsl" in self.recipe
+        """Files of gvsl_pretrain on top of train.json: where the loss is that of GVSL the method's or the recipe's own
+        (null for none), the pretext task's."""
+        of_gvsl = "loss" not in self.overlays.get(method, {})
+        own = self.others.get(method, {}).get("gvsl", self.recipe.get("gvsl")) if of_gvsl else None
         pretext = [f"pretext/{method}.json"] if method in self.overlays else []
-        return [*([self.recipe["gvsl"]] if of_gvsl else []), *pretext]
+        return [*([own] if own else []), *pretext]
 
     def pretrainings(self, methods: list[str], seeds: list[int]) -> list[Cell]:
         """One for each method and seed, keeping weights on the way."""

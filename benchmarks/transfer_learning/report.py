@@ -33,6 +33,7 @@ METHODS = {
     "without_matching": "GVSL without Z-matching",
     "without_restoration": "GVSL without restoration",
     "without_affine": "GVSL without affine head",
+    "gvsl_default": "GVSL as in train.json",
     "gvsl": "GVSL",
     "brain": "GVSL on brains",
     "phantom": "GVSL on cardiac phantoms",

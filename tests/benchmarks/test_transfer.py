@@ -172,6 +172,16 @@ def test_fine_tuning_may_start_from_the_encoder_alone(tmp_path: Path) -> None:
     assert covid.trained("encoder", ["gvsl"]) == []  # it has no decoder
 
 
+def test_the_untuned_recipe_is_a_method_of_its_own(tmp_path: Path) -> None:
+    content = json.loads((ROOT / "benchmarks" / "tasks" / "brain.json").read_text())
+    file = tmp_path / "task.json"
+    file.write_text(json.dumps(content | {"split": {part: [] for part in content["split"]}}))
+    task = Task(str(file), tmp_path, tmp_path / "work", tmp_path / "results")
+    (tuned, untuned), *_ = task.stages(["gvsl", "gvsl_default"], ["probe"], [0], searched=False)
+    assert list(tuned.settings["overlays"]) == ["transfer.json"] and "overlays" not in untuned.settings
+    assert untuned.settings["overrides"] == tuned.settings["overrides"]
+
+
 def test_the_encoder_alone_is_compared_with_random_initialisation(tmp_path: Path) -> None:
     for protocol, method, score in (("fine_tuned", "scratch", 0.5), ("encoder", "gvsl", 0.75)):
         settings = {"method": method, "protocol": protocol, "seed": 0, "learning_rate": 0.1}
