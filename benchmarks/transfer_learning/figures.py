@@ -14,7 +14,8 @@ from matplotlib.image import imread
 from .report import DRAWN, METHODS, PROTOCOLS, baseline, in_order, read_cells, task_folders
 from .tasks import training_name
 
-COLOURS = dict(zip(METHODS, ("black", *colormaps["tab20"].colors[2:]), strict=False)) | {"gvsl": "tab:blue"}
+COLOURS = dict(zip(METHODS, ("black", *colormaps["tab20"].colors[2:]), strict=False))
+COLOURS |= {"gvsl": "tab:blue", "brain": "tab:blue", "phantom": "tab:green", "chest": "tab:red"}
 
 
 def draw_figures(results: Path, work: Path) -> list[Path]:
@@ -147,7 +148,7 @@ def examples_figure(cells: list[dict[str, Any]], work: Path) -> Figure | None:
     columns = min(len(pictures), 2)
     rows = -(-len(pictures) // columns)
     figure = Figure(figsize=(10 * columns, 10 * height / width * rows), layout="constrained")
-    plots = figure.subplots(rows, columns, squeeze=False).flat
+    plots = figure.subplots(rows, columns, squeeze=False).ravel()
     for plot in plots:
         plot.axis("off")
     for plot, method in zip(plots, in_order(list(pictures)), strict=False):

@@ -20,6 +20,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from matplotlib.image import imread
 from monai.apps import DecathlonDataset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,7 +121,7 @@ def test_every_cell_once(tiny_task: Path) -> None:
     assert f"{100 * dice:.1f}" in table and "| random initialisation | " in table
     drawn = transfer("figures", tiny_task, f"--work={tiny_task.parent / 'work'}").split()
     assert [Path(path).name for path in drawn] == ["tiny.png", "tiny_examples.png"]
-    assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in drawn)
+    assert all(imread(path)[40:, :, :3].std() > 0.05 for path in drawn)  # below the title they are not blank
 
 
 def test_an_overlay_is_a_method(tiny_task: Path) -> None:
