@@ -21,7 +21,8 @@ Methods: scratch (random initialisation), gvsl (pre-trained on the task's unlabe
 rotation, without_affine, ...): the same data, iterations and network. `--methods all`: the paper's table.
 Protocols: probe (converged logistic regression on local features, on volumes as they are and randomly moved), linear
 (backbone frozen, one convolution), fine_tuned (everything trained), encoder (the same, from the encoder's weights and
-a random decoder), features (local features of a volume in two dimensions, by structure).
+a random decoder), rank (how many directions features span: have they collapsed?), features (local features of a volume
+in two dimensions, by structure).
 Learning rates are searched on the validation volumes with the first seeds ("search_seeds" of a
 recipe, one by default), the same list for every method. Each seed has its own initial weights, pre-training and
 labelled volumes. The test volumes are read once a seed, with the learning rate that won.
@@ -67,7 +68,7 @@ def run(
         tasks: names of benchmarks/tasks, or files like those; brain,hippocampus by default.
         methods: scratch, gvsl and those of the task file (all of these by default), names of overlays, or all: random
             initialisation, every overlay and GVSL.
-        protocols: probe, linear, fine_tuned, encoder (all four by default), features.
+        protocols: probe, linear, fine_tuned, encoder, rank (all five by default), features.
         seeds: whole numbers; 0,1,2 by default.
         data: folder with the tasks' sources. work: for copies and weights. results: for the JSON files.
         workers: cells measured side by side; by default one for each GPU, else for each core.
@@ -76,7 +77,7 @@ def run(
     """
     if quick and WORK == work and RESULTS == results:
         work, results = str(Path(WORK) / "quick"), str(Path(WORK) / "quick" / "results")
-    usual = (PHANTOMS, "all", "linear,fine_tuned", "0") if quick else ("brain,hippocampus", "", PROTOCOLS[:4], "0,1,2")
+    usual = (PHANTOMS, "all", "linear,fine_tuned", "0") if quick else ("brain,hippocampus", "", PROTOCOLS[:5], "0,1,2")
     tasks, methods, protocols, seeds = (
         _listed(default if given == "" else given)
         for given, default in zip((tasks, methods, protocols, seeds), usual, strict=True)
@@ -121,9 +122,10 @@ def table(results: str = RESULTS) -> None:
 
 
 def figures(results: str = RESULTS, work: str = WORK) -> None:
-    """Draws TASK.png beside the cells: Dice against fine-tuning steps, the probe against pre-training steps. Where
-    there are cells for it also TASK_features.png, TASK_restoration.png (registration loss with and without restoration)
-    and TASK_examples.png (test volumes, as far as work holds their pictures)."""
+    """Draws TASK.png beside the cells: Dice against training steps, the probe against pre-training steps. Where
+    there are cells for it also TASK_methods.png (rows of the paper's table), TASK_features.png, TASK_restoration.png
+    (registration loss with and without restoration) and TASK_examples.png (test volumes, as far as work holds their
+    pictures)."""
     for path in draw_figures(Path(results), Path(work)):
         print(path)
 

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from custom.handlers import ModelExport
 from custom.weights import read_weights
 
-from .probe import local_features, moved, probe_auc, probe_dice
+from .probe import local_features, moved, probe_auc, probe_dice, rank_share
 from .tasks import Items, labelled_items, workflow
 
 Parts = dict[str, Items]
@@ -134,6 +134,24 @@ def probe(
         "score_moved": mean_dice(randomly_moved),
         "dice_of_structures": dict(zip(labels, np.nanmean(as_is, axis=0).round(4).tolist(), strict=True)),
     }
+
+
+def rank(
+    task: dict[str, Any], parts: Parts, overrides: dict[str, Any], weights: Path | None, seed: int
+) -> dict[str, Any]:
+    """Have the features collapsed? Their effective rank on all held-out volumes (validation and test).
+
+    Args:
+        overrides, weights, seed: as of `probe`.
+
+    Returns:
+        {"rank": {"local": share, "bottleneck": share}}, in percent of the channels.
+    """
+    items = [parts["validation"] + parts["test"]]
+    backbone, (volumes,), _ = backbone_and_volumes(task, parts, overrides, weights, seed, items)
+    backbone.eval()
+    images, gives = [image for image, _ in volumes], {"local": backbone, "bottleneck": backbone.forward_bottleneck}
+    return {"rank": {name: round(rank_share(features, images), 1) for name, features in gives.items()}}
 
 
 def embedding(

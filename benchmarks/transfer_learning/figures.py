@@ -16,15 +16,17 @@ from .tasks import training_name
 
 COLOURS = dict(zip(METHODS, ("black", *colormaps["tab20"].colors[2:]), strict=False))
 COLOURS |= {"gvsl": "tab:blue", "brain": "tab:blue", "phantom": "tab:green", "chest": "tab:red"}
+ROWS = [method for method in METHODS if method not in ("brain", "phantom", "chest")]  # of the paper's table
 
 
 def draw_figures(results: Path, work: Path) -> list[Path]:
-    """TASK.png and, where there are cells for it, TASK_features.png, TASK_restoration.png and TASK_examples.png."""
+    """TASK.png and, where there are cells for it, TASK_{methods,features,restoration,examples}.png."""
     drawn = []
     for folder in task_folders(results):
         cells = read_cells(folder)
         figures = {
             "": curves_figure(cells),
+            "_methods": methods_figure(cells),
             "_features": features_figure(cells),
             "_restoration": restoration_figure(cells),
             "_examples": examples_figure(cells, work / folder.name),
@@ -39,9 +41,9 @@ def draw_figures(results: Path, work: Path) -> list[Path]:
 
 
 def curves_figure(cells: list[dict[str, Any]]) -> Figure | None:
-    """Validation score against iterations of each protocol (figure 6), probe against pre-training steps."""
-    tested = {cell["settings"]["protocol"] for cell in cells if "test" in cell}
-    shown = [name for name in ("linear", "fine_tuned", "encoder") if name in tested]
+    """Validation score against iterations of each protocol, probe against pre-training steps; few methods."""
+    cells = [cell for cell in cells if cell["settings"].get("method") in DRAWN]
+    shown = tested_protocols(cells)
     shown += ["probe"] if any("step" in cell["settings"] for cell in cells) else []
     if not shown:
         return None
@@ -54,8 +56,36 @@ def curves_figure(cells: list[dict[str, Any]]) -> Figure | None:
     return figure
 
 
-def draw_curves(plot: Any, cells: list[dict[str, Any]], protocol: str) -> None:
-    """Validation score against iterations at the tested learning rates: each seed thin, their mean thick."""
+def tested_protocols(cells: list[dict[str, Any]]) -> list[str]:
+    """Those that train and have been tested."""
+    tested = {cell["settings"]["protocol"] for cell in cells if "test" in cell}
+    return [name for name in ("linear", "fine_tuned", "encoder") if name in tested]
+
+
+def methods_figure(cells: list[dict[str, Any]]) -> Figure | None:
+    """Validation score against iterations of the rows of the paper's table (figure 6), means over seeds.
+
+    A protocol is drawn once it has been tested with a method that is none of DRAWN.
+    """
+    cells = [cell for cell in cells if cell["settings"].get("method") in ROWS]
+    shown = tested_protocols([cell for cell in cells if cell["settings"]["method"] not in DRAWN])
+    if not shown:
+        return None
+    figure = Figure(figsize=(5 * len(shown) + 2.5, 5), layout="constrained")
+    plots = figure.subplots(1, len(shown), squeeze=False)[0]
+    for plot, name in zip(plots, shown, strict=True):
+        draw_curves(plot, cells, name, few=False)
+    entries = max((plot.get_legend_handles_labels() for plot in plots), key=lambda entries: len(entries[1]))
+    figure.legend(*entries, loc="outside right upper", fontsize="small")
+    return figure
+
+
+def draw_curves(plot: Any, cells: list[dict[str, Any]], protocol: str, few: bool = True) -> None:
+    """Validation score against iterations at the tested learning rates, mean over seeds.
+
+    Args:
+        plot: is drawn on. few: methods, so that each seed and the learning rate can be shown, too.
+    """
     cells = [cell for cell in cells if of_protocol(cell, protocol)]
     tested = {cell["settings"]["method"]: cell["settings"]["learning_rate"] for cell in cells if "test" in cell}
     for method in in_order(list(tested)):
@@ -67,11 +97,15 @@ def draw_curves(plot: Any, cells: list[dict[str, Any]], protocol: str) -> None:
         ]
         iterations = [point["iteration"] for point in curves[0]]
         values = np.array([[100 * point["score"] for point in curve] for curve in curves])
-        colour, label = COLOURS.get(method), f"{METHODS.get(method, method)}, {tested[method]:g}"
-        plot.plot(iterations, values.T, color=colour, alpha=0.3, linewidth=0.8)
-        plot.plot(iterations, values.mean(0), color=colour, label=label)
-    plot.set(title=f"{PROTOCOLS[protocol]}, learning rate", xlabel="iteration", ylabel="validation score (percent)")
-    plot.legend(fontsize="small")
+        colour, label = COLOURS.get(method), METHODS.get(method, method)
+        if few:
+            label = f"{label}, {tested[method]:g}"
+            plot.plot(iterations, values.T, color=colour, alpha=0.3, linewidth=0.8)
+        style = {"linewidth": 2 if method in DRAWN else 1, "linestyle": "--" if method.startswith("without") else "-"}
+        plot.plot(iterations, values.mean(0), color=colour, label=label, **style)
+    plot.set(title=PROTOCOLS[protocol], xlabel="iteration", ylabel="validation score (percent)")
+    if few:
+        plot.legend(fontsize="small", title="learning rate", title_fontsize="small")
 
 
 def of_protocol(cell: dict[str, Any], protocol: str) -> bool:

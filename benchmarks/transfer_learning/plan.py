@@ -19,7 +19,7 @@ from .tasks import ROOT, prepare_task, pretext_overlays, read_overlay, read_task
 
 OVERLAYS = {"linear": "linear.json", "fine_tuned": None, "encoder": None}
 PARTS: dict[str, list[str]] = {"fine_tuned": [], "encoder": ["encoder"]}  # of the weights; none stands for all
-PROTOCOLS = ("probe", "linear", "fine_tuned", "encoder", "features")
+PROTOCOLS = ("probe", "linear", "fine_tuned", "encoder", "rank", "features")
 
 
 def run_tasks(tasks: list[Task], methods: list[str], protocols: list[str], seeds: list[int], workers: int) -> None:
@@ -181,7 +181,7 @@ class Task:
         return ROOT / other.get("weights", f"bundles/{self.task['bundle']}/models/backbone.pt")
 
     def features(self, methods: list[str], protocols: list[str], seeds: list[int]) -> list[Cell]:
-        """Probes on the test part and, along GVSL's pre-training, on the validation part; features to be drawn."""
+        """Probes on the test part and, along GVSL's pre-training, on the validation part; ranks; features to draw."""
         result = []
         if "probe" in protocols:
             result += [self.probe(method, self.weights(method, seed), seed) for method in methods for seed in seeds]
@@ -190,6 +190,8 @@ class Task:
                 steps = range(0, length["max_epochs"] * length["iterations_per_epoch"] + 1, every)
                 kept = {seed: self.weights("gvsl", seed) / "steps" for seed in seeds}
                 result += [self.probe("gvsl", kept[seed] / str(step), seed, step) for seed in seeds for step in steps]
+        if "rank" in protocols:
+            result += [self.rank(method, seed) for method in methods for seed in seeds]
         if "features" in protocols and self.task["bundle"] not in cells.CLASSIFICATION:
             result += [self.embedding(method, seeds[0]) for method in methods if method in DRAWN]
         return result
@@ -200,6 +202,11 @@ class Task:
         settings |= {} if step is None else {"step": step}
         measure = partial(cells.probe, self.task, self.parts, self.downstream(), weights, seed, part)
         return self.cell(f"probe_{method}_{ending}", "probe", settings, measure)
+
+    def rank(self, method: str, seed: int) -> Cell:
+        weights, settings = self.weights(method, seed), {"method": method, "protocol": "rank", "seed": seed}
+        measure = partial(cells.rank, self.task, self.parts, self.downstream(), weights, seed)
+        return self.cell(f"rank_{method}_seed{seed}", "rank", settings, measure)
 
     def embedding(self, method: str, seed: int) -> Cell:
         weights, settings = self.weights(method, seed), {"method": method, "protocol": "features", "seed": seed}

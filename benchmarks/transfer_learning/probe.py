@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The converged linear probe: logistic regression on standardised features."""
+"""What frozen features are worth: a converged linear probe (logistic regression, standardised), and their rank."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
+
+from custom.metrics import effective_rank
 
 Volumes = Sequence[tuple[torch.Tensor, torch.Tensor]]
 
@@ -87,6 +89,23 @@ def probe_auc(backbone: nn.Module, training: Volumes, test: Volumes) -> float:
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, tol=1e-3))
     model.fit(pooled[: len(training)], classes[: len(training)])
     return float(roc_auc_score(classes[len(training) :], model.predict_proba(pooled[len(training) :])[:, 1]))
+
+
+@torch.no_grad()
+def rank_share(
+    give: Callable[[torch.Tensor], torch.Tensor], images: Sequence[torch.Tensor], voxels: int = 2048, seed: int = 0
+) -> float:
+    """Effective rank of the features of images (1, *spatial) in percent of the channels.
+
+    Args:
+        give: features (1, channels, *spatial) of an image (1, 1, *spatial). voxels: sampled from each, all if it has
+            fewer. seed: of the sample.
+    """
+    generator, samples = torch.Generator().manual_seed(seed), []
+    for image in images:
+        features = give(image[None])[0].flatten(1).T
+        samples.append(features[torch.randperm(len(features), generator=generator)[:voxels]])
+    return 100 * float(effective_rank(torch.cat(samples))) / samples[0].shape[1]
 
 
 def _predicted(model, backbone: nn.Module, image: torch.Tensor) -> np.ndarray:

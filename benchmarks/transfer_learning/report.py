@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from .tasks import read_overlay
-
 PROTOCOLS = {
     "probe": "converged linear probe",
     "probe_moved": "the same, volumes randomly moved",
@@ -86,7 +84,8 @@ def write_table(results: Path) -> str:
         of_task = csv_rows(folder.name, test_scores(cells))
         rows += of_task
         lines += task_lines(folder.name, cells, of_task)
-        lines += pretraining_lines(folder.name, cells) + ablation_lines(folder.name, cells)
+        lines += rank_lines(folder.name, cells) + pretraining_lines(folder.name, cells)
+        lines += ablation_lines(folder.name, cells)
     with (results / "RESULTS.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["task", "protocol", "method", "seeds", "score", "spread", "gain"])
         writer.writeheader()
@@ -158,8 +157,32 @@ def task_lines(task: str, cells: list[dict[str, Any]], rows: list[dict[str, Any]
     ]
 
 
+def rank_lines(task: str, cells: list[dict[str, Any]]) -> list[str]:
+    """Effective rank of each method's features, means over seeds."""
+    ranks: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for cell in cells:
+        if "rank" in cell:
+            ranks[cell["settings"]["method"]].append(cell["rank"])
+    if not ranks:
+        return []
+    return [
+        "",
+        f"Effective rank of features on the held-out volumes of {task}, in percent of the channels. Methods that train "
+        "the encoder alone leave local features random.",
+        "",
+        "| method | seeds | local | bottleneck |",
+        "|---|---|---|---|",
+        *(
+            f"| {METHODS.get(method, method)} | {len(ranks[method])} | "
+            + " | ".join(f"{np.mean([rank[name] for rank in ranks[method]]):.0f}" for name in ("local", "bottleneck"))
+            + " |"
+            for method in in_order(list(ranks))
+        ),
+    ]
+
+
 def pretraining_lines(task: str, cells: list[dict[str, Any]]) -> list[str]:
-    """What pre-training did: its own loss and the effective rank of features on held-out volumes, means over seeds."""
+    """What pre-training did to its own loss, means over seeds."""
     runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for cell in cells:
         if "training" in cell:
@@ -168,12 +191,10 @@ def pretraining_lines(task: str, cells: list[dict[str, Any]]) -> list[str]:
         return []
     return [
         "",
-        f"Pre-training of {task}: each method's own loss, mean of the first and of the last epoch, and effective rank "
-        "of its features on held-out volumes, in percent of the channels. Methods that train the encoder alone leave "
-        "local features random.",
+        f"Pre-training of {task}: each method's own loss, mean of the first and of the last epoch.",
         "",
-        "| method | seeds | iterations | loss | local rank | bottleneck rank | minutes | GiB |",
-        "|---|---|---|---|---|---|---|---|",
+        "| method | seeds | iterations | loss | minutes | GiB |",
+        "|---|---|---|---|---|---|",
         *(pretraining_line(method, runs[method]) for method in in_order(list(runs))),
     ]
 
@@ -181,21 +202,13 @@ def pretraining_lines(task: str, cells: list[dict[str, Any]]) -> list[str]:
 def pretraining_line(method: str, runs: list[dict[str, Any]]) -> str:
     """A row of one method."""
     first, last = (np.mean([run["training"][place]["loss"] for run in runs]) for place in (0, -1))
-    ranks = {name: np.mean([rank_share(run, name) for run in runs]) for name in ("local", "bottleneck")}
     minutes = np.mean([run["seconds"] for run in runs]) / 60
     memory = np.max([run["peak_memory_gib"] for run in runs])
     iterations = runs[0]["training"][-1]["iteration"]
     return (
         f"| {METHODS.get(method, method)} | {len(runs)} | {iterations:.0f} | {first:.3f} to {last:.3f} "
-        f"| {ranks['local']:.0f} % | {ranks['bottleneck']:.0f} % | {minutes:.0f} | {memory:.1f} |"
+        f"| {minutes:.0f} | {memory:.1f} |"
     )
-
-
-def rank_share(run: dict[str, Any], features: str) -> float:
-    """Effective rank of a pre-trained network's local or bottleneck features in percent of their channels."""
-    channels = run["settings"]["overrides"].get("channels") or read_overlay("train.json")["channels"]
-    rank = run["validation"][-1][f"effective_rank_{features}"]
-    return 100 * rank / channels[0 if features == "local" else -1]
 
 
 def ablation_lines(task: str, cells: list[dict[str, Any]]) -> list[str]:
