@@ -7,6 +7,7 @@ import concurrent.futures
 import csv
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -381,6 +382,22 @@ def test_table_tells_what_pre_training_did(tmp_path: Path) -> None:
         }
         (tmp_path / "phantoms" / f"pretraining_byol_seed{seed}.json").write_text(json.dumps(content))
     assert write_table(tmp_path).splitlines()[-1] == "| BYOL | 2 | 40 | 1.500 to 0.250 | 2 | 2.0 |"
+
+
+def test_committed_table_is_that_of_the_committed_cells(tmp_path: Path) -> None:
+    committed = ROOT / "benchmarks" / "results" / "transfer"
+    shutil.copytree(committed, tmp_path / "results", ignore=shutil.ignore_patterns("*.png", "RESULTS.*"))
+    write_table(tmp_path / "results")
+    for name in ("RESULTS.md", "RESULTS.csv"):
+        assert (tmp_path / "results" / name).read_text() == (committed / name).read_text(), "run transfer.py table"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/transfer.md"])
+def test_pages_quote_the_committed_table(page: str) -> None:
+    with (ROOT / "benchmarks" / "results" / "transfer" / "RESULTS.csv").open(newline="") as file:
+        measured = {f"{row['score']} ± {row['spread']}" for row in csv.DictReader(file)}
+    quoted = set(re.findall(r"\d+\.\d ± \d+\.\d", (ROOT / page).read_text(encoding="utf-8")))
+    assert quoted and not quoted - measured
 
 
 def test_quick_measures_the_whole_table(tmp_path: Path) -> None:
