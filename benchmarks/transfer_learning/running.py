@@ -24,6 +24,7 @@ import monai
 import torch
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+CPUINFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -175,12 +176,21 @@ def plain(content: dict[str, Any]) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """What the numbers were measured on."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    processor = f"{processor_name()}, {torch.get_num_threads()} threads"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
     return {
         "device": device,
         "peak_memory_gib": round(peak_memory() / 2**30, 2),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "monai": monai.__version__},
     }
+
+
+def processor_name() -> str:
+    """As Linux names it, else CPU."""
+    if not CPUINFO.exists():
+        return "CPU"
+    lines = (line.split(":", 1) for line in CPUINFO.read_text(encoding="utf-8").splitlines() if ":" in line)
+    return {key.strip(): value.strip() for key, value in lines}.get("model name", "CPU")
 
 
 def reset_peak_memory() -> None:

@@ -3,12 +3,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.inferers import Inferer
 from torch import nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+
+class ShallowConvolutions(TorchFunctionMode):
+    """Computes 3D convolutions of volumes (N, C, depth, ...) shallower than their kernel in float32 under CPU autocast.
+
+    There the bfloat16 weight gradients of oneDNN 3.12 (torch 2.13) are wrong and overwrite memory on CPUs with
+    AVX512-BF16 and without AMX (AMD EPYC of the fourth generation).
+    """
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function is F.conv3d and args[0].shape[2] < args[1].shape[2]:
+            with torch.autocast("cpu", enabled=False):
+                return function(args[0].to(args[1].dtype), *args[1:], **kwargs)
+        return function(*args, **kwargs)
+
+
+@contextmanager
+def autocast(device: torch.device | str, enabled: bool = True, **kwargs: Any) -> Iterator[None]:
+    """torch.autocast of what a device computes correctly; takes the same arguments."""
+    kind = torch.device(device).type
+    correct = ShallowConvolutions() if enabled and kind == "cpu" else nullcontext()
+    with torch.autocast(kind, enabled=enabled, **kwargs), correct:
+        yield
 
 
 class AutocastInferer(Inferer):
@@ -25,7 +55,7 @@ class AutocastInferer(Inferer):
         self.inferer = inferer
 
     def __call__(self, inputs: torch.Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
-        with torch.autocast(inputs.device.type, torch.bfloat16):
+        with autocast(inputs.device, dtype=torch.bfloat16):
             return self.inferer(inputs, network, *args, **kwargs).float().contiguous()
 
 

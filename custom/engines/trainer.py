@@ -11,7 +11,7 @@ from ignite.engine import Engine
 from monai.engines import SupervisedTrainer
 
 from ..data import GlobalSampler
-from .mixed_precision import is_gpu
+from .mixed_precision import autocast, is_gpu
 
 
 class PretextTrainer(SupervisedTrainer):
@@ -42,7 +42,7 @@ class PretextTrainer(SupervisedTrainer):
         batch = self.prepare_batch(batchdata, self.state.device, self.non_blocking, **self.to_kwargs)
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.state.device.type, enabled=self.autocast, **self.amp_kwargs):
+        with autocast(self.state.device, self.autocast, **self.amp_kwargs):
             outputs = self.inferer(batch, self.network)
             terms = self.loss_function(outputs, batch)
         named = _averaged({name: float(term.detach()) for name, term in terms.items()})

@@ -389,7 +389,8 @@ def test_committed_table_is_that_of_the_committed_cells(tmp_path: Path) -> None:
     shutil.copytree(committed, tmp_path / "results", ignore=shutil.ignore_patterns("*.png", "RESULTS.*"))
     write_table(tmp_path / "results")
     for name in ("RESULTS.md", "RESULTS.csv"):
-        assert (tmp_path / "results" / name).read_text() == (committed / name).read_text(), "run transfer.py table"
+        rendered, stored = [(folder / name).read_text(encoding="utf-8") for folder in (tmp_path / "results", committed)]
+        assert rendered == stored, "run transfer.py table"
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/transfer.md"])
