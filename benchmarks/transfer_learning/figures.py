@@ -14,8 +14,10 @@ from matplotlib.image import imread
 from .report import DRAWN, METHODS, PROTOCOLS, baseline, in_order, read_cells, task_folders
 from .tasks import training_name
 
-COLOURS = dict(zip(METHODS, ("black", *colormaps["tab20"].colors[2:]), strict=False))
-COLOURS |= {"gvsl": "tab:blue", "brain": "tab:blue", "phantom": "tab:green", "chest": "tab:red"}
+COLOURS = dict(zip(METHODS, ("black", *colormaps["Dark2"].colors), strict=False))  # blues are GVSL and its ablations
+COLOURS |= {"without_matching": "navy", "without_restoration": "turquoise", "without_affine": "slateblue"}
+COLOURS |= {"gvsl_default": "cornflowerblue", "gvsl": "tab:blue", "brain": "tab:blue"}
+COLOURS |= {"phantom": "tab:green", "chest": "tab:red"}
 ROWS = [method for method in METHODS if method not in ("brain", "phantom", "chest")]  # of the paper's table
 
 

@@ -44,7 +44,7 @@ def autocast(device: torch.device | str, enabled: bool = True, **kwargs: Any) ->
 class AutocastInferer(Inferer):
     """Another inferer's predictions, computed in bfloat16 where autocast allows it, as float32.
 
-    Faster than float32 on CPUs with AMX (Intel, since 2023); weights stay float32, nothing needs scaling.
+    Faster than float32 on CPUs with AMX or AVX512-BF16; weights stay float32, nothing needs scaling.
 
     Args:
         inferer: gives a tensor.
