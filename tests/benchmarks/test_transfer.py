@@ -256,6 +256,7 @@ def test_a_cell_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
     assert sorted(path.stem for path in tmp_path.glob("*.json")) == ["good0", "good1", "good2"]
     result = json.loads((tmp_path / "good0.json").read_text())
     assert result["settings"] == {"seed": 0} and 0 < result["peak_memory_gib"] < 24 and result["seconds"] >= 0
+    assert torch.cuda.is_available() or re.fullmatch(r".+, \d+ threads", result["device"])
 
 
 def test_a_cell_that_another_run_measures_is_waited_for(tmp_path: Path) -> None:
