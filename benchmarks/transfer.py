@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from transfer_learning.figures import draw_figures  # noqa: E402
 from transfer_learning.plan import PROTOCOLS, Task, run_tasks, run_variants  # noqa: E402
-from transfer_learning.report import write_table  # noqa: E402
+from transfer_learning.report import render, write_table  # noqa: E402
 from transfer_learning.running import default_workers  # noqa: E402
 from transfer_learning.tasks import BENCHMARKS, ROOT, fetch_task, read_task  # noqa: E402
 
@@ -116,9 +116,10 @@ def fetch(tasks: str = "hippocampus", data: str = DATA) -> None:
         print(fetch_task(read_task(task), Path(data)))
 
 
-def table(results: str = RESULTS) -> None:
-    """Writes RESULTS.md and RESULTS.csv beside the cells and prints the table."""
-    print(write_table(Path(results)))
+def table(results: str = RESULTS, seeds: str = "") -> None:
+    """Writes RESULTS.md and RESULTS.csv beside the cells and prints the table; with seeds only prints that of these."""
+    chosen = [int(seed) for seed in _listed(seeds)]
+    print(render(Path(results), chosen)[0] if chosen else write_table(Path(results)))
 
 
 def figures(results: str = RESULTS, work: str = WORK) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ METHODS = {
 HEADER = """# Transfer
 Made by `python benchmarks/transfer.py table` from the files beside it; `python benchmarks/transfer.py figures` drew the
 pictures. What a cell is, and the commands that measure it: `python benchmarks/transfer.py --help`. Means over seeds, ±
-their sample standard deviation.
+their sample standard deviation; a score without ± is of one seed. In brackets the gain over random initialisation with
+the same seeds; the best is bold where all methods have equally many seeds. `table --seeds 0` prints one seed alone.
 """
 DRAWN = ("scratch", "phantom", "chest", "brain", "gvsl")  # methods whose features and examples are drawn
 
@@ -62,40 +64,45 @@ def in_order(methods: list[str]) -> list[str]:
     return sorted(methods, key=lambda name: (known.index(name) if name in known else len(known), name))
 
 
-def test_scores(cells: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """protocol -> method -> test score of each seed, in percent."""
-    scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+def test_scores(cells: list[dict[str, Any]]) -> dict[str, dict[str, dict[int, float]]]:
+    """protocol -> method -> seed -> test score, in percent."""
+    scores: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for cell in cells:
         settings = cell["settings"]
         if settings.get("protocol") == "probe" and settings.get("part") == "test":
-            scores["probe"][settings["method"]].append(100 * cell["score"])
+            scores["probe"][settings["method"]][settings["seed"]] = 100 * cell["score"]
             if "score_moved" in cell:
-                scores["probe_moved"][settings["method"]].append(100 * cell["score_moved"])
+                scores["probe_moved"][settings["method"]][settings["seed"]] = 100 * cell["score_moved"]
         elif "test" in cell:
-            scores[settings["protocol"]][settings["method"]].append(100 * cell["score"])
+            scores[settings["protocol"]][settings["method"]][settings["seed"]] = 100 * cell["score"]
     return defaultdict(dict, {name: scores[name] for name in PROTOCOLS if name in scores})
 
 
 def write_table(results: Path) -> str:
     """RESULTS.md and RESULTS.csv from all tasks, and the variants of recipes; returns the Markdown."""
+    text, rows = render(results)
+    with (results / "RESULTS.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["task", "protocol", "method", "seeds", "score", "spread", "gain"])
+        writer.writeheader()
+        writer.writerows(rows)
+    (results / "RESULTS.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def render(results: Path, seeds: Sequence[int] = ()) -> tuple[str, list[dict[str, Any]]]:
+    """The Markdown and the rows of the CSV file; with `seeds` of these alone."""
     rows, lines = [], [HEADER]
     for folder in task_folders(results):
-        cells = read_cells(folder)
+        cells = [cell for cell in read_cells(folder) if not seeds or cell["settings"]["seed"] in seeds]
         of_task = csv_rows(folder.name, test_scores(cells))
         rows += of_task
         lines += task_lines(folder.name, cells, of_task)
         lines += rank_lines(folder.name, cells) + pretraining_lines(folder.name, cells)
         lines += ablation_lines(folder.name, cells)
-    with (results / "RESULTS.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["task", "protocol", "method", "seeds", "score", "spread", "gain"])
-        writer.writeheader()
-        writer.writerows(rows)
-    text = "\n".join(lines).rstrip() + "\n"
-    (results / "RESULTS.md").write_text(text, encoding="utf-8")
-    return text
+    return "\n".join(lines).rstrip() + "\n", rows
 
 
-def csv_rows(task: str, scores: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
+def csv_rows(task: str, scores: dict[str, dict[str, dict[int, float]]]) -> list[dict[str, Any]]:
     """Mean and standard deviation over seeds, and the gain over random initialisation, in percent."""
     return [
         {
@@ -103,9 +110,9 @@ def csv_rows(task: str, scores: dict[str, dict[str, list[float]]]) -> list[dict[
             "protocol": protocol,
             "method": method,
             "seeds": len(methods[method]),
-            "score": f"{np.mean(methods[method]):.1f}",
-            "spread": spread(methods[method]),
-            "gain": "" if method == "scratch" else gain(methods[method], scores[baseline(protocol)].get("scratch")),
+            "score": f"{np.mean(list(methods[method].values())):.1f}",
+            "spread": spread(list(methods[method].values())),
+            "gain": "" if method == "scratch" else gain(methods[method], scores[baseline(protocol)].get("scratch", {})),
         }
         for protocol, methods in scores.items()
         for method in in_order(list(methods))
@@ -122,9 +129,10 @@ def baseline(protocol: str) -> str:
     return "fine_tuned" if protocol == "encoder" else protocol
 
 
-def gain(scores: list[float], at_random: list[float] | None) -> str:
-    """Over random initialisation."""
-    return f"{np.mean(scores) - np.mean(at_random):+.1f}" if at_random else ""
+def gain(scores: dict[int, float], at_random: dict[int, float]) -> str:
+    """Over random initialisation with the same seeds."""
+    gains = [score - at_random[seed] for seed, score in scores.items() if seed in at_random]
+    return f"{np.mean(gains):+.1f}" if gains else ""
 
 
 def task_lines(task: str, cells: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[str]:
@@ -134,7 +142,7 @@ def task_lines(task: str, cells: list[dict[str, Any]], rows: list[dict[str, Any]
     hardware = "; ".join(sorted({cell["device"] for cell in cells}))
     seeds = sorted({row["seeds"] for row in rows})
     protocols = [name for name in PROTOCOLS if any(row["protocol"] == name for row in rows)]
-    best = {name: max(float(row["score"]) for row in rows if row["protocol"] == name) for name in protocols}
+    best = {name: best_score([row for row in rows if row["protocol"] == name]) for name in protocols}
     entries: dict[str, dict[str, str]] = defaultdict(dict)
     for row in rows:
         text = f"{row['score']} ± {row['spread']}" if row["spread"] else row["score"]
@@ -143,7 +151,7 @@ def task_lines(task: str, cells: list[dict[str, Any]], rows: list[dict[str, Any]
     return [
         "",
         f"## {task}",
-        f"Test score in percent, {' or '.join(map(str, seeds))} seeds; in brackets over random. {hardware}.",
+        f"Test score in percent, {' or '.join(map(str, seeds))} {'seed' if seeds[-1] == 1 else 'seeds'}. {hardware}.",
         *(["Synthetic volumes: no claim on patients."] if task.endswith("phantoms") else []),
         "",
         "| method | " + " | ".join(PROTOCOLS[name] for name in protocols) + " |",
@@ -155,6 +163,11 @@ def task_lines(task: str, cells: list[dict[str, Any]], rows: list[dict[str, Any]
             for method in in_order(list(entries))
         ),
     ]
+
+
+def best_score(rows: list[dict[str, Any]]) -> float | None:
+    """Of methods with equally many seeds."""
+    return max(float(row["score"]) for row in rows) if len({row["seeds"] for row in rows}) == 1 else None
 
 
 def rank_lines(task: str, cells: list[dict[str, Any]]) -> list[str]:

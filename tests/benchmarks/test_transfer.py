@@ -31,7 +31,7 @@ from transfer_learning import cells  # noqa: E402
 from transfer_learning.figures import curves_figure, methods_figure  # noqa: E402
 from transfer_learning.plan import Task, planned  # noqa: E402
 from transfer_learning.probe import probe_auc, probe_dice, rank_share  # noqa: E402
-from transfer_learning.report import read_cells, write_table  # noqa: E402
+from transfer_learning.report import read_cells, render, write_table  # noqa: E402
 from transfer_learning.report import test_scores as scores_of  # noqa: E402
 from transfer_learning.running import Cell, Progress, locked, measure_cell, run_cells, worker_pool  # noqa: E402
 from transfer_learning.tasks import (  # noqa: E402
@@ -370,6 +370,18 @@ def test_table_has_gain_best_and_hardware(tmp_path: Path) -> None:
             "task": "tiny_phantoms", "protocol": "linear", "method": "simclr", "seeds": "2", "score": "70.0",
             "spread": "14.1", "gain": "+40.0",
         }  # fmt: skip
+    (tmp_path / "tiny_phantoms" / "test_simclr_0.json").unlink()
+    assert write_table(tmp_path).splitlines()[-3:] == [  # seeds differ: gain over the same seed, nothing is the best
+        "| random initialisation | 30.0 ± 14.1 |",
+        "| SimCLR | 80.0 (+40.0) |",
+        "| GVSL | 60.0 ± 14.1 (+30.0) |",
+    ]
+    written = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
+    assert render(tmp_path, [0])[0].splitlines()[-2:] == [
+        "| random initialisation | 20.0 |",
+        "| GVSL | **50.0** (+30.0) |",
+    ]
+    assert (tmp_path / "RESULTS.md").read_text(encoding="utf-8") == written
 
 
 def test_table_tells_what_pre_training_did(tmp_path: Path) -> None:
