@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def tested_protocols(cells: list[dict[str, Any]]) -> list[str]:
 
 
 def methods_figure(cells: list[dict[str, Any]]) -> Figure | None:
-    """Validation score against iterations of the rows of the paper's table (figure 6), means over seeds.
+    """Validation score against iterations of the rows of the paper's table (figure 6), means over seeds that all have.
 
     A protocol is drawn once it has been tested with a method that is none of DRAWN.
     """
@@ -73,6 +74,12 @@ def methods_figure(cells: list[dict[str, Any]]) -> Figure | None:
     shown = tested_protocols([cell for cell in cells if cell["settings"]["method"] not in DRAWN])
     if not shown:
         return None
+    seeds = defaultdict(set)
+    for cell in cells:
+        if "test" in cell:
+            seeds[cell["settings"]["method"]].add(cell["settings"]["seed"])
+    common = set.intersection(*seeds.values())
+    cells = [cell for cell in cells if cell["settings"]["seed"] in common]
     figure = Figure(figsize=(5 * len(shown) + 2.5, 5), layout="constrained")
     plots = figure.subplots(1, len(shown), squeeze=False)[0]
     for plot, name in zip(plots, shown, strict=True):
