@@ -23,14 +23,18 @@ from custom.pretext.deep_cluster import (
     DeepClusterLoss,
     DeepClusterPretext,
     ReassignClusters,
-    balanced_k_means,
+    block_size,
+    block_starts,
+    cut_blocks,
     fit_whitening,
     inverse_size_weights,
-    without_tiny_clusters,
+    k_means,
 )
 from custom.weights import load_pretext, save_pretext
 
 CHANNELS = (8, 16, 32)
+PATCH, BLOCK = (16, 16, 16), (16, 12, 8)  # four blocks
+CORNERS = ((0, 0, 0), (0, 0, 8), (0, 4, 0), (0, 4, 8))
 
 
 def volumes(count: int = 8, shape: tuple[int, ...] = (18, 16, 17), seed: int = 0) -> list[dict[str, torch.Tensor]]:
@@ -41,11 +45,9 @@ def volumes(count: int = 8, shape: tuple[int, ...] = (18, 16, 17), seed: int = 0
     return [{"image": (fine, coarse)[place % 2][place]} for place in range(count)]
 
 
-def network(
-    count: int = 8, clusters: int = 3, seed: int = 0, channels: tuple[int, ...] = CHANNELS
-) -> DeepClusterPretext:
+def network(count: int = 8, clusters: int = 3, seed: int = 0, block: tuple[int, ...] = BLOCK) -> DeepClusterPretext:
     torch.manual_seed(seed)
-    return DeepClusterPretext(UNet3D(1, channels), channels[-1], clusters, count)
+    return DeepClusterPretext(UNet3D(1, CHANNELS), CHANNELS[-1], clusters, count, PATCH, block)
 
 
 def patches(items: list[dict[str, torch.Tensor]], moving: list[int], fixed: list[int], places: bool = True) -> dict:
@@ -78,7 +80,7 @@ class Run:
         self.optimizer = torch.optim.Adam(self.network.parameters(), 3e-3)
         objects = {"network": self.network, "optimizer": self.optimizer}
         self.state = TrainingState(str(folder / "checkpoints"), objects, resume)
-        self.reassign = ReassignClusters(self.network, self.optimizer, items, (16, 16, 16), seed=5)
+        self.reassign = ReassignClusters(self.network, self.optimizer, items, seed=5)
         handlers = [self.state, CsvTable(str(folder / "training.csv")), self.reassign]
         self.trainer = PretextTrainer(
             device=torch.device("cpu"),
@@ -95,7 +97,7 @@ class Run:
 def clustered(model: DeepClusterPretext, items: list[dict[str, torch.Tensor]], **arguments) -> ReassignClusters:
     """The network after the first clustering, as at the start of epoch 1."""
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    handler = ReassignClusters(model, optimizer, items, (16, 16, 16), seed=0, **arguments)
+    handler = ReassignClusters(model, optimizer, items, seed=0, **arguments)
     handler.cluster(handler.features(), np.random.default_rng(0), epoch=1)
     return handler
 
@@ -118,7 +120,7 @@ def same_partition(first: np.ndarray, second: np.ndarray) -> bool:
 def test_k_means_finds_the_best_partition_of_few_points():
     """The judge tries all assignments."""
     points = np.random.default_rng(3).normal(size=(8, 2))
-    labels = balanced_k_means(points, 3, 1, np.random.default_rng(0))
+    labels = k_means(points, 3, np.random.default_rng(0))
 
     def cost(assignment) -> float:
         groups = [points[np.array(assignment) == cluster] for cluster in set(assignment)]
@@ -130,46 +132,22 @@ def test_k_means_finds_the_best_partition_of_few_points():
 
 def test_k_means_is_fixed_by_its_generator():
     points = np.random.default_rng(1).normal(size=(40, 5))
-    runs = [balanced_k_means(points, 12, 2, np.random.default_rng([7, epoch])) for epoch in (1, 1, 2)]
+    runs = [k_means(points, 12, np.random.default_rng([7, epoch])) for epoch in (1, 1, 2)]
     assert np.array_equal(runs[0], runs[1]) and not np.array_equal(runs[0], runs[2])
 
 
-def test_a_tiny_cluster_is_dissolved_and_takes_part_of_a_big_one():
-    points, groups = blobs_of_points((12, 5, 1))
-    labels = without_tiny_clusters(points, groups, 3, 2, np.random.default_rng(0))
-    sizes = np.bincount(labels)
-    assert sizes.min() >= 2 and len(sizes) == 3
-    near = groups[np.square(points[:17] - points[17]).sum(axis=1).argmin()]
-    assert labels[17] in (near, 2)
-    donors = set(groups[np.flatnonzero(labels == 2)]) - {2}
-    assert len(donors) == 1  # of one cluster alone
-    untouched = ({0, 1} - donors).pop()
-    assert np.array_equal(labels[:17] == untouched, groups[:17] == untouched)
-
-
-def test_the_split_is_by_a_plane_through_the_centroid():
-    points = np.random.default_rng(0).exponential(size=(30, 2)) ** 2  # the centroid is far from the median
-    labels = without_tiny_clusters(points, np.zeros(30, dtype=int), 2, 3, np.random.default_rng(4))
-    centred = points - points.mean(axis=0)
-    angles = np.linspace(0, 2 * np.pi, 3600)
-    sides = centred @ np.stack([np.cos(angles), np.sin(angles)]) > 0
-    assert (sides == (labels == 1)[:, None]).all(axis=0).any()
-    assert np.bincount(labels).min() >= 3
-
-
-@pytest.mark.parametrize(("clusters", "smallest"), [(6, 2), (9, 2), (5, 3), (4, 1), (3, 6)])
-def test_no_cluster_is_empty_or_tiny(clusters: int, smallest: int):
+@pytest.mark.parametrize("clusters", [4, 9, 18])
+def test_no_cluster_is_empty(clusters: int):
     for seed in range(8):
         random = np.random.default_rng(seed)
         points = random.normal(size=(18, 3)) * random.exponential(size=(18, 1)) ** 3  # outliers, alone in k-means
-        sizes = np.bincount(balanced_k_means(points, clusters, smallest, random), minlength=clusters)
-        assert sizes.min() >= smallest or (sizes[sizes > 0].max() < 2 * smallest and sizes[sizes > 0].min() >= smallest)
+        assert np.bincount(k_means(points, clusters, random), minlength=clusters).min() >= 1
 
 
 def test_duplicates_make_fewer_clusters():
     points = np.repeat(np.eye(3), 6, axis=0)
-    assert same_partition(balanced_k_means(points, 5, 1, np.random.default_rng(0)), np.repeat(np.arange(3), 6))
-    assert not balanced_k_means(np.zeros((18, 3)), 5, 2, np.random.default_rng(0)).any()
+    assert same_partition(k_means(points, 5, np.random.default_rng(0)), np.repeat(np.arange(3), 6))
+    assert not k_means(np.zeros((18, 3)), 5, np.random.default_rng(0)).any()
 
 
 # whitening
@@ -178,7 +156,7 @@ def test_duplicates_make_fewer_clusters():
 def test_whitening_makes_unit_covariance_of_the_largest_components():
     random = np.random.default_rng(0)
     features = random.normal(size=(80, 6)) @ np.diag([5, 3, 1, 0.5, 0.1, 0]) @ random.normal(size=(6, 6)) + 7
-    mean, matrix = fit_whitening(features, components=4, volumes_per_component=10)
+    mean, matrix = fit_whitening(features, components=4, blocks_per_component=10)
     whitened = (features - mean) @ matrix
     assert np.allclose(np.cov(whitened.T), np.diag([1, 1, 1, 1, 0, 0]), atol=1e-9)
     basis = np.linalg.svd(features - mean)[2][:4]
@@ -189,25 +167,58 @@ def test_whitening_makes_unit_covariance_of_the_largest_components():
     assert (np.abs(without_variance).sum(axis=0) > 0).tolist() == [True] * 5 + [False]
 
 
-def test_few_volumes_are_centred_only_and_why():
-    """Whitened in all their components any volumes are equally far from each other, so that clusters mean nothing."""
+def test_few_blocks_keep_few_components_and_why():
+    """Whitened in all their components any blocks are equally far from each other, so that clusters mean nothing."""
     features, groups = blobs_of_points((4, 3), dimensions=30)
     mean, matrix = fit_whitening(features, 256, 4)
-    assert np.allclose(matrix, np.eye(30)) and np.allclose(mean, features.mean(axis=0))
-    assert same_partition(balanced_k_means((features - mean) @ matrix, 2, 2, np.random.default_rng(0)), groups)
+    assert np.count_nonzero(matrix.any(axis=0)) == 1
+    assert same_partition(k_means((features - mean) @ matrix, 2, np.random.default_rng(0)), groups)
     everything = (features - mean) @ fit_whitening(features, 6, 1)[1]
     distances = np.square(everything[:, None] - everything).sum(axis=2)[~np.eye(7, dtype=bool)]
     assert np.allclose(distances, distances[0])
 
 
-@pytest.mark.parametrize("count", [6, 40])  # without and with components
+@pytest.mark.parametrize("count", [3, 40])  # of one component and of more
 def test_features_that_differ_by_rounding_are_not_blown_up(count: int):
     features = 0.7 + 1e-7 * np.random.default_rng(0).normal(size=(count, 5))
     assert not fit_whitening(features, 256, 4)[1].any()
     assert fit_whitening(1e4 * (features - 0.7), 256, 4)[1].any()  # small alone is no collapse
 
 
+# blocks
+
+
+def test_blocks_cover_the_patch_from_face_to_face():
+    assert tuple(block_starts(PATCH, BLOCK)) == CORNERS
+    assert block_starts((7, 5, 4), (3, 5, 4)) == [(0, 0, 0), (2, 0, 0), (4, 0, 0)]
+    counts = torch.zeros(2, 1, 33, 48, 40)
+    starts = block_starts(counts.shape[2:], (16, 32, 32))
+    assert len(starts) == 12
+    for start in starts:
+        counts[(..., *(slice(first, first + side) for first, side in zip(start, (16, 32, 32), strict=True)))] += 1
+    assert counts.min() == 1
+    assert block_size((48, 40, 17), parts=2, multiple=16) == [32, 32, 16]
+    for size in ((17, 16, 16), (0, 16, 16)):
+        with pytest.raises(ValueError, match=r"expected 1 or more and at most \[16, 16, 16\]"):
+            block_starts(PATCH, size)
+
+
+def test_blocks_are_slices():
+    volumes = torch.rand(2, 1, *PATCH, generator=torch.Generator().manual_seed(0))
+    blocks = cut_blocks(volumes, CORNERS, BLOCK)
+    assert blocks.shape == (2, 4, 1, *BLOCK)
+    for place, (_, y, z) in enumerate(CORNERS):
+        assert torch.equal(blocks[:, place], volumes[..., y : y + 12, z : z + 8])
+
+
 # network
+
+
+def pooled_of(model: DeepClusterPretext, item: dict[str, torch.Tensor], block: int) -> torch.Tensor:
+    """Features (1, channels) of one block of the central patch, one at a time."""
+    _, y, z = CORNERS[block]
+    centre = item["image"][None, :, 1:17, :, :16]
+    return model.backbone.forward_bottleneck(centre[..., y : y + 12, z : z + 8]).mean(dim=(2, 3, 4))
 
 
 def test_outputs_in_training_and_evaluation():
@@ -216,8 +227,8 @@ def test_outputs_in_training_and_evaluation():
     batch = patches(items, [0, 3, 5], [1, 2, 6])
     outputs = model.train()(batch)
     shapes = {name: tuple(value.shape) for name, value in outputs.items()}
-    assert shapes == {"logits": (6, 3), "cluster": (2, 3), "weight": (2, 3)}
-    assert outputs["cluster"].tolist() == [model.assignments[[0, 3, 5]].tolist(), model.assignments[[1, 2, 6]].tolist()]
+    assert shapes == {"logits": (24, 3), "cluster": (6, 4), "weight": (6, 4)}
+    assert torch.equal(outputs["cluster"], model.assignments[[0, 3, 5, 1, 2, 6]])
     held_out = model.eval()(batch)
     bottleneck, local = model.backbone.forward_features(torch.cat((batch["moving"], batch["fixed"])))
     torch.testing.assert_close(held_out["bottleneck"], bottleneck)
@@ -225,21 +236,28 @@ def test_outputs_in_training_and_evaluation():
     torch.testing.assert_close(held_out["logits"], outputs["logits"])
 
 
-def test_the_label_of_held_out_volumes_is_the_nearest_centroid():
+def test_the_label_of_held_out_blocks_is_the_nearest_centroid():
     model, items = network(clusters=6), volumes()
-    handler = clustered(model, items, volumes_per_component=2)
-    assert (model.sizes > 0).tolist() == [True] * 4 + [False] * 2  # too few volumes for six clusters
+    clustered(model, items)
     batch = patches(volumes(40, seed=9), list(range(20)), list(range(20, 40)), places=False)
-    outputs = model.eval()(batch)
-    found = outputs["cluster"]
-    assert outputs["logits"].isinf().any(dim=0).tolist() == [False] * 4 + [True] * 2
-    pooled = handler.network.pooled(torch.cat((batch["moving"], batch["fixed"]))).detach().double().numpy()
+    found = model.eval()(batch)["cluster"]
+    assert found.shape == (40, 4) and len(found.unique()) > 1
+    pooled = model.pooled(torch.cat((batch["moving"], batch["fixed"]))).detach().flatten(0, 1).double().numpy()
     mean, matrix = (buffer.double().numpy() for buffer in (model.mean, model.whitening))
     for row, label in enumerate(found.flatten().tolist()):
         point = (pooled[row] - mean) @ matrix
         point /= np.linalg.norm(point)
-        distances = [np.linalg.norm(point - centroid) for centroid in model.centroids[:4].double().numpy()]
+        distances = [np.linalg.norm(point - centroid) for centroid in model.centroids.double().numpy()]
         assert label == int(np.argmin(distances))
+
+
+def test_clusters_that_stay_empty_are_out_of_the_softmax():
+    model, items = network(count=2, clusters=6, block=PATCH), volumes(2)
+    clustered(model, items)
+    assert model.sizes.tolist() == [1, 1, 0, 0, 0, 0]
+    outputs = model.train()(patches(items, [0], [1]))
+    assert outputs["logits"].isinf().any(dim=0).tolist() == [False] * 2 + [True] * 4
+    assert DeepClusterLoss()(outputs, {})["loss"].isfinite()
 
 
 def test_an_empty_cluster_is_nobodys_nearest():
@@ -252,60 +270,59 @@ def test_an_empty_cluster_is_nobodys_nearest():
 def test_buffers_describe_the_clusters():
     model, items = network(), volumes()
     handler = clustered(model, items)
-    points = model.whitened(handler.features())
-    torch.testing.assert_close(points.norm(dim=1), torch.ones(8))
-    assert model.sizes.tolist() == [int((model.assignments == cluster).sum()) for cluster in range(3)]
+    points, clusters = model.whitened(handler.features()), model.assignments.flatten()
+    torch.testing.assert_close(points.norm(dim=1), torch.ones(32))
+    assert model.sizes.tolist() == [int((clusters == cluster).sum()) for cluster in range(3)]
     for cluster in range(3):
-        torch.testing.assert_close(model.centroids[cluster], points[model.assignments == cluster].mean(dim=0))
+        torch.testing.assert_close(model.centroids[cluster], points[clusters == cluster].mean(dim=0))
     fine_and_coarse = network(clusters=2)
-    clustered(fine_and_coarse, items)
-    assert same_partition(fine_and_coarse.assignments.numpy(), np.arange(8) % 2)
+    clustered(fine_and_coarse, items, components=1)
+    assert same_partition(fine_and_coarse.assignments.flatten().numpy(), np.arange(8).repeat(4) % 2)
 
 
-def test_features_are_of_the_central_crop_without_a_trace_in_the_network():
+def test_features_are_of_the_blocks_of_the_central_crop_without_a_trace_in_the_network():
     model, items = network().train(), volumes()
-    handler = ReassignClusters(model, torch.optim.Adam(model.parameters()), items, (16, 16, 16), seed=0)
-    expected = [model.backbone.forward_bottleneck(item["image"][None, :, 1:17, :, :16]) for item in items]
+    handler = ReassignClusters(model, torch.optim.Adam(model.parameters()), items, seed=0)
     features = handler.features()
-    torch.testing.assert_close(features, torch.cat(expected).mean(dim=(2, 3, 4)))
+    torch.testing.assert_close(
+        features, torch.cat([pooled_of(model, item, block) for item in items for block in range(4)])
+    )
     assert model.training and not features.requires_grad
 
 
-def test_without_clusters_or_with_too_few_volumes_an_error_says_so():
+def test_without_clusters_or_with_other_volumes_an_error_says_so():
     model, items = network(), volumes()
     with pytest.raises(RuntimeError, match="no clusters yet"):
         model(patches(items, [0], [1]))
-    optimizer = torch.optim.Adam(model.parameters())
     with pytest.raises(ValueError, match="7 training volumes, but the network is made for 8"):
-        ReassignClusters(model, optimizer, items[:7], (16, 16, 16), seed=0)
-    with pytest.raises(ValueError, match="8 training volumes and min_cluster_size 5"):
-        ReassignClusters(model, optimizer, items, (16, 16, 16), seed=0, min_cluster_size=5)
+        ReassignClusters(model, torch.optim.Adam(model.parameters()), items[:7], seed=0)
 
 
 # loss
 
 
 def test_loss_is_that_of_a_loop_and_each_cluster_weighs_the_same():
-    model, items = network(clusters=5), volumes(11)
-    model.assignments = torch.tensor([0, 0, 0, 0, 0, 0, 2, 2, 2, 4, 4])  # two clusters are empty
-    model.sizes = torch.tensor([6, 0, 3, 0, 2])
+    model, items = network(clusters=5), volumes(8)
+    model.assignments = torch.tensor([0, 2, 4, 0] * 8).view(8, 4)  # two clusters are empty
+    model.assignments[3] = 2
+    model.sizes = torch.tensor([14, 0, 11, 0, 7])
     nn.init.normal_(model.classifier.weight)
-    batch = patches(items, [0, 7, 9], [1, 8, 3])
+    batch = patches(items, [0, 7, 6], [1, 3, 2])
     outputs = model.train()(batch)
     expected, hits = 0.0, 0
-    for place in (0, 7, 9, 1, 8, 3):
-        cluster = int(model.assignments[place])
-        features = model.pooled(items[place]["image"][None, :, 1:17, :, :16])
+    for place, block in itertools.product((0, 7, 6, 1, 3, 2), range(4)):
+        cluster = int(model.assignments[place, block])
+        features = pooled_of(model, items[place], block)
         logits = (features @ model.classifier.weight.T + model.classifier.bias).detach().double()[0]
         full = [logits[other] for other in (0, 2, 4)]  # empty clusters take no part
         share = math.exp(logits[cluster]) / sum(math.exp(logit) for logit in full)
-        expected -= 11 / (3 * int(model.sizes[cluster])) * math.log(share) / 6
+        expected -= 32 / (3 * int(model.sizes[cluster])) * math.log(share) / 24
         hits += logits[cluster] == max(full)
     terms = DeepClusterLoss()(outputs, batch)
     assert terms["loss"].item() == pytest.approx(expected, abs=1e-5)
-    assert terms["accuracy"].item() == pytest.approx(int(hits) / 6)
+    assert terms["accuracy"].item() == pytest.approx(int(hits) / 24)
     weights = inverse_size_weights(model.sizes)
-    assert (weights * model.sizes).tolist() == pytest.approx([11 / 3, 0, 11 / 3, 0, 11 / 3])
+    assert (weights * model.sizes).tolist() == pytest.approx([32 / 3, 0, 32 / 3, 0, 32 / 3])
 
 
 def test_a_batch_of_one_cluster_keeps_its_weight():
@@ -398,7 +415,7 @@ def test_clusters_survive_the_round_trip_of_weights(tmp_path):
     batch = patches(items, [0, 2], [1, 3], places=False)
     for name, value in model.eval()(batch).items():
         assert torch.equal(value, other.eval()(batch)[name]), name
-    with pytest.raises(ValueError, match=r"assignments has shape \(8,\), the network \(6,\)"):
+    with pytest.raises(ValueError, match=r"assignments has shape \(8, 4\), the network \(6, 4\)"):
         load_pretext(network(count=6), tmp_path)
 
 
@@ -408,8 +425,8 @@ def test_features_that_collapse_are_reported(caplog):
         model.backbone.encoder[-1][4].weight.zero_()  # the last norm: constant, but not zero
         model.backbone.encoder[-1][4].bias.fill_(0.7)
     clustered(model, items)
-    assert "the features of all 8 volumes are the same, they collapsed" in caplog.text
-    assert model.sizes.tolist() == [8, 0, 0]
+    assert "the features of all 32 blocks are the same, they collapsed" in caplog.text
+    assert model.sizes.tolist() == [32, 0, 0]
     batch = patches(items, [0, 2], [1, 3])
     assert DeepClusterLoss()(model(batch), batch)["loss"].item() == 0  # the trivial solution
 
@@ -427,7 +444,7 @@ def in_process(rank: int, folder: str) -> None:
 def test_two_processes_agree_with_one(in_two_processes, tmp_path):
     assert in_two_processes(in_process) == [0, 0]
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    assert first["sizes"].sum() == 8
+    assert first["sizes"].sum() == 32
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     alone = Run(tmp_path / "alone")
     alone.trainer.state.epoch, alone.trainer.state.iteration, alone.trainer.state.epoch_length = 1, 0, 4
