@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import platform
-import resource
 import sys
 import time
 from collections import defaultdict
@@ -25,10 +23,14 @@ import fire
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from machine import machine
 from monai.bundle import ConfigParser
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from custom.engines.mixed_precision import autocast  # noqa: E402
+
 WIDTHS = {"demo": [16, 16, 32, 64, 128], "paper": [32, 64, 128, 256, 512]}
 
 
@@ -91,12 +93,11 @@ def measure_parts(parser: ConfigParser, repeats: int) -> dict[str, list[float]]:
     device, network, loss, optimizer = get("device"), get("network"), get("loss"), get("optimizer")
     trainer, prepare = get("train::trainer"), get("train::trainer").prepare_batch
     batch = next(iter(get("train::dataloader")))
-    amp = torch.autocast(device.type, enabled=get("amp"))
     watch = Stopwatch(device)
     views = torch.cat((batch["moving_transformed"], batch["fixed"])).to(device)
 
     def backbone() -> None:
-        with amp:
+        with autocast(device, get("amp")):
             bottleneck, local = network.backbone.forward_features(views)
             value = bottleneck.float().mean() + local.float().mean()
         value.backward()
@@ -104,7 +105,7 @@ def measure_parts(parser: ConfigParser, repeats: int) -> dict[str, list[float]]:
     def parts() -> None:
         with watch("spatial transform"):
             prepared = prepare(batch, device)
-        with amp:
+        with autocast(device, get("amp")):
             with watch("backbone forward"):
                 features = network.backbone.forward_features(
                     torch.cat((prepared["moving_transformed"], prepared["fixed"]))
@@ -152,13 +153,6 @@ def measure_waiting(parser: ConfigParser) -> dict[str, float]:
     return {"steps": steps, "steps_per_second": round(steps / whole, 4), "waiting_share": round(waited / whole, 4)}
 
 
-def peak_memory(device: torch.device) -> float:
-    """GiB: of the device's allocator on CUDA, else of the process."""
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
-
-
 def main(
     widths: str = "demo",
     side: int = 48,
@@ -179,7 +173,6 @@ def main(
             bfloat16 on CPUs.
     """
     parser = parsed_config(widths, side, batch_size, workers, iterations, dataset_dir, amp)
-    device = parser.get_parsed_content("device")
     seconds = measure_parts(parser, repeats)
     base, step = (np.array(seconds[name]) for name in ("bare backbone forward + backward", "step"))
     result = {
@@ -188,15 +181,11 @@ def main(
         "widths": WIDTHS[widths],
         "shape": [batch_size, 1, side, side, side],
         "mixed_precision": parser.get_parsed_content("amp"),
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"CPU, {torch.get_num_threads()} threads",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "repeats": repeats,
         "step / bare backbone": summary(list(step / base)),
         "seconds": {name: summary(values) for name, values in seconds.items()},
         "trainer": measure_waiting(parser),
-        "peak_memory_gib": peak_memory(device),
+        **machine(),
     }
     print(json.dumps(result, indent=2))
     if output:

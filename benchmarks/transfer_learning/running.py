@@ -7,8 +7,6 @@ import fcntl
 import json
 import multiprocessing
 import os
-import platform
-import resource
 import threading
 import time
 from collections import Counter, defaultdict
@@ -20,11 +18,8 @@ from pathlib import Path
 from statistics import median
 from typing import IO, Any
 
-import monai
 import torch
-
-STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-CPUINFO = Path("/proc/cpuinfo")
+from machine import machine, reset_peak_memory
 
 
 @dataclass(frozen=True)
@@ -172,40 +167,3 @@ def locked(file: IO[str]) -> Iterator[None]:
 def plain(content: dict[str, Any]) -> dict[str, Any]:
     """As JSON gives it back."""
     return json.loads(json.dumps(content))
-
-
-def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
-    processor = f"{processor_name()}, {torch.get_num_threads()} threads"
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
-    return {
-        "device": device,
-        "peak_memory_gib": round(peak_memory() / 2**30, 2),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "monai": monai.__version__},
-    }
-
-
-def processor_name() -> str:
-    """As Linux names it, else CPU."""
-    if not CPUINFO.exists():
-        return "CPU"
-    lines = (line.split(":", 1) for line in CPUINFO.read_text(encoding="utf-8").splitlines() if ":" in line)
-    return {key.strip(): value.strip() for key, value in lines}.get("model name", "CPU")
-
-
-def reset_peak_memory() -> None:
-    """A process measures several cells: on Linux and on GPUs the peak is that of one."""
-    if CLEAR_REFS.exists():
-        CLEAR_REFS.write_text("5")
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-
-
-def peak_memory() -> int:
-    """Bytes: of the GPU where there is one, else of the process (since its start where the system cannot reset it)."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    if STATUS.exists():
-        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-        return 1024 * int(line.split()[1])
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

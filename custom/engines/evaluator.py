@@ -10,6 +10,8 @@ import torch
 from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 
+from .mixed_precision import autocast
+
 Measure = Callable[[dict[str, Any], dict[str, Any]], dict[str, torch.Tensor]]
 
 
@@ -39,7 +41,7 @@ class PretextEvaluator(SupervisedEvaluator):
     def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, torch.Tensor]:
         batch = self.prepare_batch(batchdata, self.state.device, self.non_blocking, **self.to_kwargs)
         self.state.batch = batch
-        with self.mode(self.network), torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs):
+        with self.mode(self.network), autocast(self.state.device, self.amp, **self.amp_kwargs):
             outputs = self.inferer(batch, self.network)
             terms = {} if self.loss_function is None else self.loss_function(outputs, batch)
         with torch.no_grad():

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What numbers were measured on: processor or GPU, peak memory, versions."""
+
+from __future__ import annotations
+
+import platform
+import resource
+from pathlib import Path
+from typing import Any
+
+import monai
+import torch
+
+STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    processor = f"{processor_name()}, {torch.get_num_threads()} threads"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
+    return {
+        "device": device,
+        "peak_memory_gib": round(peak_memory() / 2**30, 2),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "monai": monai.__version__},
+    }
+
+
+def processor_name() -> str:
+    """As Linux names it, else CPU."""
+    if not CPUINFO.exists():
+        return "CPU"
+    lines = (line.split(":", 1) for line in CPUINFO.read_text(encoding="utf-8").splitlines() if ":" in line)
+    return {key.strip(): value.strip() for key, value in lines}.get("model name", "CPU")
+
+
+def reset_peak_memory() -> None:
+    """A process measures several cells: on Linux and on GPUs the peak is that of one."""
+    if CLEAR_REFS.exists():
+        CLEAR_REFS.write_text("5")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory() -> int:
+    """Bytes: of the GPU where there is one, else of the process (since its start where the system cannot reset it)."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    if STATUS.exists():
+        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        return 1024 * int(line.split()[1])
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
