@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,14 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from .report import DRAWN, METHODS, PROTOCOLS, baseline, in_order, read_cells, task_folders
+from .report import DRAWN, METHODS, PROTOCOLS, baseline, in_order, read_cells, task_folders, test_scores
 from .tasks import training_name
 
 COLOURS = dict(zip(METHODS, ("black", *colormaps["Dark2"].colors), strict=False))  # blues are GVSL and its ablations
 COLOURS |= {"without_matching": "navy", "without_restoration": "turquoise", "without_affine": "slateblue"}
 COLOURS |= {"gvsl_default": "cornflowerblue", "gvsl": "tab:blue", "brain": "tab:blue"}
 COLOURS |= {"phantom": "tab:green", "chest": "tab:red"}
+TRAINED = ("linear", "fine_tuned", "encoder")  # protocols with curves
 ROWS = [method for method in METHODS if method not in ("brain", "phantom", "chest")]  # of the paper's table
 
 
@@ -46,7 +46,8 @@ def draw_figures(results: Path, work: Path) -> list[Path]:
 def curves_figure(cells: list[dict[str, Any]]) -> Figure | None:
     """Validation score against iterations of each protocol, probe against pre-training steps; few methods."""
     cells = [cell for cell in cells if cell["settings"].get("method") in DRAWN]
-    shown = tested_protocols(cells)
+    scores = test_scores(cells)
+    shown = [name for name in TRAINED if scores[name]]
     shown += ["probe"] if any("step" in cell["settings"] for cell in cells) else []
     if not shown:
         return None
@@ -59,31 +60,25 @@ def curves_figure(cells: list[dict[str, Any]]) -> Figure | None:
     return figure
 
 
-def tested_protocols(cells: list[dict[str, Any]]) -> list[str]:
-    """Those that train and have been tested."""
-    tested = {cell["settings"]["protocol"] for cell in cells if "test" in cell}
-    return [name for name in ("linear", "fine_tuned", "encoder") if name in tested]
-
-
 def methods_figure(cells: list[dict[str, Any]]) -> Figure | None:
     """Validation score against iterations of the rows of the paper's table (figure 6), means over seeds that all have.
 
-    A protocol is drawn once it has been tested with a method that is none of DRAWN.
+    A protocol is drawn once it has been tested with a method that is none of DRAWN and with a seed that all have.
     """
     cells = [cell for cell in cells if cell["settings"].get("method") in ROWS]
-    shown = tested_protocols([cell for cell in cells if cell["settings"]["method"] not in DRAWN])
+    scores = test_scores(cells)
+    shown = {
+        name: set.intersection(*(set(seeds) for seeds in scores[name].values()))
+        for name in TRAINED
+        if set(scores[name]) - set(DRAWN)
+    }
+    shown = {name: seeds for name, seeds in shown.items() if seeds}
     if not shown:
         return None
-    seeds = defaultdict(set)
-    for cell in cells:
-        if "test" in cell:
-            seeds[cell["settings"]["method"]].add(cell["settings"]["seed"])
-    common = set.intersection(*seeds.values())
-    cells = [cell for cell in cells if cell["settings"]["seed"] in common]
     figure = Figure(figsize=(5 * len(shown) + 2.5, 5), layout="constrained")
     plots = figure.subplots(1, len(shown), squeeze=False)[0]
-    for plot, name in zip(plots, shown, strict=True):
-        draw_curves(plot, cells, name, few=False)
+    for plot, (name, seeds) in zip(plots, shown.items(), strict=True):
+        draw_curves(plot, [cell for cell in cells if cell["settings"]["seed"] in seeds], name, few=False)
     entries = max((plot.get_legend_handles_labels() for plot in plots), key=lambda entries: len(entries[1]))
     figure.legend(*entries, loc="outside right upper", fontsize="small")
     return figure
