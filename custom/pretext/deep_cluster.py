@@ -13,15 +13,18 @@ Through the epoch the encoder and a new linear classifier W learn these pseudo-l
 
     loss = - mean over n of w_n log softmax(W f(x_n))_(y_n),    w_n = B / (K |cluster y_n|) for B blocks, K clusters
 
-- As the paper: clusters of central crops, training on random crops and spatial transforms; a new classifier each epoch
-  (section 3.4 and the authors' code: weights of standard deviation 0.01, an optimiser without memory), and therefore a
-  constant learning rate, since a rate that falls to nothing leaves the last classifiers untrained. The paper draws
+- As the paper: clusters of central crops, training under spatial transforms; a new classifier each epoch (section 3.4
+  and the authors' code: weights of standard deviation 0.01, an optimiser without memory), and therefore a constant
+  learning rate: one that falls to nothing leaves the last classifiers untrained. The paper's epochs have thousands of
+  steps, a small cohort's twenty: the overlay gives the classifier ten times the encoder's rate. The paper draws
   pictures uniformly over clusters; pairs are drawn here as for all methods of the comparison, so the loss is weighted
   by the inverse cluster size, which the paper calls the same. Weights are not normalised within a batch.
 - Blocks: the paper has 1.3 million pictures for 10,000 clusters, a small cohort ten volumes, of one anatomy. Clusters
   of whole volumes do not last there, and six labels left features an effective rank of 6 to 8 % of the channels. So a
   picture is a block of a volume; as few as cover the patch, eight by default. Clusters are then places in the body,
-  found in every subject.
+  found in every subject. Training takes the central crop, too, so that a block stays where its label was given: under
+  random crops of phantoms twice as large the loss stayed at log K. Centroids as classifier (DeepCluster-v2, Caron et
+  al., NeurIPS 2020) made it rise there: whitened features of few blocks are mostly noise.
 - Few blocks: the paper has 5000 pictures for each of 256 components. B blocks whitened in B - 1 components are all at
   the same distance from each other, whatever they look like, and have no clusters. So only so many components are kept
   that each has `blocks_per_component` blocks. k-means (scikit-learn) gives a cluster that loses its members the block
