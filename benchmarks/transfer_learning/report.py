@@ -29,10 +29,10 @@ METHODS = {
     "simsiam": "SimSiam",
     "byol": "BYOL",
     "simclr": "SimCLR",
+    "gvsl_default": "GVSL as in train.json",
     "without_matching": "GVSL without Z-matching",
     "without_restoration": "GVSL without restoration",
     "without_affine": "GVSL without affine head",
-    "gvsl_default": "GVSL as in train.json",
     "gvsl": "GVSL",
     "brain": "GVSL on brains",
     "phantom": "GVSL on cardiac phantoms",
@@ -43,8 +43,11 @@ HEADER = """# Transfer
 Made by `python benchmarks/transfer.py table` from the files beside it; `python benchmarks/transfer.py figures` drew the
 pictures. What a cell is, and the commands that measure it: `python benchmarks/transfer.py --help`. Means over seeds, ±
 their sample standard deviation; a score without ± is of one seed. In brackets the gain over random initialisation with
-the same seeds; the best is bold where all methods have equally many seeds. `table --seeds 0` prints one seed alone.
+the same seeds; the best is bold where all methods have equally many seeds. † is pre-trained with transfer.json, a recipe
+that was searched on validation brains (`transfer.py ablate`); no other method's pre-training was searched, so these rows
+are never bold. `table --seeds 0` prints one seed alone.
 """
+SEARCHED = "transfer.json"
 DRAWN = ("scratch", "phantom", "chest", "brain", "gvsl")  # methods whose features and examples are drawn
 
 
@@ -142,11 +145,13 @@ def task_lines(task: str, cells: list[dict[str, Any]], rows: list[dict[str, Any]
     hardware = "; ".join(sorted({cell["device"] for cell in cells}))
     seeds = sorted({row["seeds"] for row in rows})
     protocols = [name for name in PROTOCOLS if any(row["protocol"] == name for row in rows)]
-    best = {name: best_score([row for row in rows if row["protocol"] == name]) for name in protocols}
+    tuned = searched(cells)
+    fair = [row for row in rows if row["method"] not in tuned]
+    best = {name: best_score([row for row in fair if row["protocol"] == name]) for name in protocols}
     entries: dict[str, dict[str, str]] = defaultdict(dict)
     for row in rows:
         text = f"{row['score']} ± {row['spread']}" if row["spread"] else row["score"]
-        text = f"**{text}**" if float(row["score"]) == best[row["protocol"]] else text
+        text = f"**{text}**" if row in fair and float(row["score"]) == best[row["protocol"]] else text
         entries[row["method"]][row["protocol"]] = f"{text} ({row['gain']})" if row["gain"] else text
     return [
         "",
@@ -157,12 +162,17 @@ def task_lines(task: str, cells: list[dict[str, Any]], rows: list[dict[str, Any]
         "| method | " + " | ".join(PROTOCOLS[name] for name in protocols) + " |",
         "|" + "---|" * (len(protocols) + 1),
         *(
-            f"| {METHODS.get(method, method)} | "
+            f"| {METHODS.get(method, method)}{' †' if method in tuned else ''} | "
             + " | ".join(entries[method].get(name, "") for name in protocols)
             + " |"
             for method in in_order(list(entries))
         ),
     ]
+
+
+def searched(cells: list[dict[str, Any]]) -> set[str]:
+    """Methods whose pre-training had the recipe that was searched."""
+    return {cell["settings"]["method"] for cell in cells if SEARCHED in cell["settings"].get("overlays", {})}
 
 
 def best_score(rows: list[dict[str, Any]]) -> float | None:

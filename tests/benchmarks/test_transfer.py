@@ -384,6 +384,18 @@ def test_table_has_gain_best_and_hardware(tmp_path: Path) -> None:
     assert (tmp_path / "RESULTS.md").read_text(encoding="utf-8") == written
 
 
+def test_a_recipe_that_was_searched_is_marked_and_never_the_best(tmp_path: Path) -> None:
+    for method, score in (("scratch", 0.2), ("gvsl", 0.7), ("simclr", 0.6)):
+        settings = {"method": method, "protocol": "linear", "seed": 0}
+        content = {"settings": settings, "test": {}, "score": score, "device": "a GPU"}
+        (tmp_path / "tiny").mkdir(exist_ok=True)
+        (tmp_path / "tiny" / f"test_{method}.json").write_text(json.dumps(content))
+    pretraining = {"settings": {"method": "gvsl", "seed": 0, "overlays": {"transfer.json": {}}}, "device": "a GPU"}
+    (tmp_path / "tiny" / "pretraining_gvsl.json").write_text(json.dumps(pretraining))
+    text = write_table(tmp_path)
+    assert "| SimCLR | **60.0** (+40.0) |" in text and "| GVSL † | 70.0 (+50.0) |" in text
+
+
 def test_table_tells_what_pre_training_did(tmp_path: Path) -> None:
     (tmp_path / "phantoms").mkdir()
     for seed in range(2):
