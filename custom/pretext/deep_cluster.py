@@ -22,9 +22,9 @@ Through the epoch the encoder and a new linear classifier W learn these pseudo-l
 - Blocks: the paper has 1.3 million pictures for 10,000 clusters, a small cohort ten volumes, of one anatomy. Clusters
   of whole volumes do not last there, and six labels left features an effective rank of 6 to 8 % of the channels. So a
   picture is a block of a volume; as few as cover the patch, eight by default. Clusters are then places in the body,
-  found in every subject. Training takes the central crop, too, so that a block stays where its label was given: under
-  random crops of phantoms twice as large the loss stayed at log K. Centroids as classifier (DeepCluster-v2, Caron et
-  al., NeurIPS 2020) made it rise there: whitened features of few blocks are mostly noise.
+  found in every subject. Training takes the central crop, too, so that a block stays where its label was given: with
+  random crops of wider volumes the loss stayed at log K. Centroids as classifier (DeepCluster-v2, Caron et al., NeurIPS
+  2020) made it rise: whitened features of few blocks are mostly noise.
 - Few blocks: the paper has 5000 pictures for each of 256 components. B blocks whitened in B - 1 components are all at
   the same distance from each other, whatever they look like, and have no clusters. So only so many components are kept
   that each has `blocks_per_component` blocks. k-means (scikit-learn) gives a cluster that loses its members the block
