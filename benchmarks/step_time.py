@@ -189,7 +189,7 @@ def main(
     }
     print(json.dumps(result, indent=2))
     if output:
-        Path(output).write_text(json.dumps(result, indent=2) + "\n")
+        Path(output).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
     """A JSON object; errors name the file."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path} does not exist, expected the description of the weights beside it")
-    with open(path) as file:
+    with open(path, encoding="utf-8") as file:
         try:
             return json.load(file)
         except json.JSONDecodeError as error:
@@ -153,7 +153,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Indented JSON, written under another name first and then renamed."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 

@@ -45,7 +45,7 @@ def package(output_dir: str = "dist", bundles: str = "", url: str = "") -> list[
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     info_file = folder / "model_info.json"
-    info = json.loads(info_file.read_text()) if info_file.is_file() else {}
+    info = json.loads(info_file.read_text(encoding="utf-8")) if info_file.is_file() else {}
     written = []
     for name in names:
         bundle = ROOT / "bundles" / name
@@ -89,10 +89,10 @@ def check_weights(bundle: Path) -> None:
 def standing_alone(path: Path, name: str) -> bytes:
     """A file's content without ties to the repository: targets in scripts/, paths from the bundle or its parent."""
     if path.suffix == ".json":
-        text = path.read_text().replace(f'"{CODE}.', f'"{VENDORED}.')
+        text = path.read_text(encoding="utf-8").replace(f'"{CODE}.', f'"{VENDORED}.')
         return text.replace(f"'bundles/{name}'", f"'{name}'").encode()
     if path.suffix == ".md":
-        text = path.read_text().replace(f"bundles/{name}/", "")
+        text = path.read_text(encoding="utf-8").replace(f"bundles/{name}/", "")
         return re.sub(r"\[([^\]]*)\]\((?:\.\./){3}[^)]*\)", r"\1", text).encode()
     return path.read_bytes()
 

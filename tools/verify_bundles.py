@@ -68,7 +68,7 @@ def verify(bundle_dir: str = str(ROOT / "bundles"), schema: str = "", results: s
 
 def unpack_all(folder: Path, target: Path) -> None:
     """The zips of a folder, each with the hash that model_info.json names and no member outside of its top folder."""
-    for stem, info in json.loads((folder / "model_info.json").read_text()).items():
+    for stem, info in json.loads((folder / "model_info.json").read_text(encoding="utf-8")).items():
         unpack(folder / f"{stem}.zip", info["sha256"], target)
 
 
@@ -113,7 +113,7 @@ def verify_one(bundle: str, schema: str = "", results: str = str(ROOT)) -> None:
 
 
 def read(root: Path, name: str) -> dict[str, Any]:
-    return json.loads((root / "configs" / name).read_text())
+    return json.loads((root / "configs" / name).read_text(encoding="utf-8"))
 
 
 def files(root: Path, schema: str, results: Path) -> Iterator[str]:
@@ -207,7 +207,7 @@ def overlays(root: Path, schema: str, results: Path) -> Iterator[str]:
     """A mistyped key of an overlay would silently become a new one."""
     base = read(root, "train.json")
     for path in sorted((root / "configs").glob("*.json")):
-        overlay = json.loads(path.read_text())
+        overlay = json.loads(path.read_text(encoding="utf-8"))
         if "bundle_root" in overlay or path.name == "metadata.json":  # complete configs
             continue
         for key in overlay:
@@ -251,7 +251,7 @@ def quoted_figures(root: Path, schema: str, results: Path) -> Iterator[str]:
     They may be rounded, and be percents of it. Without the repository's result files, as in an unpacked zip, the
     figures of the weights' own model.json can still be checked.
     """
-    blocks = QUOTES.findall((root / "docs" / "README.md").read_text())
+    blocks = QUOTES.findall((root / "docs" / "README.md").read_text(encoding="utf-8"))
     if not blocks:
         yield "docs/README.md quotes no figures from a result file"
     for place, text in blocks:
@@ -259,7 +259,7 @@ def quoted_figures(root: Path, schema: str, results: Path) -> Iterator[str]:
         if file is None:
             yield f"docs/README.md quotes {place}, which does not exist"
             continue
-        known = list(numbers(json.loads(file.read_text())))
+        known = list(numbers(json.loads(file.read_text(encoding="utf-8"))))
         for quoted in NUMBER.findall(text):
             digits = len(quoted.partition(".")[2])
             near = 0.5 * 10**-digits * (1 + 1e-9)

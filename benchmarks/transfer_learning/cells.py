@@ -109,7 +109,7 @@ def unlabelled_data(task: dict[str, Any], parts: Parts) -> dict[str, Any]:
 
 def table(path: Path) -> list[dict[str, float]]:
     """The rows of a CSV of numbers."""
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
@@ -260,7 +260,7 @@ def test(
     }
     files = ["train.json", *([] if overlay is None else [overlay]), "evaluate.json"]
     workflow(task["bundle"], files, chosen).run()
-    report = json.loads((output / "metrics.json").read_text())
+    report = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
     score = report
     for name in metric_of(task["bundle"])[1]:
         score = score[name]

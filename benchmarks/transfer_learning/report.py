@@ -58,7 +58,7 @@ def task_folders(results: Path) -> list[Path]:
 
 def read_cells(folder: Path) -> list[dict[str, Any]]:
     """The cells of a task."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
 def in_order(methods: list[str]) -> list[str]:

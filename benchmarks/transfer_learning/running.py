@@ -126,7 +126,7 @@ def read_cell(cell: Cell) -> dict[str, Any]:
     Raises:
         ValueError: it was measured with other settings.
     """
-    result, settings = json.loads(cell.path.read_text()), plain(cell.settings)
+    result, settings = json.loads(cell.path.read_text(encoding="utf-8")), plain(cell.settings)
     different = sorted(name for name in settings if result["settings"].get(name) != settings[name])
     if different:
         raise ValueError(f"{cell.path} was measured with other {different}: move it away to measure it again")
@@ -136,7 +136,7 @@ def read_cell(cell: Cell) -> dict[str, Any]:
 def measure_cell(cell: Cell) -> dict[str, Any]:
     """Measures and stores a cell; what it prints goes to its log. One that another run is measuring is waited for."""
     cell.log.parent.mkdir(parents=True, exist_ok=True)
-    with cell.log.open("a") as log, locked(log):
+    with cell.log.open("a", encoding="utf-8") as log, locked(log):
         if cell.path.is_file():
             return read_cell(cell)
         log.truncate(0)
@@ -149,7 +149,7 @@ def measure_cell(cell: Cell) -> dict[str, Any]:
         result = {"settings": plain(cell.settings), **plain(measured), "seconds": seconds, **machine()}
         cell.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = cell.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
+        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         os.replace(temporary, cell.path)
     return result
 

@@ -55,7 +55,7 @@ def pretext_overlays() -> dict[str, dict[str, Any]]:
 
 def read_overlay(name: str) -> dict[str, Any]:
     """The content of a file of gvsl_pretrain's configs."""
-    return json.loads((PRETRAINING / name).read_text())
+    return json.loads((PRETRAINING / name).read_text(encoding="utf-8"))
 
 
 def read_task(name: str) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def read_task(name: str) -> dict[str, Any]:
     if not path.is_file():
         known = sorted(entry.stem for entry in (BENCHMARKS / "tasks").glob("*.json"))
         raise ValueError(f"task {name!r} is not known, expected one of {known} or a file of that kind")
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def prepare_task(task: dict[str, Any], data: Path, work: Path) -> dict[str, Items]:

@@ -52,11 +52,11 @@ class CsvTable:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         new = not self.path.exists()
         if not new:
-            with self.path.open(newline="") as file:
+            with self.path.open(encoding="utf-8", newline="") as file:
                 columns = next(csv.reader(file))
             if columns != list(row):
                 raise ValueError(f"{self.path} has the columns {columns}, a new row has {list(row)}")
-        with self.path.open("a", newline="") as file:
+        with self.path.open("a", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, row, lineterminator="\n")
             if new:
                 writer.writeheader()
@@ -68,12 +68,14 @@ class CsvTable:
             self.path.unlink(missing_ok=True)
         if not self.path.exists():
             return
-        whole = [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        whole = [
+            line for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
+        ]
         if not whole:  # killed while it wrote the header
             self.path.unlink()
             return
         header, *rows = whole
         kept = [row for row in rows if int(row.split(",")[0]) <= iteration]
         temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join([header, *kept]))
+        temporary.write_text("".join([header, *kept]), encoding="utf-8")
         os.replace(temporary, self.path)

@@ -48,7 +48,7 @@ class EvaluationReport:
 
     def write(self, engine: Engine) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        with (self.directory / "pairs.csv").open("w", newline="") as file:
+        with (self.directory / "pairs.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, self._rows[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(self._rows)

@@ -108,7 +108,7 @@ def loss_figure(training: Path, validation: Path | None = None, metrics: Sequenc
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
     """The columns of a CSV table of numbers."""
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return {name: np.array([float(row[name]) for row in rows]) for name in (rows[0] if rows else {})}
 

@@ -68,7 +68,7 @@ def class_row(name: str, probabilities: torch.Tensor, labels: Mapping[str, int])
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """CSV with a header; nothing but the header's columns may differ between rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0] if rows else ["subject"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

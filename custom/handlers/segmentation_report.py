@@ -66,7 +66,7 @@ class SegmentationReport:
     def write(self, engine: Engine) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         rows = [_row(name, measures) for name, measures, _ in self._cases]
-        with (self.directory / "cases.csv").open("w", newline="") as file:
+        with (self.directory / "cases.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, rows[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)

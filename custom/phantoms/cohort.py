@@ -151,7 +151,7 @@ class PhantomCohort:
         if not path.exists():
             return None
         try:
-            found = json.loads(path.read_text())
+            found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is not valid JSON ({error}); remove it to make the cohort again.") from error
         return {key: found.get(key) for key in self.identity}

@@ -49,7 +49,7 @@ class PreparationReport:
 
     def write(self) -> None:
         """unusable.csv; a file without rows where all is well."""
-        with self.path.open("w", newline="") as file:
+        with self.path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["file", "reason"])
             writer.writerows(self.unusable.items())
