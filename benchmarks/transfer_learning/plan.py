@@ -25,9 +25,12 @@ PROTOCOLS = ("probe", "linear", "fine_tuned", "encoder", "rank", "features")
 def run_tasks(tasks: list[Task], methods: list[str], protocols: list[str], seeds: list[int], workers: int) -> None:
     """Measures the cells that have no file yet."""
     progress = Progress(planned(tasks, methods, protocols, seeds), workers)
+    before: list[Cell] = []
     with worker_pool(workers) as pool:
         for stages in zip_longest(*(task.stages(methods, protocols, seeds) for task in tasks), fillvalue=()):
-            run_cells(chain.from_iterable(stages), pool, progress)
+            stage = list(chain.from_iterable(stages))
+            run_cells(stage, pool, progress, before)
+            before += stage
 
 
 def planned(tasks: list[Task], methods: list[str], protocols: list[str], seeds: list[int]) -> Counter[str]:
@@ -111,9 +114,17 @@ class Task:
     def kind(self, name: str) -> str:
         return f"{self.task['name']} {name}"
 
-    def cell(self, name: str, kind: str, settings: dict[str, Any], measure: partial) -> Cell:
+    def cell(
+        self,
+        name: str,
+        kind: str,
+        settings: dict[str, Any],
+        measure: partial,
+        makes: Path | None = None,
+        needs: Path | None = None,
+    ) -> Cell:
         log = self.work / "logs" / f"{name}.log"
-        return Cell(self.results / f"{name}.json", self.kind(kind), settings, measure, log)
+        return Cell(self.results / f"{name}.json", self.kind(kind), settings, measure, log, makes, needs)
 
     def pretrains(self, method: str) -> bool:
         """Whether a method's weights are trained by this task, rather than random, shipped or another task's."""
@@ -147,6 +158,7 @@ class Task:
             "pretraining",
             {"method": method, "seed": seed, "overrides": overrides, **given},
             partial(cells.pretrain, self.task, self.parts, overrides, output, every, overlays, folder),
+            makes=output,
         )
 
     def variants(self, names: list[str], seeds: list[int]) -> list[Cell]:
@@ -201,17 +213,17 @@ class Task:
         settings = {"method": method, "protocol": "probe", "seed": seed, "part": part}
         settings |= {} if step is None else {"step": step}
         measure = partial(cells.probe, self.task, self.parts, self.downstream(), weights, seed, part)
-        return self.cell(f"probe_{method}_{ending}", "probe", settings, measure)
+        return self.cell(f"probe_{method}_{ending}", "probe", settings, measure, needs=self.weights(method, seed))
 
     def rank(self, method: str, seed: int) -> Cell:
         weights, settings = self.weights(method, seed), {"method": method, "protocol": "rank", "seed": seed}
         measure = partial(cells.rank, self.task, self.parts, self.downstream(), weights, seed)
-        return self.cell(f"rank_{method}_seed{seed}", "rank", settings, measure)
+        return self.cell(f"rank_{method}_seed{seed}", "rank", settings, measure, needs=weights)
 
     def embedding(self, method: str, seed: int) -> Cell:
         weights, settings = self.weights(method, seed), {"method": method, "protocol": "features", "seed": seed}
         measure = partial(cells.embedding, self.task, self.parts, self.downstream(), weights, seed)
-        return self.cell(f"features_{method}_seed{seed}", "features", settings, measure)
+        return self.cell(f"features_{method}_seed{seed}", "features", settings, measure, needs=weights)
 
     def downstream(
         self, protocol: str | None = None, pretraining: dict[str, Any] | None = None, **more: Any
@@ -242,11 +254,14 @@ class Task:
         parts = {"pretrained_parts": PARTS[protocol]} if protocol in PARTS else {}
         overrides = self.downstream(protocol, learning_rate=rate, **accepted, **parts)
         output, overlay = self._output(method, protocol, rate, seed), OVERLAYS[protocol]
+        weights = self.weights(method, seed)
         return self.cell(
             output.name,
             protocol,
             {"method": method, "protocol": protocol, "seed": seed, "learning_rate": rate, "overrides": overrides},
-            partial(cells.train, self.task, self.parts, overrides, overlay, self.weights(method, seed), seed, output),
+            partial(cells.train, self.task, self.parts, overrides, overlay, weights, seed, output),
+            makes=output,
+            needs=weights,
         )
 
     def best_rate(self, method: str, protocol: str, seeds: list[int]) -> float:
@@ -265,6 +280,7 @@ class Task:
             "test",
             {"method": method, "protocol": protocol, "seed": seed, "learning_rate": rate},
             partial(cells.test, self.task, self.parts, overrides, OVERLAYS[protocol], model, model / "evaluation"),
+            needs=model,
         )
 
     def _output(self, method: str, protocol: str, rate: float, seed: int) -> Path:

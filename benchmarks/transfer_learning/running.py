@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ class Cell:
     Args:
         path: of its JSON. kind: cells of one kind take about as long. settings: what it is measured with; stands in the
             JSON. measure: returns what is to be stored; can be pickled. log: takes what the measurement prints.
+        makes: folder of the weights that it leaves. needs: one that another cell left.
     """
 
     path: Path
@@ -36,6 +37,8 @@ class Cell:
     settings: dict[str, Any]
     measure: Callable[[], dict[str, Any]]
     log: Path
+    makes: Path | None = None
+    needs: Path | None = None
 
 
 class Progress:
@@ -48,6 +51,11 @@ class Progress:
     def __init__(self, planned: Counter[str], workers: int) -> None:
         self.left, self.total, self.workers = Counter(planned), planned.total(), workers
         self.seconds: dict[str, list[float]] = defaultdict(list)
+
+    def add(self, cells: Sequence[Cell]) -> None:
+        """More than were planned."""
+        self.left.update(cell.kind for cell in cells)
+        self.total += len(cells)
 
     def done(self, cell: Cell, result: dict[str, Any], measured: bool) -> None:
         self.left[cell.kind] -= 1
@@ -76,8 +84,14 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
-def run_cells(cells: Iterable[Cell], pool: ProcessPoolExecutor, progress: Progress) -> None:
+def run_cells(
+    cells: Iterable[Cell], pool: ProcessPoolExecutor, progress: Progress, before: Iterable[Cell] = ()
+) -> None:
     """Measures the cells that have no file yet.
+
+    Args:
+        before: cells that have been measured. Where these need weights that are gone, as in a new clone, those of
+            `before` that made them run again first.
 
     Raises:
         ValueError: a file was made from other settings; names it and what differs.
@@ -87,7 +101,26 @@ def run_cells(cells: Iterable[Cell], pool: ProcessPoolExecutor, progress: Progre
     for path, cell in unique.items():
         if path.is_file():
             progress.done(cell, read_cell(cell), measured=False)
-    futures = {pool.submit(measure_cell, cell): cell for path, cell in unique.items() if not path.is_file()}
+    missing = [cell for path, cell in unique.items() if not path.is_file()]
+    makers = {cell.makes: cell for cell in before if cell.makes}
+    for lost in lost_makers(missing, makers):
+        progress.add(lost)
+        run_side_by_side(make_again, lost, pool, progress)
+    run_side_by_side(measure_cell, missing, pool, progress)
+
+
+def lost_makers(cells: Iterable[Cell], makers: dict[Path, Cell]) -> list[list[Cell]]:
+    """The cells that must run again for these to find their weights; lists, each needing those before."""
+    needed = {cell.needs for cell in cells if cell.needs in makers and is_gone(cell.needs)}
+    lost = [makers[folder] for folder in sorted(needed)]
+    return [*lost_makers(lost, makers), lost] if lost else []
+
+
+def run_side_by_side(
+    run: Callable[[Cell], dict[str, Any]], cells: list[Cell], pool: ProcessPoolExecutor, progress: Progress
+) -> None:
+    """Runs cells; raises RuntimeError as `run_cells` does."""
+    futures = {pool.submit(run, cell): cell for cell in cells}
     failed = []
     for future in as_completed(futures):
         cell = futures[future]
@@ -135,23 +168,57 @@ def read_cell(cell: Cell) -> dict[str, Any]:
 
 def measure_cell(cell: Cell) -> dict[str, Any]:
     """Measures and stores a cell; what it prints goes to its log. One that another run is measuring is waited for."""
-    cell.log.parent.mkdir(parents=True, exist_ok=True)
-    with cell.log.open("a", encoding="utf-8") as log, locked(log):
+    with locked_log(cell) as log:
         if cell.path.is_file():
             return read_cell(cell)
-        log.truncate(0)
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
         reset_peak_memory()
-        start = time.perf_counter()
-        measured = cell.measure()
-        seconds = round(time.perf_counter() - start, 1)
+        measured, seconds = timed(cell, log)
         result = {"settings": plain(cell.settings), **plain(measured), "seconds": seconds, **machine()}
         cell.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = cell.path.with_suffix(".tmp")
         temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         os.replace(temporary, cell.path)
     return result
+
+
+def make_again(cell: Cell) -> dict[str, Any]:
+    """Leaves a cell's weights once more. Its file stays: others have been measured with what it tells of."""
+    with locked_log(cell) as log:
+        if is_gone(cell.makes):
+            marker = unfinished(cell.makes)
+            marker.touch()
+            _, seconds = timed(cell, log)
+            marker.unlink()
+            return read_cell(cell) | {"seconds": seconds}
+    return read_cell(cell)
+
+
+def is_gone(weights: Path) -> bool:
+    """Whether a folder of weights is not there, or was being made again when a run was killed."""
+    return not weights.is_dir() or unfinished(weights).is_file()
+
+
+def unfinished(weights: Path) -> Path:
+    """Lies beside a folder of weights that is being made again."""
+    return weights.with_name(f"{weights.name}.unfinished")
+
+
+def timed(cell: Cell, log: IO[str]) -> tuple[dict[str, Any], float]:
+    """What a cell's measurement returns, and its seconds; what it prints goes to the log."""
+    log.truncate(0)
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    start = time.perf_counter()
+    measured = cell.measure()
+    return measured, round(time.perf_counter() - start, 1)
+
+
+@contextmanager
+def locked_log(cell: Cell) -> Iterator[IO[str]]:
+    """A cell's log, once no other run measures the cell."""
+    cell.log.parent.mkdir(parents=True, exist_ok=True)
+    with cell.log.open("a", encoding="utf-8") as log, locked(log):
+        yield log
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import csv
+import dataclasses
 import hashlib
 import json
 import re
@@ -271,6 +272,37 @@ def test_a_cell_that_another_run_measures_is_waited_for(tmp_path: Path) -> None:
             chosen.path.write_text(json.dumps(theirs))
         assert waiting.result() == theirs
         assert pool.submit(measure_cell, cell(tmp_path, "b", partial(dict, dice=0.5))).result()["dice"] == 0.5
+
+
+def test_weights_that_are_gone_are_made_again_where_a_cell_needs_them(tiny_task: Path) -> None:
+    """As in a new clone, which has the cells but no weights. What was measured stays as it was."""
+    transfer("run", tiny_task, "--methods=gvsl", protocols="linear")
+    shutil.rmtree(tiny_task.parent / "work")
+    results = tiny_task.parent / "results" / "tiny"
+    assert transfer("run", tiny_task, "--methods=gvsl", protocols="linear") == ""
+    (results / "test_linear_gvsl_seed0.json").unlink()
+    before = {path: path.read_bytes() for path in results.iterdir()}
+    lines = transfer("run", tiny_task, "--methods=gvsl", protocols="linear").splitlines()
+    made = [line.split(": ")[1].split(" of ")[0] for line in lines]
+    assert made == ["pretraining_gvsl_seed0", "linear_gvsl_rate0.01_seed0", "test_linear_gvsl_seed0"]
+    assert "5 of 5" in lines[-1] and all(path.read_bytes() == content for path, content in before.items())
+    assert not list((tiny_task.parent / "work" / "tiny").glob("*.unfinished"))
+
+
+def test_weights_whose_making_was_killed_are_made_again(tmp_path: Path) -> None:
+    weights, done = tmp_path / "weights", tmp_path / "weights" / "model.pt"
+    weights.mkdir()
+    (tmp_path / "weights.unfinished").touch()
+    maker = dataclasses.replace(cell(tmp_path, "maker", partial(done.touch)), makes=weights)
+    maker.path.write_text(json.dumps({"settings": maker.settings, "seconds": 1.0}))
+    reader = dataclasses.replace(cell(tmp_path, "reader", partial(dict, dice=0.5)), needs=weights)
+    with worker_pool(1) as pool:
+        run_cells([reader], pool, Progress(Counter({"kind": 2}), 1), [maker])
+        assert done.is_file() and not (tmp_path / "weights.unfinished").exists() and reader.path.is_file()
+        done.unlink()
+        reader.path.unlink()
+        run_cells([reader], pool, Progress(Counter({"kind": 2}), 1), [maker])
+    assert reader.path.is_file() and not done.exists()  # weights that are there stay
 
 
 def test_time_left_is_that_of_cells_alike() -> None:
