@@ -11,11 +11,11 @@ python benchmarks/transfer.py fetch --tasks hippocampus --data DATA
 
 Each cell (a pre-training, a probe, a training, a test) leaves one JSON in benchmarks/results/transfer/TASK and is never
 measured twice; weights and logs lie in benchmarks/work, which git ignores. A killed run goes on where it was; weights
-that a cell needs and that are gone, as in a new clone, are trained again, and the JSON that tells of them stays. Labels,
-split and recipe of a task (overrides of the bundles' train.json) are in benchmarks/tasks/TASK.json. `ablate` is how a
-recipe was chosen: short pre-trainings that differ from it in one thing, probed on the validation volumes. Tasks named
-phantoms are the bundles' own synthetic data, pre-trained once for all four (tasks/phantoms.json);
-they say nothing of patients.
+that a cell needs and that are gone, as in a new clone, are trained again, and the JSON that tells of them stays.
+Labels, split and recipe of a task (overrides of the bundles' train.json) are in benchmarks/tasks/TASK.json. `ablate` is
+how a recipe was chosen: short pre-trainings that differ from it in one thing, probed on the validation volumes. Tasks
+named phantoms are the bundles' own synthetic data, pre-trained once for all four (tasks/phantoms.json); they say
+nothing of patients.
 
 Methods: scratch (random initialisation), gvsl (pre-trained on the task's unlabelled volumes), those that a task names
 (shipped weights, or a pre-training on other volumes), and every overlay of gvsl_pretrain's configs/pretext (simclr,
