@@ -196,24 +196,25 @@ class Task:
         """Probes on the test part and, along GVSL's pre-training, on the validation part; ranks; features to draw."""
         result = []
         if "probe" in protocols:
-            result += [self.probe(method, self.weights(method, seed), seed) for method in methods for seed in seeds]
+            result += [self.probe(method, seed) for method in methods for seed in seeds]
             if "gvsl" in methods and self.pretrains("gvsl"):
                 length, every = self.recipe["pretraining"], self.recipe["keep_every"]
                 steps = range(0, length["max_epochs"] * length["iterations_per_epoch"] + 1, every)
-                kept = {seed: self.weights("gvsl", seed) / "steps" for seed in seeds}
-                result += [self.probe("gvsl", kept[seed] / str(step), seed, step) for seed in seeds for step in steps]
+                result += [self.probe("gvsl", seed, step) for seed in seeds for step in steps]
         if "rank" in protocols:
             result += [self.rank(method, seed) for method in methods for seed in seeds]
         if "features" in protocols and self.task["bundle"] not in cells.CLASSIFICATION:
             result += [self.embedding(method, seeds[0]) for method in methods if method in DRAWN]
         return result
 
-    def probe(self, method: str, weights: Path | None, seed: int, step: int | None = None) -> Cell:
+    def probe(self, method: str, seed: int, step: int | None = None) -> Cell:
         part, ending = ("test", f"seed{seed}") if step is None else ("validation", f"seed{seed}_step{step}")
         settings = {"method": method, "protocol": "probe", "seed": seed, "part": part}
         settings |= {} if step is None else {"step": step}
-        measure = partial(cells.probe, self.task, self.parts, self.downstream(), weights, seed, part)
-        return self.cell(f"probe_{method}_{ending}", "probe", settings, measure, needs=self.weights(method, seed))
+        weights = self.weights(method, seed)
+        read = weights if step is None else weights / "steps" / str(step)
+        measure = partial(cells.probe, self.task, self.parts, self.downstream(), read, seed, part)
+        return self.cell(f"probe_{method}_{ending}", "probe", settings, measure, needs=weights)
 
     def rank(self, method: str, seed: int) -> Cell:
         weights, settings = self.weights(method, seed), {"method": method, "protocol": "rank", "seed": seed}

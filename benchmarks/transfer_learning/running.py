@@ -184,13 +184,13 @@ def measure_cell(cell: Cell) -> dict[str, Any]:
 def make_again(cell: Cell) -> dict[str, Any]:
     """Leaves a cell's weights once more. Its file stays: others have been measured with what it tells of."""
     with locked_log(cell) as log:
-        if is_gone(cell.makes):
-            marker = unfinished(cell.makes)
-            marker.touch()
-            _, seconds = timed(cell, log)
-            marker.unlink()
-            return read_cell(cell) | {"seconds": seconds}
-    return read_cell(cell)
+        if not is_gone(cell.makes):
+            return read_cell(cell)
+        marker = unfinished(cell.makes)
+        marker.touch()
+        _, seconds = timed(cell, log)
+        marker.unlink()
+    return read_cell(cell) | {"seconds": seconds}
 
 
 def is_gone(weights: Path) -> bool:
