@@ -97,7 +97,7 @@ def measure_parts(parser: ConfigParser, repeats: int) -> dict[str, list[float]]:
     views = torch.cat((batch["moving_transformed"], batch["fixed"])).to(device)
 
     def backbone() -> None:
-        with autocast(device, get("amp")):
+        with autocast(device, trainer.autocast):
             bottleneck, local = network.backbone.forward_features(views)
             value = bottleneck.float().mean() + local.float().mean()
         value.backward()
@@ -105,7 +105,7 @@ def measure_parts(parser: ConfigParser, repeats: int) -> dict[str, list[float]]:
     def parts() -> None:
         with watch("spatial transform"):
             prepared = prepare(batch, device)
-        with autocast(device, get("amp")):
+        with autocast(device, trainer.autocast):
             with watch("backbone forward"):
                 features = network.backbone.forward_features(
                     torch.cat((prepared["moving_transformed"], prepared["fixed"]))
@@ -130,7 +130,7 @@ def measure_parts(parser: ConfigParser, repeats: int) -> dict[str, list[float]]:
             run()
         optimizer.zero_grad(set_to_none=True)
 
-    trainer.scaler = torch.amp.GradScaler(device.type) if get("amp") and device.type == "cuda" else None
+    trainer.scaler = torch.amp.GradScaler(device.type) if trainer.autocast and device.type == "cuda" else None
     network.train()
     for _ in range(repeats + 1):
         repeat(backbone, "bare backbone forward + backward")
@@ -170,7 +170,7 @@ def main(
         widths: "demo" or "paper". side: of the cubic crop in voxels. batch_size: pairs.
         repeats: measured repeats. workers: loader workers. iterations: steps of the trainer for the data share.
         dataset_dir: volumes; the phantom cohort by default. amp: mixed precision, float16 on GPUs (the default there),
-            bfloat16 on CPUs.
+            bfloat16 on CPUs that have it.
     """
     parser = parsed_config(widths, side, batch_size, workers, iterations, dataset_dir, amp)
     seconds = measure_parts(parser, repeats)
@@ -180,7 +180,7 @@ def main(
         "command": " ".join(["python", "benchmarks/step_time.py", *sys.argv[1:]]),
         "widths": WIDTHS[widths],
         "shape": [batch_size, 1, side, side, side],
-        "mixed_precision": parser.get_parsed_content("amp"),
+        "mixed_precision": parser.get_parsed_content("train::trainer").autocast,
         "repeats": repeats,
         "step / bare backbone": summary(list(step / base)),
         "seconds": {name: summary(values) for name, values in seconds.items()},

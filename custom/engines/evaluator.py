@@ -10,7 +10,7 @@ import torch
 from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 
-from .mixed_precision import autocast
+from .mixed_precision import autocast, effective_amp
 
 Measure = Callable[[dict[str, Any], dict[str, Any]], dict[str, torch.Tensor]]
 
@@ -29,12 +29,14 @@ class PretextEvaluator(SupervisedEvaluator):
 
     def __init__(
         self,
+        device: torch.device | str,
         *args: Any,
+        amp: bool = False,
         loss_function: Callable[..., dict[str, torch.Tensor]] | None = None,
         measures: Sequence[Measure] = (),
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **{"decollate": False, **kwargs})
+        super().__init__(device, *args, amp=effective_amp(device, amp), **{"decollate": False, **kwargs})
         self.loss_function = loss_function
         self.measures = tuple(measures)
 

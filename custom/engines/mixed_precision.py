@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -13,6 +14,8 @@ from monai.inferers import Inferer
 from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # what torch calls the instructions of x86 and Arm
 
 
 class ShallowConvolutions(TorchFunctionMode):
@@ -60,23 +63,43 @@ class AutocastInferer(Inferer):
 
 
 class MixedPrecisionTrainer(SupervisedTrainer):
-    """MONAI's trainer; `amp` is float16 with scaled gradients on GPUs (MONAI's own) and bfloat16 on CPUs."""
+    """MONAI's trainer; `amp` is float16 with scaled gradients on GPUs (MONAI's own), bfloat16 on CPUs that have it."""
 
     def __init__(self, device: torch.device | str, *args: Any, amp: bool = False, **kwargs: Any) -> None:
         on_gpu = is_gpu(device)
         super().__init__(device, *args, amp=amp and on_gpu, **kwargs)
-        if amp and not on_gpu:
+        if not on_gpu and effective_amp(device, amp):
             self.inferer = AutocastInferer(self.inferer)
 
 
 class MixedPrecisionEvaluator(SupervisedEvaluator):
-    """MONAI's evaluator; `amp` is float16 on GPUs (MONAI's own) and bfloat16 on CPUs."""
+    """MONAI's evaluator; `amp` is float16 on GPUs (MONAI's own) and bfloat16 on CPUs that have it."""
 
     def __init__(self, device: torch.device | str, *args: Any, amp: bool = False, **kwargs: Any) -> None:
         on_gpu = is_gpu(device)
         super().__init__(device, *args, amp=amp and on_gpu, **kwargs)
-        if amp and not on_gpu:
+        if not on_gpu and effective_amp(device, amp):
             self.inferer = AutocastInferer(self.inferer)
+
+
+def effective_amp(device: torch.device | str, amp: bool) -> bool:
+    """`amp`, but False with a warning on a CPU that has to emulate bfloat16, which takes longer than float32."""
+    if amp and not is_gpu(device) and not computes_bfloat16():
+        warnings.warn(
+            "amp=True, but this CPU has no bfloat16 instructions (AVX512-BF16, AMX, or those of Arm): "
+            "computing in float32, which is faster here",
+            stacklevel=3,
+        )
+        return False
+    return amp
+
+
+def computes_bfloat16() -> bool:
+    """Whether the CPU has instructions for bfloat16; True where torch is too old to tell."""
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return True
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in BFLOAT16)
 
 
 def is_gpu(device: torch.device | str) -> bool:

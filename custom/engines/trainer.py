@@ -11,7 +11,7 @@ from ignite.engine import Engine
 from monai.engines import SupervisedTrainer
 
 from ..data import GlobalSampler
-from .mixed_precision import autocast, is_gpu
+from .mixed_precision import autocast, effective_amp, is_gpu
 
 
 class PretextTrainer(SupervisedTrainer):
@@ -20,8 +20,8 @@ class PretextTrainer(SupervisedTrainer):
     Each step computes `outputs = network(batch)` and `terms = loss_function(outputs, batch)`, and descends on
     `terms["loss"]`. `engine.state.output` holds the terms as floats, averaged over the processes. Arguments are those
     of `monai.engines.SupervisedTrainer`; `prepare_batch(batch, device, non_blocking)` gives the batch on the device
-    (see `PrepareBatch`). With `amp` a step is computed in float16 with scaled gradients on GPUs, in bfloat16 on CPUs. A
-    `GlobalSampler` of the loader follows the epochs, also when a run resumes.
+    (see `PrepareBatch`). With `amp` a step is computed in float16 with scaled gradients on GPUs, in bfloat16 on CPUs
+    that have it. A `GlobalSampler` of the loader follows the epochs, also when a run resumes.
 
     Raises:
         ValueError: postprocessing or accumulation_steps are given; a pretext step has neither.
@@ -33,7 +33,7 @@ class PretextTrainer(SupervisedTrainer):
         if unused:
             raise ValueError(f"a pretext step has no {unused}, expected them to be left out")
         super().__init__(device, *args, amp=amp and is_gpu(device), **{"decollate": False, **kwargs})
-        self.autocast = amp  # `amp` itself makes MONAI scale gradients, which needs a GPU
+        self.autocast = effective_amp(device, amp)  # `amp` itself makes MONAI scale gradients, which needs a GPU
         sampler = getattr(self.data_loader, "sampler", None)
         if isinstance(sampler, GlobalSampler):
             sampler.attach(self)

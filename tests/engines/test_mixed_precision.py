@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +12,15 @@ from monai.inferers import SimpleInferer, SlidingWindowInferer
 from torch import nn
 from torch.nn import functional as F
 
-from custom.engines import AutocastInferer, MixedPrecisionEvaluator, MixedPrecisionTrainer
-from custom.engines.mixed_precision import autocast
+from custom.engines import (
+    AutocastInferer,
+    MixedPrecisionEvaluator,
+    MixedPrecisionTrainer,
+    PretextEvaluator,
+    PretextTrainer,
+    mixed_precision,
+)
+from custom.engines.mixed_precision import autocast, computes_bfloat16
 
 
 class Recorded(nn.Conv3d):
@@ -126,3 +134,50 @@ def test_the_convolutions_that_autocast_leaves_to_float32_are_those_of_volumes_s
     assert dtypes == [torch.float32] * 2 + [torch.bfloat16] * 2
     with autocast("cpu", enabled=False):
         assert F.conv3d(torch.rand(1, 2, 4, 4, 4), weight).dtype == torch.float32
+
+
+@pytest.mark.parametrize("capabilities", [{"avx512_bf16": True}, {"amx_bf16": True, "avx2": True}, {"bf16": True}])
+def test_a_cpu_with_bfloat16_instructions_is_known(monkeypatch, capabilities):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert computes_bfloat16()
+
+
+def test_a_cpu_without_bfloat16_instructions_is_known(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", "avx2": True, "bf16": False})
+    assert not computes_bfloat16()
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="Linux tells of its CPU there")
+def test_this_cpu_is_what_linux_says():
+    flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    assert computes_bfloat16() == bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+@pytest.mark.parametrize("engine", [MixedPrecisionTrainer, PretextTrainer, MixedPrecisionEvaluator, PretextEvaluator])
+def test_where_bfloat16_would_be_emulated_amp_warns_and_computes_in_float32(monkeypatch, engine):
+    monkeypatch.setattr(mixed_precision, "computes_bfloat16", lambda: False)
+    network, seen = make_network(), []
+    network.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+
+    def first(batch: dict[str, torch.Tensor] | torch.Tensor, network: nn.Module) -> torch.Tensor:
+        return network(batch["image"] if isinstance(batch, dict) else batch)
+
+    def loss(prediction: torch.Tensor, batch: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+        value = prediction.square().mean()
+        return {"loss": value} if engine is PretextTrainer else value
+
+    training = {"optimizer": torch.optim.SGD(network.parameters()), "loss_function": loss, "max_epochs": 1}
+    given = (
+        {"train_data_loader": make_batches()[:1], **training}
+        if "Trainer" in engine.__name__
+        else {"val_data_loader": make_batches()[:1]}
+    )
+    with pytest.warns(UserWarning, match="no bfloat16 instructions .* computing in float32"):
+        made = engine(device=torch.device("cpu"), network=network, amp=True, decollate=False, **given)
+    made.inferer = first
+    if engine is PretextEvaluator:
+        made.inferer = lambda batch, network: {"pred": first(batch, network)}
+    if engine in (PretextTrainer, PretextEvaluator):
+        made.prepare_batch = lambda batch, *_, **__: batch
+    made.run()
+    assert seen == [False] and network.dtype == torch.float32
