@@ -135,7 +135,12 @@ def run_side_by_side(
 
 def default_workers() -> int:
     """One for each GPU, else for each core, eight at most."""
-    return torch.cuda.device_count() or min(os.cpu_count() or 1, 8)
+    return torch.cuda.device_count() or min(cores(), 8)
+
+
+def cores() -> int:
+    """Those that this process may use, fewer than the machine's under taskset or a cluster's scheduler."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def start_worker(places: Any, workers: int) -> None:
@@ -144,7 +149,7 @@ def start_worker(places: Any, workers: int) -> None:
     if devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(place % devices)
     else:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+        torch.set_num_threads(max(1, cores() // workers))
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
