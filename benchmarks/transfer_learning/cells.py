@@ -52,7 +52,9 @@ def pretrain(
     """
     data = {"dataset_dir": str(source)} if source else unlabelled_data(task, parts) if parts else {}
     built = workflow(
-        "gvsl_pretrain", ["train.json", *overlays], {"output_dir": str(output), "resume": True, **data, **overrides}
+        "gvsl_pretrain",
+        ["train.json", *overlays],
+        {"output_dir": str(output), "resume": True, "figures": False, **data, **overrides},
     )
     trainer = built.parser.get_parsed_content("train#trainer")
     handlers = built.parser.get_parsed_content("train#handlers")
@@ -234,6 +236,7 @@ def train(
         "output_dir": str(output),
         "seed": seed,
         "resume": True,
+        "figures": False,
         "pretrained_weights": None if weights is None else str(weights),
         **overrides,
     }

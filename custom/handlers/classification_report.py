@@ -33,6 +33,7 @@ class ClassificationReport:
         positive: name of the positive class.
         threshold: probability from which a case counts as positive.
         seed: of the bootstrap. draws: bootstrap samples.
+        figures: write the pictures.
 
     Raises:
         ValueError: `positive` is no class, or (when the evaluation ends) the cases are of one class only.
@@ -46,12 +47,13 @@ class ClassificationReport:
         threshold: float = 0.5,
         seed: int = 0,
         draws: int = 2000,
+        figures: bool = True,
     ) -> None:
         if positive not in labels:
             raise ValueError(f"positive is {positive!r}, expected one of {list(labels)}")
         self.directory = Path(directory)
         self.labels, self.positive = dict(labels), positive
-        self.threshold, self.seed, self.draws = threshold, seed, draws
+        self.threshold, self.seed, self.draws, self.figures = threshold, seed, draws, figures
 
     def attach(self, engine: Engine) -> None:
         """Registers on an evaluator, in one process, whose decollated outputs hold image, label and pred.
@@ -88,10 +90,8 @@ class ClassificationReport:
         write_rows(self.directory / "cases.csv", self._rows)
         content = self.summary(probabilities, truth)
         write_json(self.directory / "metrics.json", content)
-        score, positive = self._score(probabilities, truth)
-        title = f"AUC {content['auc']:.3f} ({content['auc_low']:.3f} to {content['auc_high']:.3f})"
-        save_figure(roc_figure(score, positive, content, title), self.directory / "roc.png")
-        self.draw(probabilities[np.arange(len(truth)), truth])
+        if self.figures:
+            self.draw(probabilities, truth, content)
 
     def summary(self, probabilities: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
         """The content of metrics.json."""
@@ -112,7 +112,11 @@ class ClassificationReport:
             "accuracy": float((probabilities.argmax(axis=1) == truth).mean()),
         }
 
-    def draw(self, given_to_truth: np.ndarray) -> None:
+    def draw(self, probabilities: np.ndarray, truth: np.ndarray, content: Mapping[str, Any]) -> None:
+        score, positive = self._score(probabilities, truth)
+        title = f"AUC {content['auc']:.3f} ({content['auc_low']:.3f} to {content['auc_high']:.3f})"
+        save_figure(roc_figure(score, positive, content, title), self.directory / "roc.png")
+        given_to_truth = probabilities[np.arange(len(truth)), truth]
         order = np.argsort(-given_to_truth, kind="stable")
         for kind, place in (("best", 0), ("median", len(order) // 2), ("worst", -1)):
             case = order[place]

@@ -31,11 +31,15 @@ class SegmentationReport:
         directory: made if missing.
         labels: structure -> value in the data set, in the order of the classes 1 to K.
         centre_lines: report the centre-line Dice (clDice) as well and draw projections, for vessels.
+        figures: write the pictures.
     """
 
-    def __init__(self, directory: str, labels: Mapping[str, int], centre_lines: bool = False) -> None:
+    def __init__(
+        self, directory: str, labels: Mapping[str, int], centre_lines: bool = False, figures: bool = True
+    ) -> None:
         self.directory = Path(directory)
         self.centre_lines = centre_lines
+        self.figures = figures
         self.structures = {name: place for place, name in enumerate(labels, start=1)}
 
     def attach(self, engine: Engine) -> None:
@@ -71,7 +75,8 @@ class SegmentationReport:
             writer.writeheader()
             writer.writerows(rows)
         write_json(self.directory / "metrics.json", self.summary())
-        self.draw()
+        if self.figures:
+            self.draw()
 
     def summary(self) -> dict[str, Any]:
         """The content of metrics.json."""

@@ -118,6 +118,8 @@ def test_every_cell_once(tiny_task: Path) -> None:
     assert transfer("run", tiny_task) == ""
     again = {path.name: path.read_bytes() for path in (tiny_task.parent / "results" / "tiny").glob("*.json")}
     assert again == cells
+    pictures = {path.parent.name for path in (tiny_task.parent / "work").rglob("*.png")}
+    assert pictures == {"evaluation"}  # for tiny_examples.png
 
     table = transfer("table", tiny_task)
     dice = json.loads(cells["probe_gvsl_seed0.json"])["score"]

@@ -72,6 +72,13 @@ def test_report(tmp_path, one_hot):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_tables_without_pictures(tmp_path):
+    made = engine(PROBABILITIES, TRUTH)
+    ClassificationReport(str(tmp_path), LABELS, "ill", figures=False).attach(made)
+    run(made, 5)
+    assert {path.name for path in tmp_path.iterdir()} == {"cases.csv", "metrics.json"}
+
+
 def test_one_class_is_an_error(tmp_path):
     made = engine([0.2, 0.4], [0, 0])
     ClassificationReport(str(tmp_path), LABELS, "ill").attach(made)

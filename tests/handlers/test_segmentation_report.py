@@ -33,7 +33,7 @@ def case(shift: int, aorta: bool = True, found: bool = True) -> dict[str, MetaTe
     return {"image": meta(torch.rand(label.shape)), "label": meta(label), "pred": meta(prediction)}
 
 
-def report(tmp_path, outputs, batches=None):
+def report(tmp_path, outputs, batches=None, **arguments):
     """Runs an evaluator over cases, two a batch, and returns the handler."""
     batches = [{"subject": f"s{place}"} for place in range(len(outputs))] if batches is None else batches
     steps = [slice(start, start + 2) for start in range(0, len(outputs), 2)]
@@ -41,7 +41,7 @@ def report(tmp_path, outputs, batches=None):
     evaluator.add_event_handler(
         Events.ITERATION_COMPLETED, lambda engine: setattr(engine.state, "batch", batches[engine.state.batch])
     )
-    handler = SegmentationReport(str(tmp_path / "report"), LABELS)
+    handler = SegmentationReport(str(tmp_path / "report"), LABELS, **arguments)
     handler.attach(evaluator)
     evaluator.run(steps)
     return handler
@@ -80,6 +80,11 @@ def test_pictures_of_best_median_and_worst(tmp_path, monkeypatch):
         "worst.png": "s4",
     }
     assert "best of 5 cases" in drawn["best.png"] and "mean Dice 1.000" in drawn["best.png"]
+
+
+def test_tables_without_pictures(tmp_path):
+    report(tmp_path, [case(2)], figures=False)
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"cases.csv", "metrics.json"}
 
 
 def test_one_case_without_a_subject_and_without_any_structure(tmp_path):
