@@ -139,5 +139,7 @@ def _listed(names: Any) -> list[str]:
     )
 
 
+COMMANDS = {"fetch": fetch, "ablate": ablate, "run": run, "table": table, "figures": figures}
+
 if __name__ == "__main__":
-    fire.Fire({"fetch": fetch, "ablate": ablate, "run": run, "table": table, "figures": figures})
+    fire.Fire(COMMANDS)

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import csv
 import dataclasses
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -18,6 +20,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import fire
 import nibabel
 import numpy as np
 import pytest
@@ -28,6 +31,7 @@ from monai.apps import DecathlonDataset
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+from transfer import COMMANDS  # noqa: E402
 from transfer_learning import cells  # noqa: E402
 from transfer_learning.figures import curves_figure, methods_figure  # noqa: E402
 from transfer_learning.plan import Task, planned  # noqa: E402
@@ -84,7 +88,7 @@ def tiny_task(tmp_path: Path) -> Path:
 
 
 def transfer(command: str, task: Path, *more: str, protocols: str = "probe,fine_tuned") -> str:
-    """Standard output of benchmarks/transfer.py."""
+    """What a command of benchmarks/transfer.py prints."""
     folder = task.parent
     arguments = [f"--results={folder / 'results'}", *more]
     if command == "run":
@@ -94,15 +98,11 @@ def transfer(command: str, task: Path, *more: str, protocols: str = "probe,fine_
             f"--work={folder / 'work'}",
             "--seeds=0",
             f"--protocols={protocols}",
+            "--workers=1",
         ]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "transfer.py"), command, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        fire.Fire(COMMANDS, [command, *arguments])
+    return printed.getvalue()
 
 
 def test_every_cell_once(tiny_task: Path) -> None:
