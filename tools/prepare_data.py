@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import fire
@@ -74,10 +75,15 @@ def stoic(source: str, output_dir: str, seed: int = 0, margin: float = 10.0, wor
     finish(prepare_stoic(str(source), str(output_dir), seed, margin, workers))
 
 
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line, by default this process's."""
     try:
-        fire.Fire({"mmwhs": mmwhs, "asoca": asoca, "candi": candi, "stoic": stoic})
+        fire.Fire({"mmwhs": mmwhs, "asoca": asoca, "candi": candi, "stoic": stoic}, arguments)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    main()

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +11,9 @@ import nibabel
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+import step_time  # noqa: E402
 
 
 def test_reports_ratio_parts_waiting_and_memory(tmp_path: Path) -> None:
@@ -21,16 +22,8 @@ def test_reports_ratio_parts_waiting_and_memory(tmp_path: Path) -> None:
     for subject in range(4):
         volume = np.random.default_rng(subject).normal(0, 300, (20, 20, 20)).astype(np.int16)
         nibabel.save(nibabel.Nifti1Image(volume, np.diag([3.5, 3.5, 3.5, 1])), data / f"{subject}.nii.gz")
-    options = {
-        "side": 16,
-        "repeats": 1,
-        "workers": 0,
-        "iterations": 2,
-        "dataset_dir": data,
-        "output": tmp_path / "r.json",
-    }
-    arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    subprocess.run([sys.executable, "benchmarks/step_time.py", *arguments], cwd=ROOT, check=True, capture_output=True)
+    output = str(tmp_path / "r.json")
+    step_time.main(side=16, repeats=1, workers=0, iterations=2, dataset_dir=str(data), output=output)
     result = json.loads((tmp_path / "r.json").read_text())
     seconds = {name: values["median"] for name, values in result["seconds"].items()}
     ratio = seconds["step"] / seconds["bare backbone forward + backward"]

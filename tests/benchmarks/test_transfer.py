@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from transfer import COMMANDS  # noqa: E402
-from transfer_learning import cells  # noqa: E402
+from transfer_learning import cells, plan  # noqa: E402
 from transfer_learning.figures import curves_figure, methods_figure  # noqa: E402
 from transfer_learning.plan import Task, planned  # noqa: E402
 from transfer_learning.probe import probe_auc, probe_dice, rank_share  # noqa: E402
@@ -85,6 +85,12 @@ def tiny_task(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.json"
     path.write_text(json.dumps(task))
     return path
+
+
+@pytest.fixture
+def no_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks make no phantoms, where only their plan counts."""
+    monkeypatch.setattr(plan, "prepare_task", lambda *_: {})
 
 
 def transfer(command: str, task: Path, *more: str, protocols: str = "probe,fine_tuned") -> str:
@@ -165,7 +171,7 @@ def test_a_workflow_leaves_its_overrides_as_they_are() -> None:
     assert json.dumps(overrides) == before  # they are a cell's settings
 
 
-def test_fine_tuning_may_start_from_the_encoder_alone(tmp_path: Path) -> None:
+def test_fine_tuning_may_start_from_the_encoder_alone(tmp_path: Path, no_volumes: None) -> None:
     content = json.loads((ROOT / "benchmarks" / "tasks" / "hippocampus.json").read_text())
     file = tmp_path / "task.json"
     file.write_text(json.dumps(content | {"split": {part: [] for part in content["split"]}}))
@@ -369,7 +375,7 @@ def test_overrides_of_linear_alone(tiny_task: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["heart", "coronary", "brain", "covid"])
-def test_the_thirteen_rows_of_the_table(name: str, tmp_path: Path) -> None:
+def test_the_thirteen_rows_of_the_table(name: str, tmp_path: Path, no_volumes: None) -> None:
     """All methods of the paper's table, pre-trained once for the four phantom tasks."""
     task = Task(f"{name}_phantoms", tmp_path, tmp_path / "work", tmp_path / "results", quick=True)
     assert len(task.methods(["all"])) == 13

@@ -2,14 +2,18 @@
 """What the tests of the data sets share: empty files, the command line, what a run has written, a second run."""
 
 import csv
+import io
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+
+import prepare_data  # noqa: E402
 
 
 def touch(*paths: Path) -> None:
@@ -31,15 +35,14 @@ def unusable_files(output: Path) -> dict[str, str]:
 
 
 def command_line(data_set: str, source: Path, output: Path, *more: str) -> str:
-    """Standard output of tools/prepare_data.py, which must end with the status of unusable files and point to them."""
-    command = [sys.executable, "tools/prepare_data.py", data_set, "--source", source, "--output_dir", output, *more]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(
-        [str(part) for part in command], cwd=ROOT, capture_output=True, encoding="utf-8", env=environment
-    )
-    assert finished.returncode == 1, finished.stderr
-    assert "unusable.csv" in finished.stderr
-    return finished.stdout
+    """What tools/prepare_data.py prints, which must end with the status of unusable files and point to them."""
+    arguments = [data_set, f"--source={source}", f"--output_dir={output}", *more]
+    with redirect_stdout(io.StringIO()) as printed, redirect_stderr(io.StringIO()) as complained:
+        with pytest.raises(SystemExit) as left:
+            prepare_data.main(arguments)
+    assert left.value.code == 1, complained.getvalue()
+    assert "unusable.csv" in complained.getvalue()
+    return printed.getvalue()
 
 
 def check_resuming(prepare: Callable[[], object], output: Path, kept: Path, lost: Path) -> None:
