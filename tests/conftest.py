@@ -23,6 +23,12 @@ from custom.pretext import GVSLPretext
 
 torch.set_num_threads(1)  # exact repeats, and one core for each process of pytest-xdist
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+LONGEST = ("benchmarks", "tools", "bundles")  # folders
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that workers of pytest-xdist end together."""
+    items.sort(key=lambda item: not any(name in item.path.parts for name in LONGEST))
 
 
 @pytest.fixture

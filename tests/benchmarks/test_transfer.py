@@ -16,6 +16,8 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -87,31 +89,38 @@ def tiny_task(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ProcessPoolExecutor]:
+    """Two workers for all tests: each takes seconds to import everything."""
+    with worker_pool(2) as workers:
+        yield workers
+
+
+@pytest.fixture
+def transfer(pool: ProcessPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Function that runs a command of benchmarks/transfer.py with these workers and gives what it prints."""
+    monkeypatch.setattr(plan, "worker_pool", lambda workers: contextlib.nullcontext(pool))
+
+    def run(command: str, task: Path, *more: str, protocols: str = "probe,fine_tuned") -> str:
+        folder = task.parent
+        arguments = [f"--results={folder / 'results'}", *more]
+        if command == "run":
+            arguments += [f"--tasks={task}", f"--data={folder / 'data'}", f"--work={folder / 'work'}"]
+            arguments += ["--seeds=0", f"--protocols={protocols}"]
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            fire.Fire(COMMANDS, [command, *arguments])
+        return printed.getvalue()
+
+    return run
+
+
 @pytest.fixture
 def no_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks make no phantoms, where only their plan counts."""
     monkeypatch.setattr(plan, "prepare_task", lambda *_: {})
 
 
-def transfer(command: str, task: Path, *more: str, protocols: str = "probe,fine_tuned") -> str:
-    """What a command of benchmarks/transfer.py prints."""
-    folder = task.parent
-    arguments = [f"--results={folder / 'results'}", *more]
-    if command == "run":
-        arguments += [
-            f"--tasks={task}",
-            f"--data={folder / 'data'}",
-            f"--work={folder / 'work'}",
-            "--seeds=0",
-            f"--protocols={protocols}",
-            "--workers=1",
-        ]
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        fire.Fire(COMMANDS, [command, *arguments])
-    return printed.getvalue()
-
-
-def test_every_cell_once(tiny_task: Path) -> None:
+def test_every_cell_once(tiny_task: Path, transfer: Callable[..., str]) -> None:
     assert "12 of 12: test_fine_tuned_" in transfer("run", tiny_task)
     cells = {path.name: path.read_bytes() for path in (tiny_task.parent / "results" / "tiny").glob("*.json")}
     expected = {
@@ -135,7 +144,7 @@ def test_every_cell_once(tiny_task: Path) -> None:
     assert all(imread(path)[40:, :, :3].std() > 0.05 for path in drawn)  # below the title they are not blank
 
 
-def test_an_overlay_is_a_method(tiny_task: Path) -> None:
+def test_an_overlay_is_a_method(tiny_task: Path, transfer: Callable[..., str]) -> None:
     recipe = json.loads(tiny_task.read_text())
     recipe["recipe"]["gvsl"] = "transfer.json"  # none of denoising's business
     tiny_task.write_text(json.dumps(recipe))
@@ -209,7 +218,7 @@ def test_the_encoder_alone_is_compared_with_random_initialisation(tmp_path: Path
     ]
 
 
-def test_features_and_restoration_are_drawn(tiny_task: Path) -> None:
+def test_features_and_restoration_are_drawn(tiny_task: Path, transfer: Callable[..., str]) -> None:
     transfer("run", tiny_task, "--methods=scratch,without_restoration,gvsl", protocols="features,rank")
     results = tiny_task.parent / "results" / "tiny"
     points = json.loads((results / "features_gvsl_seed0.json").read_text())["points"]
@@ -243,24 +252,25 @@ def cell(folder: Path, name: str, measure: partial, seed: int = 0) -> Cell:
     return Cell(folder / f"{name}.json", "kind", {"seed": seed}, measure, folder / "logs" / f"{name}.log")
 
 
-def measured(*cells: Cell) -> None:
-    with worker_pool(2) as pool:
-        run_cells(cells, pool, Progress(Counter({"kind": len(cells)}), 2))
+def measured(pool: ProcessPoolExecutor, *cells: Cell) -> None:
+    run_cells(cells, pool, Progress(Counter({"kind": len(cells)}), 2))
 
 
-def test_a_cell_of_other_settings_is_not_passed_off(tmp_path: Path) -> None:
+def test_a_cell_of_other_settings_is_not_passed_off(tmp_path: Path, pool: ProcessPoolExecutor) -> None:
     half, most = partial(dict, dice=0.5), partial(dict, dice=0.9)
-    measured(cell(tmp_path, "a", half))
-    measured(cell(tmp_path, "a", most))
+    measured(pool, cell(tmp_path, "a", half))
+    measured(pool, cell(tmp_path, "a", most))
     assert json.loads((tmp_path / "a.json").read_text())["dice"] == 0.5
     with pytest.raises(ValueError, match=r"a\.json was measured with other \['seed'\]"):
-        measured(cell(tmp_path, "a", most, seed=1))
+        measured(pool, cell(tmp_path, "a", most, seed=1))
 
 
-def test_a_cell_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
+def test_a_cell_that_fails_takes_no_other_with_it(tmp_path: Path, pool: ProcessPoolExecutor) -> None:
     with pytest.raises(RuntimeError, match=r"bad\.json: ValueError: invalid literal.* \(log: .*bad\.log\)"):
         measured(
-            cell(tmp_path, "bad", partial(int, "x")), *(cell(tmp_path, f"good{k}", partial(dict)) for k in range(3))
+            pool,
+            cell(tmp_path, "bad", partial(int, "x")),
+            *(cell(tmp_path, f"good{k}", partial(dict)) for k in range(3)),
         )
     assert sorted(path.stem for path in tmp_path.glob("*.json")) == ["good0", "good1", "good2"]
     result = json.loads((tmp_path / "good0.json").read_text())
@@ -268,21 +278,22 @@ def test_a_cell_that_fails_takes_no_other_with_it(tmp_path: Path) -> None:
     assert torch.cuda.is_available() or re.fullmatch(r".+, \d+ threads", result["device"])
 
 
-def test_a_cell_that_another_run_measures_is_waited_for(tmp_path: Path) -> None:
+def test_a_cell_that_another_run_measures_is_waited_for(tmp_path: Path, pool: ProcessPoolExecutor) -> None:
     chosen = cell(tmp_path, "a", partial(dict, dice=0.5))
     theirs = {"settings": chosen.settings, "dice": 0.9, "seconds": 1.0}
-    with worker_pool(1) as pool:
-        pool.submit(measure_cell, cell(tmp_path, "first", partial(dict))).result()  # the worker has started
-        with chosen.log.open("a") as log, locked(log):
-            waiting = pool.submit(measure_cell, chosen)
-            with pytest.raises(concurrent.futures.TimeoutError):
-                waiting.result(timeout=1)
-            chosen.path.write_text(json.dumps(theirs))
-        assert waiting.result() == theirs
-        assert pool.submit(measure_cell, cell(tmp_path, "b", partial(dict, dice=0.5))).result()["dice"] == 0.5
+    pool.submit(measure_cell, cell(tmp_path, "first", partial(dict))).result()  # a worker has started
+    with chosen.log.open("a") as log, locked(log):
+        waiting = pool.submit(measure_cell, chosen)
+        with pytest.raises(concurrent.futures.TimeoutError):
+            waiting.result(timeout=1)
+        chosen.path.write_text(json.dumps(theirs))
+    assert waiting.result() == theirs
+    assert pool.submit(measure_cell, cell(tmp_path, "b", partial(dict, dice=0.5))).result()["dice"] == 0.5
 
 
-def test_weights_that_are_gone_are_made_again_where_a_cell_needs_them(tiny_task: Path) -> None:
+def test_weights_that_are_gone_are_made_again_where_a_cell_needs_them(
+    tiny_task: Path, transfer: Callable[..., str]
+) -> None:
     """As in a new clone, which has the cells but no weights. What was measured stays as it was."""
     transfer("run", tiny_task, "--methods=gvsl", protocols="linear")
     shutil.rmtree(tiny_task.parent / "work")
@@ -297,19 +308,18 @@ def test_weights_that_are_gone_are_made_again_where_a_cell_needs_them(tiny_task:
     assert not list((tiny_task.parent / "work" / "tiny").glob("*.unfinished"))
 
 
-def test_weights_whose_making_was_killed_are_made_again(tmp_path: Path) -> None:
+def test_weights_whose_making_was_killed_are_made_again(tmp_path: Path, pool: ProcessPoolExecutor) -> None:
     weights, done = tmp_path / "weights", tmp_path / "weights" / "model.pt"
     weights.mkdir()
     (tmp_path / "weights.unfinished").touch()
     maker = dataclasses.replace(cell(tmp_path, "maker", partial(done.touch)), makes=weights)
     maker.path.write_text(json.dumps({"settings": maker.settings, "seconds": 1.0}))
     reader = dataclasses.replace(cell(tmp_path, "reader", partial(dict, dice=0.5)), needs=weights)
-    with worker_pool(1) as pool:
-        run_cells([reader], pool, Progress(Counter({"kind": 2}), 1), [maker])
-        assert done.is_file() and not (tmp_path / "weights.unfinished").exists() and reader.path.is_file()
-        done.unlink()
-        reader.path.unlink()
-        run_cells([reader], pool, Progress(Counter({"kind": 2}), 1), [maker])
+    run_cells([reader], pool, Progress(Counter({"kind": 2}), 1), [maker])
+    assert done.is_file() and not (tmp_path / "weights.unfinished").exists() and reader.path.is_file()
+    done.unlink()
+    reader.path.unlink()
+    run_cells([reader], pool, Progress(Counter({"kind": 2}), 1), [maker])
     assert reader.path.is_file() and not done.exists()  # weights that are there stay
 
 
