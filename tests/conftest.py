@@ -28,7 +28,7 @@ LONGEST = ("benchmarks", "tools", "bundles")  # folders
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that workers of pytest-xdist end together."""
-    items.sort(key=lambda item: not any(name in item.path.parts for name in LONGEST))
+    items.sort(key=lambda item: item.path.parent.name not in LONGEST)
 
 
 @pytest.fixture
