@@ -25,10 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from transfer_learning.tasks import BENCHMARKS, BUNDLES, workflow  # noqa: E402
 
-from custom.handlers.figures import save_figure  # noqa: E402
-from custom.handlers.segmentation_figure import middle_planes, segmentation_figure  # noqa: E402
+from custom.figures import middle_planes, save_figure, segmentation_figure  # noqa: E402
+from custom.files import read_json, write_json  # noqa: E402
 from custom.metrics import segmentation_measures  # noqa: E402
-from custom.weights import read_json, write_json  # noqa: E402
 
 MERGED = {"heart": (205, 420, 500, 550, 600), "aorta": (820,), "pulmonary_artery": (850,)}
 REFERENCE = {"heart": 1, "aorta": 2, "pulmonary_artery": 3}

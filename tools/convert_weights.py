@@ -1,22 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The authors' checkpoint as weights of this zoo, and back.
 
-python tools/convert_weights.py from_authors --source F.pth --output_dir D
-python tools/convert_weights.py to_authors --source D --output_file F.pth
+python -m tools.convert_weights from_authors --source F.pth --output_dir D
+python -m tools.convert_weights to_authors --source D --output_file F.pth
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import fire
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from custom.authors_weights import from_authors, read_authors_state, to_authors  # noqa: E402
-from custom.weights import read_weights, save_weights, sha256  # noqa: E402
+from custom.files import sha256
+from custom.weights import read_weights, save_weights
+from custom.weights.authors import from_authors, read_authors_state, to_authors
 
 
 def convert_from_authors(source: str, output_dir: str) -> str:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A picture of brain phantoms: python tools/draw_brain_phantoms.py --output docs/brain_phantoms.png"""
+"""A picture of brain phantoms: python -m tools.draw_brain_phantoms --output docs/brain_phantoms.png"""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import fire
@@ -12,11 +11,10 @@ import nibabel
 import numpy as np
 from matplotlib.figure import Figure
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from custom.brain_labels import BRAIN_LABELS  # noqa: E402
-from custom.handlers.figures import save_figure  # noqa: E402
-from custom.phantoms import make_brain_subject  # noqa: E402
-from custom.phantoms.cohort import subject_seed  # noqa: E402
+from custom.figures import save_figure
+from custom.labels import BRAIN_LABELS
+from custom.phantoms import make_brain_subject
+from custom.phantoms.cohort import subject_seed
 
 PLANES = ((2, 4.0), (1, 6.0), (0, 6.0))  # axis, and mm from the middle of the thalami
 TISSUE_COLORS = {

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A picture of chest phantoms: python tools/draw_chest_phantoms.py --output docs/chest_phantoms.png"""
+"""A picture of chest phantoms: python -m tools.draw_chest_phantoms --output docs/chest_phantoms.png"""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import fire
@@ -11,11 +10,10 @@ import nibabel
 import numpy as np
 from matplotlib.figure import Figure
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from custom.handlers.figures import save_figure  # noqa: E402
-from custom.phantoms import make_chest_subject  # noqa: E402
-from custom.phantoms.chest import severity  # noqa: E402
-from custom.phantoms.cohort import subject_seed  # noqa: E402
+from custom.figures import save_figure
+from custom.phantoms import make_chest_subject
+from custom.phantoms.chest import severity
+from custom.phantoms.cohort import subject_seed
 
 WINDOW = {"cmap": "gray", "vmin": -1100, "vmax": 200}  # HU: lung window
 PLANES = ((2, 0.55), (2, 0.3), (1, 0.35), (0, 0.75))  # axis and place in the box of the lungs

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A picture of phantom subjects: python tools/draw_phantoms.py --output docs/phantoms.png"""
+"""A picture of phantom subjects: python -m tools.draw_phantoms --output docs/phantoms.png"""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import fire
@@ -12,10 +11,9 @@ import nibabel
 import numpy as np
 from matplotlib.figure import Figure
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from custom.handlers.figures import save_figure  # noqa: E402
-from custom.phantoms import CARDIAC_LABELS, make_cardiac_subject  # noqa: E402
-from custom.phantoms.cohort import subject_seed  # noqa: E402
+from custom.figures import save_figure
+from custom.phantoms import CARDIAC_LABELS, make_cardiac_subject
+from custom.phantoms.cohort import subject_seed
 
 WINDOW = {"cmap": "gray", "vmin": -200, "vmax": 500}  # HU: soft tissue and contrast, as for a CTA
 

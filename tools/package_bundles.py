@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Zips of the bundles as the MONAI model zoo wants them: python tools/package_bundles.py --output_dir dist
+"""Zips of the bundles as the MONAI model zoo wants them: python -m tools.package_bundles --output_dir dist
 
 Each NAME_vVERSION.zip stands alone: one top folder NAME with configs, docs, weights, licence and the code of custom/
 as `scripts/` (MONAI Label unloads only a module of that name between bundles), to which the configs' targets point. Two
@@ -12,15 +12,15 @@ import hashlib
 import json
 import os
 import re
-import sys
 import zipfile
 from pathlib import Path
 
 import fire
 
+from custom.files import read_json, sha256, write_json
+from custom.weights import read_weights
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-from custom.weights import read_json, read_weights, sha256, write_json  # noqa: E402
 
 CODE, VENDORED = "custom", "scripts"
 LARGEST = 25_000_000  # bytes of a file in the zoo

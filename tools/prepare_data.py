@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prepares a public data set: python tools/prepare_data.py mmwhs|asoca|candi|stoic --source FOLDER --output_dir DIR
+"""Prepares a public data set: python -m tools.prepare_data mmwhs|asoca|candi|stoic --source FOLDER --output_dir DIR
 
 Run it again to go on where it was stopped. The exit status is 1 where some files could not be used (unusable.csv says
 which and why); the others are ready nevertheless.
@@ -10,12 +10,10 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import fire
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from custom.preparation import (  # noqa: E402
+from custom.preparation import (
     CANDI_CROP,
     PreparationReport,
     prepare_asoca,

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copies pre-trained weights into a downstream bundle: python tools/ship_backbone.py --bundle bundles/gvsl_seg_heart"""
+"""Copies pre-trained weights into a downstream bundle: python -m tools.ship_backbone --bundle bundles/gvsl_seg_heart"""
 
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import fire
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from custom.weights import read_weights, write_json  # noqa: E402
+from custom.files import write_json
+from custom.weights import read_weights
 
 
 def ship(bundle: str, source: str = "bundles/gvsl_pretrain/models") -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks bundles as the MONAI model zoo does, and more: python tools/verify_bundles.py [--bundle_dir D]
+"""Checks bundles as the MONAI model zoo does, and more: python -m tools.verify_bundles [--bundle_dir D]
 
 The zoo's checks: metadata against its schema, version and changelog, network input and output, TorchScript export.
 Ours: needed files, hashes of the weights, complete properties of every workflow, overlay keys that exist, inference

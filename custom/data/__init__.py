@@ -2,6 +2,7 @@
 """Data: lists of volumes, pairs of different subjects, labelled samples, the order in which they are drawn."""
 
 from .cache import VolumeCache
+from .class_weights import class_weights
 from .datalist import find_volumes, fixed_pairs, group_by_subject, read_dataset_json, split_volumes
 from .labelled import labelled_data
 from .pairs import FixedPairDataset, PairDataset
@@ -15,6 +16,7 @@ __all__ = [
     "PairDataset",
     "SampleDataset",
     "VolumeCache",
+    "class_weights",
     "find_volumes",
     "fingerprint",
     "fixed_pairs",

@@ -17,7 +17,7 @@ from monai.transforms import Compose, RandomizableTrait
 from monai.utils import convert_to_tensor
 from torch.utils.data import Dataset
 
-from ..transforms.volume import VolumeError
+from ..volumes import VolumeError
 
 
 def volume_error(error: BaseException) -> VolumeError | None:

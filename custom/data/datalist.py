@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..transforms.volume import VOLUME_SUFFIXES, is_dicom_file
+from ..volumes import VOLUME_SUFFIXES, is_dicom_file
 
 logger = logging.getLogger(__name__)
 

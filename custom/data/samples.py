@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 from torch.utils.data import Dataset
 
-from ..transforms.volume import VolumeError
+from ..volumes import VolumeError
 from .cache import VolumeCache, innermost, volume_error
 
 

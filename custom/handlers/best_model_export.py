@@ -13,7 +13,8 @@ import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
-from ..weights import read_json, save_weights, sha256, unwrapped, weights_file
+from ..files import read_json, sha256
+from ..weights import save_weights, unwrapped, weights_file
 from .model_export import describe_run
 
 logger = logging.getLogger(__name__)

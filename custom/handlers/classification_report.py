@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
-from matplotlib.figure import Figure
 
+from ..figures import fullest_plane, planes_figure, roc_figure, save_figure
+from ..files import write_json
 from ..metrics import bootstrap_auc, rates, roc_auc, roc_curve
-from ..weights import write_json
-from .figures import PLANES, fullest_plane, save_figure
 from .probability_table import case_name, class_row, write_rows
 
 
@@ -115,7 +114,7 @@ class ClassificationReport:
     def draw(self, probabilities: np.ndarray, truth: np.ndarray, content: Mapping[str, Any]) -> None:
         score, positive = self._score(probabilities, truth)
         title = f"AUC {content['auc']:.3f} ({content['auc_low']:.3f} to {content['auc_high']:.3f})"
-        save_figure(roc_figure(score, positive, content, title), self.directory / "roc.png")
+        save_figure(roc_figure(roc_curve(score, positive), content, title), self.directory / "roc.png")
         given_to_truth = probabilities[np.arange(len(truth)), truth]
         order = np.argsort(-given_to_truth, kind="stable")
         for kind, place in (("best", 0), ("median", len(order) // 2), ("worst", -1)):
@@ -128,31 +127,3 @@ class ClassificationReport:
     def _score(self, probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         place = list(self.labels).index(self.positive)
         return probabilities[:, place], truth == place
-
-
-def roc_figure(score: np.ndarray, positive: np.ndarray, at_threshold: Mapping[str, Any], title: str) -> Figure:
-    """The ROC curve with the point of the threshold.
-
-    Args:
-        score, positive: (cases,). at_threshold: holds threshold, sensitivity, specificity.
-    """
-    figure = Figure(figsize=(5, 5), layout="constrained")
-    plot = figure.subplots()
-    plot.plot(*roc_curve(score, positive), color="tab:blue")
-    plot.plot([0, 1], [0, 1], color="lightgray", linewidth=0.8)
-    point = (1 - at_threshold["specificity"], at_threshold["sensitivity"])
-    plot.plot(*point, "o", color="tab:orange", label=f"threshold {at_threshold['threshold']:g}")
-    plot.set(xlabel="1 - specificity", ylabel="sensitivity", title=title, aspect="equal")
-    plot.legend(loc="lower right")
-    return figure
-
-
-def planes_figure(planes: list[np.ndarray], title: str) -> Figure:
-    """Axial, coronal and sagittal plane side by side."""
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    low, high = np.percentile(np.concatenate([plane.ravel() for plane in planes]).astype(np.float32), (1, 99))
-    for plot, plane, axis in zip(figure.subplots(1, 3), planes, (2, 1, 0), strict=True):
-        plot.imshow(plane.astype(np.float32), cmap="gray", vmin=low, vmax=high)
-        plot.set(xticks=[], yticks=[], title=PLANES[axis])
-    figure.suptitle(title)
-    return figure

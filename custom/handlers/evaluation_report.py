@@ -12,7 +12,7 @@ import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
-from ..weights import write_json
+from ..files import write_json
 
 
 class EvaluationReport:

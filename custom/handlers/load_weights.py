@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from ignite.engine import Engine
 
-from ..compatibility import check_compatible, describe
 from ..weights import BACKBONE_PREFIX, load_pretext, load_strictly, read_weights, unwrapped
+from ..weights.compatibility import check_compatible, describe
 
 logger = logging.getLogger(__name__)
 

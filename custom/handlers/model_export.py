@@ -14,10 +14,10 @@ import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
-from ..compatibility import describe
 from ..data import fingerprint
-from ..resolved_config import resolved_config
 from ..weights import save_pretext
+from ..weights.compatibility import describe
+from ..weights.running_config import resolved_config
 
 
 def describe_run(

@@ -14,10 +14,9 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from nibabel.affines import voxel_sizes
 
+from ..figures import Planes, middle_planes, save_figure, segmentation_figure
+from ..files import write_json
 from ..metrics import segmentation_measures
-from ..weights import write_json
-from .figures import save_figure
-from .segmentation_figure import Planes, middle_planes, segmentation_figure
 
 
 class SegmentationReport:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Synthetic subjects that stand in for patients: one anatomy; shape, pose, contrast and noise differ."""
 
-from ..heart_labels import CARDIAC_LABELS, CORONARY_LABELS
+from ..labels import CARDIAC_LABELS, CORONARY_LABELS
 from .brain import make_brain_subject
 from .brain_cohort import BrainPhantomCohort
 from .cardiac import CardiacSubject, draw_cardiac_subject, make_cardiac_subject

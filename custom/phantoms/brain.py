@@ -7,7 +7,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, find_objects, gaussian_filter
 from scipy.ndimage import label as connected_components
 
-from ..brain_labels import BRAIN_LABELS
+from ..labels import BRAIN_LABELS
 from .brain_anatomy import Brain, TissueContrast, draw_brain
 from .brain_cortex import cerebral_hull, mirrored
 from .brain_head import draw_head

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..brain_labels import BRAIN_LABELS
+from ..labels import BRAIN_LABELS
 from .brain_cortex import fold, mirrored, tentorium
 from .canvas import Canvas
 from .shapes import basis_along, ellipsoid, smooth_union, spheres, spline

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..brain_labels import BRAIN_LABELS
+from ..labels import BRAIN_LABELS
 from .brain import make_brain_subject
 from .cohort import PhantomCohort
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..brain_labels import BRAIN_LABELS
+from ..labels import BRAIN_LABELS
 from .brain_anatomy import LOWEST, TissueContrast, cerebellar_hull
 from .brain_cortex import mirrored
 from .canvas import Canvas

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import label as connected_components
 
-from ..heart_labels import CARDIAC_LABELS
+from ..labels import CARDIAC_LABELS
 from .canvas import Canvas, checked_spacing, random_warp
 from .contrast import Contrast
 from .draw_heart import draw_heart

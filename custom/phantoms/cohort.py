@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
-from ..heart_labels import CARDIAC_LABELS
+from ..labels import CARDIAC_LABELS
 from .cardiac import make_cardiac_subject
 
 __all__ = ["CardiacPhantomCohort", "PhantomCohort"]

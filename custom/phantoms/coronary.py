@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..heart_labels import CORONARY_LABELS
+from ..labels import CORONARY_LABELS
 from .cardiac import draw_cardiac_subject
 from .cohort import PhantomCohort
 

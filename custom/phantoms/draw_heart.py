@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..heart_labels import CARDIAC_LABELS
+from ..labels import CARDIAC_LABELS
 from .canvas import FAR, Canvas
 from .contrast import Contrast
 from .heart import PIVOT, Heart

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from monai.transforms import ResizeWithPadOrCropd
 
-from ..brain_labels import BRAIN_LABELS
-from ..transforms.volume import LoadVolumed, VolumeError
-from ..weights import write_json
+from ..files import write_json
+from ..labels import BRAIN_LABELS
+from ..transforms import LoadVolumed
+from ..volumes import VolumeError
 from .cases import Case, PreparationReport, existing_folder, prepare_cases
 from .segmentation import label_counts, segmentation_case, segmentation_description
 from .volumes import SPACING, prepared, save_volume, to_ras, to_spacing

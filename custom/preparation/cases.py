@@ -16,8 +16,8 @@ import torch
 from tqdm import tqdm
 
 from ..data.cache import innermost, volume_error
+from ..files import read_json, write_json
 from ..phantoms.cohort import start_method
-from ..weights import read_json, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..heart_labels import CARDIAC_LABELS as MMWHS_LABELS
-from ..transforms.volume import LoadVolumed, VolumeError
-from ..weights import write_json
+from ..files import write_json
+from ..labels import CARDIAC_LABELS as MMWHS_LABELS
+from ..transforms import LoadVolumed
+from ..volumes import VolumeError
 from .cases import Case, PreparationReport, existing_folder, prepare_cases
 from .segmentation import label_counts, segmentation_case, segmentation_description
 from .volumes import HU_WINDOW, SPACING, MarginCropd, prepared, save_volume, to_ras, to_spacing

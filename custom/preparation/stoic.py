@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..files import write_json
+from ..transforms import LoadVolumed
 from ..transforms.lungs import LungMaskd
-from ..transforms.volume import VOLUME_SUFFIXES, LoadVolumed
-from ..weights import write_json
+from ..volumes import VOLUME_SUFFIXES
 from .cases import Case, PreparationReport, existing_folder, prepare_cases
 from .splits import draw_split, scaled_sizes, split_note
 from .volumes import HU_WINDOW, SPACING, MarginCropd, prepared, save_volume, to_ras, to_spacing

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pretext tasks: modules that map a batch of pairs to outputs."""
+"""Pretext tasks, a module each: a network maps a batch of pairs to outputs, a loss maps outputs to named terms."""
 
-from .gvsl import GVSLPretext
+from .gvsl import GVSLLoss, GVSLPretext
 
-__all__ = ["GVSLPretext"]
+__all__ = ["GVSLLoss", "GVSLPretext"]

@@ -36,7 +36,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..layers import at_least_float32
-from ..networks import ProjectionMLP, features_of_pairs, projection_spread, rows_of_views
+from .pairs import features_of_pairs
+from .projection import ProjectionMLP, projection_spread, rows_of_views
 
 
 class BYOLPretext(nn.Module):

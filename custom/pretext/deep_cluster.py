@@ -58,7 +58,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from ..layers import at_least_float32
-from ..networks import features_of_pairs
+from .pairs import features_of_pairs
 
 logger = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..layers import at_least_float32
-from ..networks import features_of_pairs
+from .pairs import features_of_pairs
 
 Rotation = tuple[tuple[int, int, int], tuple[int, int, int]]
 STREAM = 24  # a random stream apart from that of other transforms with the same seed

@@ -3,19 +3,17 @@
 
 from .files import RegistrationFiles, label_dice
 from .pair import CommonSized, RegistrationPair
-from .vector_nifti import check_geometry, read_displacement_field, write_displacement_field, write_volume
+from .vector_nifti import read_displacement_field, write_displacement_field
 from .world import pull_image, resample_displacement, world_displacement
 
 __all__ = [
     "CommonSized",
     "RegistrationFiles",
     "RegistrationPair",
-    "check_geometry",
     "label_dice",
     "pull_image",
     "read_displacement_field",
     "resample_displacement",
     "world_displacement",
     "write_displacement_field",
-    "write_volume",
 ]

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
+from ..files import write_json
 from ..networks import ZMatchingHead
-from ..transforms import load_volume
-from ..weights import write_json
-from .vector_nifti import write_displacement_field, write_volume
+from ..volumes import load_volume, write_volume
+from .vector_nifti import write_displacement_field
 from .world import pull_image, resample_displacement, world_displacement
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from monai.utils import ensure_tuple_rep
 from torch.utils.data import Dataset
 
 from ..transforms import LoadVolumed
-from .vector_nifti import check_geometry
+from ..volumes import check_geometry
 
 
 class CommonSized(MapTransform):

@@ -6,12 +6,12 @@ from .class_label import EncodeClassd
 from .crop import RandRelativeCropd
 from .in_painting import RandInPainting, RandInPaintingd
 from .labels import DecodeLabelsd, EncodeLabelsd, SameGridd
+from .load import LoadVolumed
 from .local_shuffle import RandLocalShuffle, RandLocalShuffled
 from .lungs import LungMaskd, lung_mask
 from .out_painting import RandOutPainting, RandOutPaintingd
 from .spacing import ToSpacingd
 from .spatial import RandSpatialTransform
-from .volume import LoadVolumed, VolumeError, check_volume, load_volume
 
 __all__ = [
     "DecodeLabelsd",
@@ -31,8 +31,5 @@ __all__ = [
     "RandSpatialTransform",
     "SameGridd",
     "ToSpacingd",
-    "VolumeError",
-    "check_volume",
-    "load_volume",
     "lung_mask",
 ]

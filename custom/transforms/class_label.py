@@ -9,7 +9,7 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from .volume import VolumeError
+from ..volumes import VolumeError
 
 
 class EncodeClassd(MapTransform):

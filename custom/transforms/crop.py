@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable, SpatialCrop
 from monai.utils import ensure_tuple_rep
 
-from .volume import VolumeError
+from ..volumes import VolumeError
 
 
 class RandRelativeCropd(Randomizable, MapTransform):

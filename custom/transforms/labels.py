@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 
-from .volume import VolumeError
+from ..volumes import VolumeError
 
 GRID_TOLERANCE = 1e-3  # of every entry of the affine, millimetres
 

@@ -17,7 +17,7 @@ from skimage.measure import block_reduce, label, regionprops
 from skimage.morphology import isotropic_closing
 from skimage.segmentation import clear_border
 
-from .volume import VolumeError
+from ..volumes import VolumeError
 
 WORKING_SPACING = 3.0  # mm; finer volumes are averaged to about this, which also removes noise
 CLOSING_RADIUS = 12.0  # mm; closes vessels and consolidations at the pleura

@@ -14,8 +14,9 @@ import torch
 from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_in_out
 from runs import ROOT, chain, command, interrupt, rows, run, workflow
 
+from custom.files import read_json
 from custom.networks import UNet3D
-from custom.weights import read_json, read_weights, save_weights
+from custom.weights import read_weights, save_weights
 
 PRETRAIN = ROOT / "bundles" / "gvsl_pretrain"
 OVERLAYS = ("linear.json", "scratch.json", "paper.json", "multi_gpu_train.json", "evaluate.json")

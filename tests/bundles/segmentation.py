@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser
 from monai.losses import DiceLoss
 from runs import rows, workflow
 
-from custom.weights import read_json
+from custom.files import read_json
 
 
 def relabel(path: Path, change: Any) -> None:

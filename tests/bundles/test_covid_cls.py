@@ -16,8 +16,8 @@ from downstream import DownstreamTests, read_config
 from monai.bundle import ConfigParser
 from runs import ROOT, chain, rows, workflow
 
+from custom.files import read_json
 from custom.metrics import roc_auc
-from custom.weights import read_json
 
 BUNDLE = ROOT / "bundles" / "gvsl_covid_cls"
 LISTS = {"training": (0, 1, 2), "validation": (3, 4), "test": (5, 6)}

@@ -12,7 +12,8 @@ import pytest
 import torch
 from runs import ROOT, rows, workflow
 
-from custom.weights import read_json, read_weights
+from custom.files import read_json
+from custom.weights import read_weights
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 MODULE = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL).group(1)

@@ -13,7 +13,8 @@ import torch
 from monai.bundle import ConfigWorkflow
 from runs import ROOT, rows, workflow
 
-from custom.weights import read_json, read_weights
+from custom.files import read_json
+from custom.weights import read_weights
 
 PRETRAIN = ROOT / "bundles" / "gvsl_pretrain"
 OVERLAYS = sorted(path.stem for path in (PRETRAIN / "configs" / "pretext").glob("*.json"))

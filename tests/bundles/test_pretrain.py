@@ -17,7 +17,8 @@ import torch
 from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_in_out
 from runs import ROOT, rows, wait_for_lines
 
-from custom.weights import load_pretext, read_json
+from custom.files import read_json
+from custom.weights import load_pretext
 
 BUNDLE = ROOT / "bundles" / "gvsl_pretrain"
 CONFIGS = BUNDLE / "configs"

@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from runs import ROOT, workflow
 from segmentation import SegmentationTests
 
-from custom.brain_labels import BRAIN_LABELS
+from custom.labels import BRAIN_LABELS
 
 
 class SegBrain(SegmentationTests):

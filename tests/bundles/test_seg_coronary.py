@@ -14,8 +14,8 @@ from monai.losses import SoftDiceclDiceLoss
 from runs import ROOT, rows, workflow
 from segmentation import SegmentationTests
 
+from custom.files import read_json
 from custom.phantoms import CORONARY_LABELS
-from custom.weights import read_json
 
 
 class SegCoronary(SegmentationTests):

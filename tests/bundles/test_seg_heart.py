@@ -20,8 +20,8 @@ from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial.transform import Rotation
 from segmentation import SegmentationTests, relabel
 
+from custom.files import read_json
 from custom.phantoms import CARDIAC_LABELS
-from custom.weights import read_json
 
 BUNDLE = ROOT / "bundles" / "gvsl_seg_heart"
 VALUES = {"outer": 205, "inner": 850}

@@ -24,8 +24,9 @@ from torch.utils.data import DataLoader
 
 import custom.data.pairs as pairs_module
 from custom.data import FixedPairDataset, GlobalSampler, PairDataset, find_volumes, fixed_pairs
+from custom.transforms import LoadVolumed
 from custom.transforms.crop import RandRelativeCropd
-from custom.transforms.volume import LoadVolumed, VolumeError
+from custom.volumes import VolumeError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 SIZE = 12

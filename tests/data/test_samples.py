@@ -11,7 +11,8 @@ from monai.data import DataLoader
 from monai.transforms import Compose, MapTransform, RandGaussianNoised, RandScaleIntensityd, RandSpatialCropSamplesd
 
 from custom.data import GlobalSampler, SampleDataset, VolumeCache
-from custom.transforms import LoadVolumed, VolumeError
+from custom.transforms import LoadVolumed
+from custom.volumes import VolumeError
 
 LOAD = LoadVolumed(("image", "label"), label_keys="label")
 NOISE = Compose([RandGaussianNoised("image", prob=1.0, std=0.1), RandScaleIntensityd("image", 0.2, prob=0.5)])

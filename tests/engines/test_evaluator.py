@@ -8,8 +8,8 @@ import torch
 
 from custom.engines import PrepareBatch, PretextEvaluator
 from custom.handlers import MeanOutputs
-from custom.losses import GVSLLoss
 from custom.metrics import RegistrationMeasures
+from custom.pretext import GVSLLoss
 
 
 @pytest.fixture

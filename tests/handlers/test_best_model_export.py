@@ -10,8 +10,9 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from custom.files import sha256
 from custom.handlers import BestModelExport, LoadNetwork
-from custom.weights import save_weights, sha256
+from custom.weights import save_weights
 
 NAN = float("nan")
 

@@ -12,8 +12,8 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
+from custom.figures import middle_planes, structure_colors
 from custom.handlers import SegmentationReport
-from custom.handlers.segmentation_figure import middle_planes, structure_colours
 
 LABELS = {"ventricle": 500, "aorta": 820}
 AFFINE = torch.diag(torch.tensor([2.0, 1.0, 1.0, 1.0], dtype=torch.float64))
@@ -118,7 +118,7 @@ def test_one_process_only(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("count", [1, 7, 10, 11, 20, 21, 28, 40])
 def test_every_structure_has_a_colour_of_its_own(count):
-    assert len({tuple(colour[:3]) for colour in structure_colours(count)}) == count
+    assert len({tuple(colour[:3]) for colour in structure_colors(count)}) == count
 
 
 def test_vessels_are_seen_through_the_whole_volume_and_measured_along_their_centre(tmp_path, monkeypatch):

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2] / "tools")]
+sys.path.insert(0, str(Path(__file__).parent))
 
-import package_bundles  # noqa: E402
 from environment import monai_label_python  # noqa: E402
+
+from tools import package_bundles  # noqa: E402
 
 
 @pytest.fixture(scope="session")

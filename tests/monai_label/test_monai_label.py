@@ -15,15 +15,15 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-import package_bundles
 import pytest
 from server import MonaiLabelServer
 
-from custom.handlers.figures import save_figure
-from custom.handlers.segmentation_figure import middle_planes, segmentation_figure
+from custom.figures import middle_planes, save_figure, segmentation_figure
+from custom.files import read_json, sha256
 from custom.phantoms import CARDIAC_LABELS, make_brain_subject, make_cardiac_subject, make_coronary_subject
 from custom.phantoms.cohort import subject_seed
-from custom.weights import read_json, read_weights, sha256
+from custom.weights import read_weights
+from tools import package_bundles
 
 pytestmark = pytest.mark.monailabel
 ROOT = Path(__file__).resolve().parents[2]

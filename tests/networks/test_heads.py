@@ -6,7 +6,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from custom.losses import GVSLLoss
 from custom.networks import (
     AffineHead,
     DeformableHead,
@@ -15,7 +14,7 @@ from custom.networks import (
     UNet3D,
     ZMatchingHead,
 )
-from custom.pretext import GVSLPretext
+from custom.pretext import GVSLLoss, GVSLPretext
 
 NUMBERS = {"rotation": 3, "scale": 3, "translation": 3, "shear": 6}
 

@@ -10,7 +10,7 @@ import pytest
 from scipy.ndimage import binary_dilation
 from scipy.ndimage import label as connected_components
 
-from custom.brain_labels import BRAIN_LABELS
+from custom.labels import BRAIN_LABELS
 from custom.phantoms import BrainPhantomCohort, make_brain_subject
 from custom.phantoms.cohort import subject_seed, write_subject
 

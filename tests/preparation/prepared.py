@@ -4,16 +4,13 @@
 import csv
 import io
 import json
-import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
-
-import prepare_data  # noqa: E402
+from tools import prepare_data
 
 
 def touch(*paths: Path) -> None:

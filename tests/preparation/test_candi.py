@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from prepared import check_resuming, command_line, listed, touch, unusable_files
 
-from custom.brain_labels import BRAIN_LABELS
+from custom.labels import BRAIN_LABELS
 from custom.preparation import CANDI_CROP, prepare_candi
 from custom.preparation.candi import find_candi
 

@@ -11,8 +11,9 @@ import torch
 from ignite.engine import Engine
 from views import CHANNELS, VIEWS, ViewsTests, pairs, rows, step
 
-from custom.networks import ProjectionMLP, UNet3D
+from custom.networks import UNet3D
 from custom.pretext.byol import BYOLLoss, BYOLPretext, TargetUpdate, target_momentum
+from custom.pretext.projection import ProjectionMLP
 from custom.weights import save_pretext
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from restoration import RestorationTests
+from restoring import RestorationTests
 
-from custom.pretext.denoising import DenoisingLoss, DenoisingPretext
+from custom.pretext.restoration import RestorationLoss, RestorationPretext
 
 
 class TestDenoising(RestorationTests):
-    task, network, loss = "denoising", DenoisingPretext, DenoisingLoss
+    task, network, loss = "denoising", RestorationPretext, RestorationLoss
 
     def test_the_overlay_adds_independent_gaussian_noise_of_one_sigma(self):
         batch = self.damaged_batch(20, moved=False)

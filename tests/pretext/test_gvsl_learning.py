@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from custom.losses import GVSLLoss
 from custom.metrics import RegistrationMeasures
+from custom.pretext import GVSLLoss
 
 SIDE = 24
 

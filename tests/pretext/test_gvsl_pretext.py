@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from custom.layers import affine_to_displacement, warp
-from custom.losses import GVSLLoss
+from custom.pretext import GVSLLoss
 
 MATCH = {"affine_matrix", "local_displacement", "displacement", "warped", "affine_warped"}
 FEATURES = {"bottleneck", "local"}

@@ -6,13 +6,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from restoration import SIDES, RestorationTests
+from restoring import SIDES, RestorationTests
 
-from custom.pretext.in_painting import SMALLEST_DAMAGE, InPaintingLoss, InPaintingPretext, masked_mse
+from custom.pretext.restoration import SMALLEST_DAMAGE, InPaintingLoss, RestorationPretext, masked_mse
 
 
 class TestInPainting(RestorationTests):
-    task, network, loss = "in_painting", InPaintingPretext, InPaintingLoss
+    task, network, loss = "in_painting", RestorationPretext, InPaintingLoss
 
     def target(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         pairs = [(batch[name + "_transformed"], batch[name]) for name in ("moving", "fixed")]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import OneOf
-from restoration import SIDES, RestorationTests, smooth
+from restoring import SIDES, RestorationTests, smooth
 
-from custom.pretext.models_genesis import ModelsGenesisLoss, ModelsGenesisPretext
+from custom.pretext.restoration import RestorationLoss, RestorationPretext
 
 NAMES = ("moving", "fixed")
 
@@ -21,7 +21,7 @@ def painted_share(volume: torch.Tensor) -> float:
 
 
 class TestModelsGenesis(RestorationTests):
-    task, network, loss = "models_genesis", ModelsGenesisPretext, ModelsGenesisLoss
+    task, network, loss = "models_genesis", RestorationPretext, RestorationLoss
 
     def test_the_overlay_has_the_rates_of_the_paper(self):
         damage = self.overlay().get_parsed_content("train#pair_transform").set_random_state(seed=0)

@@ -12,7 +12,8 @@ import views
 from torch.nn.parallel import DistributedDataParallel
 from views import CHANNELS, VIEWS, ViewsTests, rows, step
 
-from custom.networks import ProjectionMLP, UNet3D
+from custom.networks import UNet3D
+from custom.pretext.projection import ProjectionMLP
 from custom.pretext.simclr import NTXentLoss, SimCLRPretext, nt_xent_loss
 
 

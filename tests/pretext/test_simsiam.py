@@ -9,7 +9,8 @@ import pytest
 import torch
 from views import CHANNELS, VIEWS, ViewsTests, pairs, rows, step
 
-from custom.networks import ProjectionMLP, UNet3D
+from custom.networks import UNet3D
+from custom.pretext.projection import ProjectionMLP
 from custom.pretext.simsiam import SimSiamLoss, SimSiamPretext
 
 

@@ -21,7 +21,8 @@ from torch import nn
 
 from custom.engines import PrepareBatch, PretextEvaluator
 from custom.layers import make_convention
-from custom.registration import RegistrationFiles, RegistrationPair, label_dice, read_displacement_field, write_volume
+from custom.registration import RegistrationFiles, RegistrationPair, label_dice, read_displacement_field
+from custom.volumes import write_volume
 
 MOVING_SHAPE, FIXED_SHAPE = (66, 46, 27), (40, 27, 52)
 MOVING = make_affine(MOVING_SHAPE, (0.9, 1.3, 2.5), (12, -20, 25), (30, -40, 60), (-1, 1, 1))

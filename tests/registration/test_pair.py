@@ -8,8 +8,8 @@ import torch
 from monai.data import MetaTensor
 from oblique import BOTH, PREPROCESSING, make_affine, moving_value, points
 
-from custom.registration import CommonSized, RegistrationPair, write_volume
-from custom.transforms import VolumeError
+from custom.registration import CommonSized, RegistrationPair
+from custom.volumes import VolumeError, write_volume
 
 GRIDS = {
     "moving": (make_affine((40, 38, 20), (0.9, 1.3, 2.5), (12, -20, 25), (30, -40, 60), (-1, 1, 1)), (40, 38, 20)),

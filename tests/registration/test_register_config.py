@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle.properties import MetaProperties
 from oblique import itk_read_field, itk_resample, make_affine, moving_value, points
 
-from custom.registration import write_volume
+from custom.volumes import write_volume
 from custom.weights import save_pretext
 
 CONFIG = Path(__file__).parents[2] / "bundles" / "gvsl_pretrain" / "configs" / "register.json"

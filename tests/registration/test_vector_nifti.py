@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from oblique import make_affine
 
-from custom.registration import check_geometry, read_displacement_field, write_displacement_field, write_volume
+from custom.registration import read_displacement_field, write_displacement_field
+from custom.volumes import check_geometry, write_volume
 
 SHAPE = (5, 6, 7)
 

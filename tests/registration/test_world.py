@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from oblique import corresponding_point, itk_read_field, itk_resample, make_affine, moving_value, points
 
-from custom.registration import pull_image, resample_displacement, world, world_displacement, write_volume
+from custom.registration import pull_image, resample_displacement, world, world_displacement
 from custom.registration.vector_nifti import write_displacement_field
+from custom.volumes import write_volume
 
 MOVING = make_affine((9, 8, 7), (0.9, 1.3, 2.5), (12, -20, 25), (30, -40, 60), flips=(-1, 1, 1))
 FIXED = make_affine((9, 8, 7), (1.1, 0.8, 2.0), (-15, 10, 40), (-15, 25, 10))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents[2] / "tools")]  # zips, the tools
+from tools import package_bundles
 
-import package_bundles  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parent))  # zips
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import package_bundles
 import pytest
 import torch
-import verify_bundles
 from zips import BUNDLES, ROOT, bundle_command, run_alone, served, unpacked, zip_of
+
+from tools import package_bundles, verify_bundles
 
 
 def copy_of(name: str, folder: Path) -> Path:

@@ -4,7 +4,7 @@
 import pytest
 
 from custom.transforms.class_label import EncodeClassd
-from custom.transforms.volume import VolumeError
+from custom.volumes import VolumeError
 
 LABELS = {"healthy": 3, "ill": 1}
 

@@ -8,7 +8,7 @@ from monai.data import MetaTensor
 from monai.transforms import CenterSpatialCropd, Compose, SpatialPadd
 
 from custom.transforms.crop import RandRelativeCropd
-from custom.transforms.volume import VolumeError
+from custom.volumes import VolumeError
 
 
 def coordinates(*size):

@@ -10,7 +10,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, Orientationd
 
-from custom.transforms import DecodeLabelsd, EncodeLabelsd, LoadVolumed, SameGridd, VolumeError
+from custom.transforms import DecodeLabelsd, EncodeLabelsd, LoadVolumed, SameGridd
+from custom.volumes import VolumeError
 
 LABELS = {"aorta": 820, "myocardium": 205, "left_atrium": 420}  # not in the order of the values
 

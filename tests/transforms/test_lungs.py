@@ -10,7 +10,7 @@ from monai.transforms import CropForegroundd
 
 from custom.phantoms import make_chest_subject
 from custom.transforms.lungs import LungMaskd, lung_mask
-from custom.transforms.volume import VolumeError
+from custom.volumes import VolumeError
 
 SPACING = (5.0, 5.0, 5.0)
 

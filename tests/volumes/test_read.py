@@ -14,7 +14,8 @@ import torch
 from monai.data import ITKReader, MetaTensor
 from monai.transforms import Compose, LoadImage, Orientationd, Spacingd
 
-from custom.transforms.volume import LoadVolumed, VolumeError, check_volume, is_dicom_file, load_volume
+from custom.transforms import LoadVolumed
+from custom.volumes import VolumeError, check_volume, is_dicom_file, load_volume
 
 SHAPE = (12, 10, 8)
 SPACING = (1.0, 1.5, 2.0)

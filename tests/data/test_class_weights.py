@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from custom.losses import class_weights
+from custom.data import class_weights
 
 
 def test_a_class_of_a_hundredth_of_the_voxels_weighs_ten_times_as_much() -> None:

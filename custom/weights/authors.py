@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .networks import AffineHead, DeformableHead, RestorationHead, UNet3D, ZMatchingHead
-from .pretext import GVSLPretext
-from .weights import BACKBONE_PREFIX
+from ..networks import AffineHead, DeformableHead, RestorationHead, UNet3D, ZMatchingHead
+from ..pretext import GVSLPretext
+from .state import BACKBONE_PREFIX
 
 State = dict[str, torch.Tensor]
 

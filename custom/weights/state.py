@@ -7,8 +7,6 @@ a downstream run writes model.pt (the whole network) and model.json.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import pickle
 from collections.abc import Mapping
@@ -18,14 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..files import read_json, sha256, write_json
+
 BACKBONE_PREFIX = "backbone."
 FORMAT_VERSION = 1
-
-
-def sha256(path: str | os.PathLike) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_weights(
@@ -137,24 +131,6 @@ def load_strictly(network: nn.Module, state: Mapping[str, torch.Tensor], source:
 def unwrapped(network: nn.Module) -> nn.Module:
     """The network inside DistributedDataParallel, or the network itself."""
     return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
-
-
-def read_json(path: str | os.PathLike) -> dict[str, Any]:
-    """A JSON object; errors name the file."""
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"{path} does not exist, expected the description of the weights beside it")
-    with open(path, encoding="utf-8") as file:
-        try:
-            return json.load(file)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not valid JSON: {error}") from error
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Indented JSON, written under another name first and then renamed."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _in_backbone(name: str) -> bool:

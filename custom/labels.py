@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The 28 brain structures of the segmentation task and their label values, which are FreeSurfer's.
+"""The structures of the segmentation tasks and their label values; the phantoms use the same values."""
 
-The paper names 28 structures of CANDI without listing them; this is the list of the ids that registration papers
-evaluate: twelve pairs, the third and fourth ventricles, brain stem and CSF. CANDI's other ids count as background.
-"""
-
-from __future__ import annotations
-
-__all__ = ["BRAIN_LABELS"]
-
-BRAIN_LABELS: dict[str, int] = {
+# MM-WHS
+CARDIAC_LABELS = {
+    "myocardium": 205,
+    "left_atrium": 420,
+    "left_ventricle": 500,
+    "right_atrium": 550,
+    "right_ventricle": 600,
+    "aorta": 820,
+    "pulmonary_artery": 850,
+}
+# ASOCA
+CORONARY_LABELS = {"coronary_arteries": 1}
+# FreeSurfer's values. The paper names 28 structures of CANDI without listing them; these are the ones that registration
+# papers evaluate: twelve pairs, the third and fourth ventricles, brain stem and CSF. Other ids count as background.
+BRAIN_LABELS = {
     "left_cerebral_white_matter": 2,
     "left_cerebral_cortex": 3,
     "left_lateral_ventricle": 4,

@@ -5,17 +5,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Hashable, Mapping
-from typing import Any
 
 import itk
 import nibabel
 import numpy as np
 import torch
-from monai.config import KeysCollection
 from monai.data import ITKReader, MetaTensor, NibabelReader
-from monai.transforms import LoadImage, MapTransform
-from monai.utils import MetaKeys, ensure_tuple
+from monai.transforms import LoadImage
+from monai.utils import MetaKeys
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
@@ -210,7 +207,7 @@ def load_volume(path: str | os.PathLike, is_label: bool = False) -> MetaTensor:
     return volume
 
 
-def _check_same_grid(label: MetaTensor, image: MetaTensor) -> None:
+def check_same_grid(label: MetaTensor, image: MetaTensor) -> None:
     """A label map must lie on its image's voxels: the same shape, no corner further than half a voxel away."""
     label_name, image_name = label.meta["filename_or_obj"], image.meta["filename_or_obj"]
     if label.shape != image.shape:
@@ -224,37 +221,3 @@ def _check_same_grid(label: MetaTensor, image: MetaTensor) -> None:
     distance = np.linalg.norm(difference[:3, :3] @ corners + difference[:3, 3:], axis=0).max()
     if distance > 0.5 * np.linalg.norm(affine[:3, :3], axis=0).min():
         raise VolumeError(f"{label_name}: label map lies up to {distance:.2f} mm off the voxels of {image_name}")
-
-
-class LoadVolumed(MapTransform):
-    """
-    Load one 3D volume per key (`load_volume`) and check it; paths become MetaTensors (1, *spatial), float32.
-
-    Args:
-        keys: keys of paths.
-        label_keys: those of `keys` that are label maps. Key `label` must lie on the voxel grid of key `image`, and
-            `NAME_label` on that of `NAME`, where the item has both.
-        allow_missing_keys: whether an item may lack a key (volumes without labels).
-
-    Raises:
-        ValueError: `label_keys` that are not among `keys`.
-        VolumeError: when called, for anything wrong with a file; the message names it.
-    """
-
-    def __init__(self, keys: KeysCollection, label_keys: KeysCollection = (), allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.label_keys = ensure_tuple(label_keys)
-        if not set(self.label_keys) <= set(self.keys):
-            raise ValueError(f"label_keys {self.label_keys} must be among keys {self.keys}")
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        item = dict(data)
-        for key in self.key_iterator(item):
-            if not isinstance(item[key], (str, os.PathLike)):
-                raise VolumeError(f"key {key!r}: expected the path of one volume, got {type(item[key]).__name__}")
-            item[key] = load_volume(item[key], is_label=key in self.label_keys)
-        for key in self.label_keys:
-            image_key = "image" if key == "label" else str(key).removesuffix("_label")
-            if image_key != key and key in item and image_key in self.keys and image_key in item:
-                _check_same_grid(item[key], item[image_key])
-        return item

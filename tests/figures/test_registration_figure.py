@@ -8,14 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from custom.handlers.figures import (
-    fullest_plane,
-    loss_figure,
-    middle_plane,
-    read_table,
-    registration_figure,
-    save_figure,
-)
+from custom.figures import fullest_plane, loss_figure, middle_plane, read_table, registration_figure, save_figure
 
 
 @pytest.mark.parametrize(("axis", "place"), [(2, (0, 0)), (1, (0, 0)), (0, (0, 0))])

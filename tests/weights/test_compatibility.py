@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from monai.bundle import ConfigParser
 
-from custom.compatibility import check_compatible, describe
+from custom.weights.compatibility import check_compatible, describe
 
 EXPECTED = {
     "network": {"_target_": "custom.networks.UNet3D", "in_channels": 1, "channels": [4, 8]},

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, io_orientation
 
-from .figures import PLANES
+from .planes import PLANES
 
 
 class Planes(NamedTuple):
@@ -55,7 +55,7 @@ def middle_planes(
 def segmentation_figure(planes: Planes, structures: Mapping[str, int], title: str = "") -> Figure:
     """Rows: axial, coronal, sagittal; columns: image, reference, prediction with the outline of the reference."""
     low, high = np.percentile(np.concatenate([plane.ravel() for plane in planes.image]).astype(np.float32), (1, 99))
-    colours = structure_colours(len(structures))
+    colors = structure_colors(len(structures))
     figure = Figure(figsize=(11, 10), layout="constrained")
     axes = figure.subplots(3, 3)
     for row, axis in enumerate((2, 1, 0)):
@@ -66,19 +66,19 @@ def segmentation_figure(planes: Planes, structures: Mapping[str, int], title: st
             )
             plot.set(xticks=[], yticks=[], title=name if row == 0 else "")
             if labels is not None:
-                plot.imshow(_overlay(labels, structures.values(), colours), aspect=planes.aspect[row])
-            for value, colour in zip(structures.values(), colours, strict=True):
+                plot.imshow(_overlay(labels, structures.values(), colors), aspect=planes.aspect[row])
+            for value, color in zip(structures.values(), colors, strict=True):
                 outlined = planes.reference[row] == value
                 if name == "prediction" and outlined.any() and not outlined.all():
-                    plot.contour(outlined, levels=[0.5], colors=[colour], linewidths=0.8)
+                    plot.contour(outlined, levels=[0.5], colors=[color], linewidths=0.8)
         axes[row, 0].set_ylabel(PLANES[axis])
-    handles = [Patch(color=colour, label=name) for colour, name in zip(colours, structures, strict=True)]
+    handles = [Patch(color=color, label=name) for color, name in zip(colors, structures, strict=True)]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize="small")
     figure.suptitle(title)
     return figure
 
 
-def structure_colours(count: int) -> list[tuple[float, ...]]:
+def structure_colors(count: int) -> list[tuple[float, ...]]:
     """RGBA of each structure, neighbours in the list far apart."""
     if count <= 20:
         return list(matplotlib.colormaps["tab10" if count <= 10 else "tab20"].colors[:count])
@@ -87,9 +87,9 @@ def structure_colours(count: int) -> list[tuple[float, ...]]:
     return [rainbow(place * step % count) for place in range(count)]
 
 
-def _overlay(labels: np.ndarray, values: Iterable[int], colours: Sequence[tuple[float, ...]]) -> np.ndarray:
-    """(height, width, 4): the colour of each value where the labels have it, half transparent."""
+def _overlay(labels: np.ndarray, values: Iterable[int], colors: Sequence[tuple[float, ...]]) -> np.ndarray:
+    """(height, width, 4): the color of each value where the labels have it, half transparent."""
     overlay = np.zeros((*labels.shape, 4))
-    for value, colour in zip(values, colours, strict=True):
-        overlay[labels == value] = [*colour[:3], 0.45]
+    for value, color in zip(values, colors, strict=True):
+        overlay[labels == value] = [*color[:3], 0.45]
     return overlay

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from monai.utils import convert_to_tensor
 
-from ..data import SampleDataset
+from .samples import SampleDataset
 
 
 def class_weights(dataset: SampleDataset, classes: int, device: torch.device | str = "cpu") -> torch.Tensor:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from custom.losses import GVSLLoss, authors_ncc_loss, local_ncc_loss, smoothness_loss
+from custom.losses import authors_ncc_loss, local_ncc_loss, smoothness_loss
+from custom.pretext import GVSLLoss
 
 SHAPE = (2, 1, 10, 11, 12)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from custom.networks import ProjectionMLP, projection_spread, rows_of_all_processes
+from custom.pretext.projection import ProjectionMLP, projection_spread, rows_of_all_processes
 
 ROWS = torch.randn(8, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 

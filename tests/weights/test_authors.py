@@ -13,11 +13,11 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from custom.authors_weights import from_authors, read_authors_state, their_name
 from custom.networks import UNet3D
 from custom.weights import load_pretext, read_weights
+from custom.weights.authors import from_authors, read_authors_state, their_name
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def conv(name: str, inside: int, outside: int, side: int = 3) -> dict[str, tuple[int, ...]]:
@@ -50,7 +50,7 @@ def authors_model(width: int = 32, affine: int = 256, local: int = 16) -> dict[s
 
 
 def convert(*arguments: str | Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, ROOT / "tools" / "convert_weights.py", *arguments]
+    command = [sys.executable, "-m", "tools.convert_weights", *arguments]
     return subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, encoding="utf-8")
 
 

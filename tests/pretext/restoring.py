@@ -12,7 +12,8 @@ from monai.bundle import ConfigParser
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from custom.networks import RestorationHead, RestorationNetwork, UNet3D
+from custom.networks import RestorationHead, UNet3D
+from custom.pretext.restoration import RestorationPretext
 from custom.weights import load_pretext, save_pretext
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundles" / "gvsl_pretrain" / "configs"
@@ -29,7 +30,7 @@ class RestorationTests:
     """Inherit; the loss sees all voxels unless told otherwise."""
 
     task: str
-    network: type[RestorationNetwork]
+    network: type[RestorationPretext]
     loss: type[nn.Module]
 
     def overlay(self) -> ConfigParser:
@@ -38,7 +39,7 @@ class RestorationTests:
         parser["patch_size"], parser["spacing"] = list(SIDES), [1.0, 1.0, 1.0]
         return parser
 
-    def make_network(self, seed: int = 0) -> RestorationNetwork:
+    def make_network(self, seed: int = 0) -> RestorationPretext:
         torch.manual_seed(seed)
         return self.network(UNet3D(1, (8, 16, 32)), RestorationHead(8, 8))
 
@@ -53,7 +54,7 @@ class RestorationTests:
         batch["seed"] = torch.arange(pairs)
         return parser.get_parsed_content("train#spatial_transform")(batch) if moved else batch
 
-    def descend(self, network: RestorationNetwork, batch: dict[str, torch.Tensor], steps: int) -> list[float]:
+    def descend(self, network: RestorationPretext, batch: dict[str, torch.Tensor], steps: int) -> list[float]:
         optimizer, losses = torch.optim.Adam(network.parameters(), 3e-3), []
         for _ in range(steps):
             loss = self.loss()(network(batch), batch)["loss"]

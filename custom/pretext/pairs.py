@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Features of both volumes of a pair."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def features_of_pairs(backbone: nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The "bottleneck" and "local" features, (2N, C, ...), of "moving" and "fixed", (N, 1, *spatial), in this order."""
+    bottleneck, local = backbone.forward_features(torch.cat((batch["moving"], batch["fixed"])))
+    return {"bottleneck": bottleneck, "local": local}

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads the volumes of an item."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from monai.utils import ensure_tuple
+
+from ..volumes import VolumeError, check_same_grid, load_volume
+
+
+class LoadVolumed(MapTransform):
+    """
+    Load one 3D volume per key (`load_volume`) and check it; paths become MetaTensors (1, *spatial), float32.
+
+    Args:
+        keys: keys of paths.
+        label_keys: those of `keys` that are label maps. Key `label` must lie on the voxel grid of key `image`, and
+            `NAME_label` on that of `NAME`, where the item has both.
+        allow_missing_keys: whether an item may lack a key (volumes without labels).
+
+    Raises:
+        ValueError: `label_keys` that are not among `keys`.
+        VolumeError: when called, for anything wrong with a file; the message names it.
+    """
+
+    def __init__(self, keys: KeysCollection, label_keys: KeysCollection = (), allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.label_keys = ensure_tuple(label_keys)
+        if not set(self.label_keys) <= set(self.keys):
+            raise ValueError(f"label_keys {self.label_keys} must be among keys {self.keys}")
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            if not isinstance(item[key], (str, os.PathLike)):
+                raise VolumeError(f"key {key!r}: expected the path of one volume, got {type(item[key]).__name__}")
+            item[key] = load_volume(item[key], is_label=key in self.label_keys)
+        for key in self.label_keys:
+            image_key = "image" if key == "label" else str(key).removesuffix("_label")
+            if image_key != key and key in item and image_key in self.keys and image_key in item:
+                check_same_grid(item[key], item[image_key])
+        return item

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading, checking and writing 3D volumes."""
+
+from .read import VOLUME_SUFFIXES, VolumeError, check_same_grid, check_volume, is_dicom_file, load_volume
+from .write import check_geometry, write_nifti, write_volume
+
+__all__ = [
+    "VOLUME_SUFFIXES",
+    "VolumeError",
+    "check_geometry",
+    "check_same_grid",
+    "check_volume",
+    "is_dicom_file",
+    "load_volume",
+    "write_nifti",
+    "write_volume",
+]

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights on disk, what they expect of their input, the config that a run was made with, the authors' checkpoint."""
+
+from .compatibility import check_compatible, describe
+from .running_config import resolved_component, resolved_config
+from .state import (
+    BACKBONE_PREFIX,
+    load_pretext,
+    load_strictly,
+    read_state,
+    read_weights,
+    save_pretext,
+    save_weights,
+    unwrapped,
+    weights_file,
+)
+
+__all__ = [
+    "BACKBONE_PREFIX",
+    "check_compatible",
+    "describe",
+    "load_pretext",
+    "load_strictly",
+    "read_state",
+    "read_weights",
+    "resolved_component",
+    "resolved_config",
+    "save_pretext",
+    "save_weights",
+    "unwrapped",
+    "weights_file",
+]
