@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import nibabel
 import numpy as np
+
+from ..files import atomic
 
 SHEAR_TOLERANCE = 1e-4  # cosine between two axes; ITK leaves the sform of a more sheared image for the unsheared qform
 
@@ -37,13 +38,12 @@ def write_volume(path: str | os.PathLike, volume: np.ndarray, affine: np.ndarray
 
 
 def write_nifti(path: str | os.PathLike, array: np.ndarray, affine: np.ndarray, intent: str) -> None:
-    """Written under another name first and then renamed: a file of the given name is whole."""
+    """Write an array with its affine (RAS) as sform and qform; the file appears complete, see `atomic`."""
     check_geometry(affine, os.fspath(path))
     image = nibabel.Nifti1Image(array, affine, dtype=array.dtype)
     image.header.set_intent(intent)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner")
-    temporary = Path(path).with_name(f".tmp_{Path(path).name}")  # nibabel goes by the extension
-    nibabel.save(image, temporary)
-    os.replace(temporary, path)
+    with atomic(path, "the volume") as temporary:
+        nibabel.save(image, temporary)
