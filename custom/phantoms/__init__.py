@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Synthetic subjects that stand in for patients: one anatomy; shape, pose, contrast and noise differ."""
+"""Phantoms: synthetic subjects of one anatomy, which differ in shape, pose, contrast and noise."""
 
 from ..labels import CARDIAC_LABELS, CORONARY_LABELS
 from .brain import make_brain_subject

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A T1-weighted MR of a head with 28 labelled brain structures, drawn from one seed. No patient data is in it."""
+"""Draws a T1-weighted MR of a head with 28 labelled brain structures from one seed. It uses no patient data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .brain_anatomy import Brain, TissueContrast, draw_brain
 from .brain_cortex import cerebral_hull, mirrored
 from .brain_head import draw_head
 from .canvas import Canvas, checked_spacing, random_warp
-from .scanner import place
+from .scanner import orient
 from .shapes import random_rotation, smooth_noise
 
 __all__ = ["make_brain_subject"]
@@ -21,11 +21,15 @@ IN_PIECES = {BRAIN_LABELS[name] for name in ("cerebrospinal_fluid", "left_cerebr
 
 
 def make_brain_subject(seed: int, spacing=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image (int16, arbitrary units), label map (uint16, BRAIN_LABELS) and affine (4, 4) to millimetre RAS.
+    """Draw one head.
 
     Args:
         seed: the same seed gives the same voxels.
-        spacing: voxel size in mm along x, y, z; drawn from the seed (1.6 to 2.0) where None.
+        spacing: voxel size in mm along x, y, z; None draws it from the seed (1.6 to 2.0 mm).
+
+    Returns:
+        the image (int16, arbitrary units), the label map (uint16, values of BRAIN_LABELS) and the affine matrix
+        (4, 4) from voxel indices to RAS millimetres.
 
     Raises:
         ValueError: if the spacing is not three positive numbers.
@@ -42,7 +46,7 @@ def make_brain_subject(seed: int, spacing=None) -> tuple[np.ndarray, np.ndarray,
     draw_brain(canvas, brain, contrast, hull, shape_rng)
     canvas.image *= 1 + np.float32(0.02) * texture
     label = _whole_structures(_with_sides(canvas))
-    volumes, affine = place(grid_rng, canvas, _scan(canvas, scan_rng), label)
+    volumes, affine = orient(grid_rng, canvas, _scan(canvas, scan_rng), label)
     return *volumes, affine
 
 
@@ -53,13 +57,11 @@ def _make_canvas(rng: np.random.Generator, spacing) -> Canvas:
     drawn = rng.uniform(1.6, 2.0) * rng.uniform(0.97, 1.03, size=3)
     spacing = checked_spacing(drawn if spacing is None else spacing)
     extent = np.array([176, 232, 186]) * size + rng.uniform(4, 16, size=3)
-    shape = tuple(int(n) for n in np.round(extent / spacing))
-    warp = random_warp(rng, shape, spacing, 70.0, 11.0) + random_warp(rng, shape, spacing, 32.0, 4.5)
-    return Canvas(shape, spacing, center, rotation, size, warp)
+    return Canvas.draw(rng, extent, spacing, center, rotation, size, warps=((70.0, 11.0), (32.0, 4.5)))
 
 
 def _with_sides(canvas: Canvas) -> np.ndarray:
-    """The label map with the right side's own values where x > 0; it was drawn with those of the left side."""
+    """The label map with the values of the right side where x > 0. Both sides were drawn with those of the left."""
     right_of = np.arange(max(BRAIN_LABELS.values()) + 1, dtype=np.uint16)
     for name, value in BRAIN_LABELS.items():
         if name.startswith("left_"):
@@ -68,9 +70,10 @@ def _with_sides(canvas: Canvas) -> np.ndarray:
 
 
 def _whole_structures(label: np.ndarray, rounds: int = 3) -> np.ndarray:
-    """Keep the largest piece of every structure but cortex and fluid; slivers go to the nearest other structure.
+    """Keep the largest connected piece of every structure, and give the smaller pieces to the nearest other structure.
 
-    What a few rounds leave (slivers that join no neighbour's main piece) becomes fluid.
+    Cortex and fluid may consist of several pieces. A small piece that after `rounds` rounds still touches no main
+    piece of a neighbour becomes fluid.
     """
     for last in [False] * rounds + [True]:
         slivers = np.zeros(label.shape, dtype=bool)
@@ -87,9 +90,8 @@ def _whole_structures(label: np.ndarray, rounds: int = 3) -> np.ndarray:
         if last:
             label[slivers] = BRAIN_LABELS["cerebrospinal_fluid"]
             break
-        where = tuple(
-            slice(max(int(i.min()) - 3, 0), int(i.max()) + 4) for i in np.nonzero(slivers)
-        )  # fluid is never far
+        # a box around all slivers is enough: fluid is always near
+        where = tuple(slice(max(int(i.min()) - 3, 0), int(i.max()) + 4) for i in np.nonzero(slivers))
         cut, loose = label[where], slivers[where]
         nearest = distance_transform_edt(loose | (cut == 0), return_distances=False, return_indices=True)
         cut[loose] = cut[tuple(nearest)][loose]
@@ -97,7 +99,7 @@ def _whole_structures(label: np.ndarray, rounds: int = 3) -> np.ndarray:
 
 
 def _scan(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
-    """What the scanner makes of it: blur, a smooth bias field, Rician noise and an arbitrary scale; int16."""
+    """Add the effects of the scanner: blur, a smooth bias field, Rician noise and an arbitrary scale; int16."""
     image = gaussian_filter(canvas.image, rng.uniform(0.3, 0.5))
     field = random_warp(rng, canvas.shape, canvas.spacing, 90.0, 1.0)[0]
     image *= np.exp(np.float32(rng.uniform(0.15, 0.5)) * field)

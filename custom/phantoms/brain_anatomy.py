@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draws the brain onto a canvas: cortex and white matter, deep grey nuclei, ventricles, brain stem, cerebellum.
 
-Both sides are drawn with the labels of the left one; `brain.py` gives the right half its own in the end.
+Both sides are drawn with the labels of the left side; `brain.py` afterwards writes the labels of the right side.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .shapes import basis_along, ellipsoid, smooth_union, spheres, spline
 __all__ = ["BRAIN_BOX", "LOWEST", "Brain", "TissueContrast", "cerebellar_hull", "draw_brain"]
 
 BRAIN_BOX = ((-72, -110, -76), (72, 74, 74))  # atlas mm
-LOWEST = -64  # mm; the labels of stem and fluid end here, at the foramen magnum
+LOWEST = -64  # mm; the labels of brain stem and fluid end here, at the foramen magnum
 # Tubes along curves: x, y, z, radius in mm.
 CAUDATE = ((12, 21, -2, 5.0), (13.5, 14, 4, 7.0), (14, 4, 12, 5.2), (16, -9, 18, 3.6),
            (20, -22, 19, 2.6), (26, -33, 13, 2.2), (30, -36, 3, 2.0))  # fmt: skip
@@ -34,24 +34,17 @@ MEDULLA = ((0, -32, -36, 9.0), (0, -37, -46, 8.0), (0, -41, -60, 7.0), (0, -46, 
 
 @dataclass(frozen=True)
 class Brain:
-    """What differs between brains besides size, pose and smooth warp.
+    """The numbers in which brains differ, in addition to size, pose and smooth warp."""
 
-    Attributes:
-        ventricles: width of the ventricles relative to the atlas.
-        cortex: thickness of the cortex, mm. sulci: half the width of sulci, mm.
-        nuclei: size of the deep grey nuclei relative to the atlas.
-        medial_temporal: size of hippocampus and amygdala relative to the atlas.
-    """
-
-    ventricles: float
-    cortex: float
-    sulci: float
-    nuclei: float
-    medial_temporal: float
+    ventricles: float  # width of the ventricles relative to the atlas
+    cortex: float  # thickness of the cortex in mm
+    sulci: float  # half the width of the sulci in mm
+    nuclei: float  # size of the deep grey nuclei relative to the atlas
+    medial_temporal: float  # size of hippocampus and amygdala relative to the atlas
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Brain:
-        """From the young to the slightly atrophic: wide ventricles go with wide sulci."""
+        """Draw a brain between young and slightly atrophic. Brains with wide ventricles also have wide sulci."""
         atrophy = rng.uniform(0, 1)
         return cls(
             ventricles=0.85 + 0.45 * atrophy + rng.uniform(-0.05, 0.1),
@@ -64,7 +57,7 @@ class Brain:
 
 @dataclass(frozen=True)
 class TissueContrast:
-    """T1-weighted signal of tissues relative to white matter."""
+    """T1-weighted signal of the tissues relative to white matter."""
 
     grey: float
     fluid: float
@@ -94,16 +87,19 @@ class TissueContrast:
 
 
 def draw_brain(canvas: Canvas, brain: Brain, contrast: TissueContrast, hull: np.ndarray, rng) -> None:
-    """Paint the brain and its labels over the cerebrospinal fluid that is there; `hull` is `cerebral_hull`'s."""
+    """Paint the brain and its labels over the cerebrospinal fluid, which must be on the canvas already.
+
+    `hull` holds the distances of `cerebral_hull` on the whole grid; `rng` draws the sulci.
+    """
     box = canvas.box(*BRAIN_BOX)
     pial = fold(canvas, box, hull[box], rng, brain.sulci)
     canvas.paint(-pial, contrast.grey, box)
-    canvas.label[box][pial > -0.25] = _label("cerebral_cortex")  # which fills the narrowest sulci, as in manual labels
+    canvas.label[box][pial > -0.25] = _label("cerebral_cortex")  # closes the narrowest sulci, as manual labels do
     canvas.paint(brain.cortex - pial, contrast.white, box, _label("cerebral_white_matter"))
     points = mirrored(canvas.points[(slice(None), *box)])
     stem = _stem(points)
     _draw_cerebellum(canvas, box, points, stem, contrast)
-    canvas.paint(stem, contrast.stem, box)  # the spinal cord goes on below the label
+    canvas.paint(stem, contrast.stem, box)  # the spinal cord continues below the label
     canvas.label[box][(stem < 0) & (points[2] > LOWEST)] = BRAIN_LABELS["brain_stem"]
     deep = canvas.box((-45, -80, -40), (45, 40, 32))
     points = mirrored(canvas.points[(slice(None), *deep)])
@@ -114,7 +110,7 @@ def draw_brain(canvas: Canvas, brain: Brain, contrast: TissueContrast, hull: np.
 
 
 def _label(name: str) -> int:
-    """Value of a structure of the midline or of the left side."""
+    """Label value of a structure of the midline or of the left side."""
     return BRAIN_LABELS[name] if name in BRAIN_LABELS else BRAIN_LABELS[f"left_{name}"]
 
 
@@ -125,7 +121,7 @@ def _tube(points: np.ndarray, path, width: float = 1.0, step: float = 2.5) -> np
 
 
 def _nuclei(points: np.ndarray, brain: Brain, contrast: TissueContrast):
-    """Name, distance and signal of the deep grey nuclei, in the order in which they are painted."""
+    """Yield name, distance and signal of the deep grey nuclei in the order in which they are painted."""
     size, temporal = brain.nuclei, brain.medial_temporal
     yield "ventral_diencephalon", ellipsoid(points, (8.5, -17, -10), (9.5, 14, 7.5)), 0.94 * contrast.stem
     yield "caudate", _tube(points, CAUDATE, size), contrast.striatum
@@ -140,7 +136,7 @@ def _nuclei(points: np.ndarray, brain: Brain, contrast: TissueContrast):
 
 
 def _ventricles(points: np.ndarray, brain: Brain):
-    """Name and distance of the ventricles above the tentorium."""
+    """Yield name and distance of the ventricles above the tentorium."""
     a, y, z = points
     wide = brain.ventricles
     lateral = _tube(points, LATERAL_VENTRICLE, wide)
@@ -148,13 +144,13 @@ def _ventricles(points: np.ndarray, brain: Brain):
     horn = ellipsoid(points, (5.4, 15, 7.5), np.array([3.6, 13, 8.5]) * wide, basis_along((1, 0, -0.35)))
     lateral = smooth_union(lateral, horn, 2.0)
     lateral = np.minimum(lateral, _tube(points, TEMPORAL_HORN, wide**0.5))
-    yield "lateral_ventricle", np.maximum(lateral, 0.6 - a)  # the septum stays
+    yield "lateral_ventricle", np.maximum(lateral, 0.6 - a)  # keeps the septum
     slit = (np.sqrt(((y + 11) / 14.5) ** 2 + ((z + 3.5) / 11) ** 2) - 1) * 12
     yield "third_ventricle", np.maximum(a - 1.9 * wide, slit)
 
 
 def _stem(points: np.ndarray) -> np.ndarray:
-    """Signed distance to midbrain, pons, medulla and what can be seen of the spinal cord."""
+    """Signed distance to midbrain, pons, medulla and the visible part of the spinal cord."""
     midbrain = ellipsoid(points, (0, -29.5, -14), (14.5, 10, 11))
     pons = ellipsoid(points, (0, -23, -30), (17, 13, 12))
     tegmentum = _tube(points, MEDULLA, step=4.0)
@@ -162,7 +158,7 @@ def _stem(points: np.ndarray) -> np.ndarray:
 
 
 def cerebellar_hull(points: np.ndarray) -> np.ndarray:
-    """Signed distance to the skin over the folia, from mirrored points."""
+    """Signed distance to the smooth surface around the folia of the cerebellum, from mirrored points."""
     a, y, z = points
     hemisphere = ellipsoid(points, (24, -63, -38.5), (27.5, 29, 27))
     vermis = ellipsoid(points, (0, -60, -31), (18, 24, 27))
@@ -170,7 +166,7 @@ def cerebellar_hull(points: np.ndarray) -> np.ndarray:
 
 
 def _draw_cerebellum(canvas: Canvas, box, points: np.ndarray, stem: np.ndarray, contrast: TissueContrast) -> None:
-    """Cortex in folia around a tree of white matter that grows from the peduncles, and the fourth ventricle."""
+    """Paint the folded cortex, the tree of white matter that starts at the peduncles, and the fourth ventricle."""
     a, y, z = points
     hull = np.maximum(cerebellar_hull(points), 0.7 - stem)
     angle = np.arctan2(z + 37, -43 - y) + 0.004 * a + 0.05 * np.sin(0.16 * a) + 0.06 * np.sin(0.21 * (y + z))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything around the brain in a T1-weighted image: fluid, skull with marrow, scalp, eyes, face and neck."""
+"""The head around the brain in a T1-weighted image: fluid, skull with marrow, scalp, eyes, face and neck."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ BONE, AIR = 0.07, 0.0
 def draw_head(
     canvas: Canvas, contrast: TissueContrast, hull: np.ndarray, skull: float, scalp: float, texture: np.ndarray
 ) -> None:
-    """Paint head, skull and, labelled, the fluid below the dura; the brain comes on top.
+    """Paint the head, the skull and the fluid inside the dura, and label the fluid. `draw_brain` paints over it.
 
     Args:
         hull: distance to the cerebrum on the whole grid.
-        skull, scalp: thickness in mm.
+        skull: thickness of the skull in mm.
+        scalp: thickness of the scalp in mm.
         texture: noise of unit variance on the grid.
     """
     points = mirrored(canvas.points)
@@ -37,7 +38,7 @@ def draw_head(
     canvas.image[...] = AIR
     canvas.paint(head, contrast.muscle * 0.9)
     canvas.paint(head + 1.5, contrast.fat * (0.9 + 0.08 * texture))
-    below = dura - skull - 1.0  # muscle starts where the skull's vault ends
+    below = dura - skull - 1.0  # muscle starts below the vault of the skull
     canvas.paint(np.maximum(head + 5.5 + 0.8 * texture, -below), contrast.muscle * (1 + 0.12 * texture))
     fat = contrast.fat * 0.8
     planes = np.maximum(np.abs(texture) * 3 - 0.7, np.maximum(head + 6, 3 - below))
@@ -53,7 +54,7 @@ def draw_head(
 
 
 def _dura(points: np.ndarray, hull: np.ndarray) -> np.ndarray:
-    """Signed distance to the inside of the skull: the brain's hull with the cisterns, a little larger."""
+    """Signed distance to the inner surface of the skull: the hull of the brain with the cisterns, slightly enlarged."""
     brain = smooth_union(hull, cerebellar_hull(points), 8.0)
     stem = ellipsoid(points, (0, -30, -32), (18, 13, 34))
     tent = ellipsoid(points, (0, -42, -6), (24, 13, 14))  # the cisterns between splenium, midbrain and cerebellum
@@ -64,7 +65,7 @@ def _dura(points: np.ndarray, hull: np.ndarray) -> np.ndarray:
 
 
 def _draw_face(canvas: Canvas, contrast: TissueContrast, texture: np.ndarray) -> None:
-    """Orbits with eyes and muscles, airways, and the bone of the skull base."""
+    """Paint the orbits with eyes and muscles, the airways, and the bone of the skull base."""
     box = canvas.box((-70, -40, -112), (70, 100, -10))
     points, texture = mirrored(canvas.points[(slice(None), *box)]), texture[box]
     orbit = ellipsoid(points, (29, 40, -37), (18, 26, 15))

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A voxel grid that looks into an atlas space through pose, size and a smooth random warp, and the brush for it."""
+"""The canvas: a voxel grid that is mapped into atlas space by pose, size and a smooth random warp.
+
+Shapes are given in atlas coordinates and painted onto the voxels, so one anatomy gives subjects of different shape.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ from .shapes import spheres
 
 __all__ = ["Canvas", "checked_spacing", "random_warp"]
 
-FAR = np.float32(99.0)  # mm; the distance given where a swept tube is out of reach
+FAR = np.float32(99.0)  # mm; distance of voxels that are out of reach of a swept tube
 
 
 def checked_spacing(spacing) -> np.ndarray:
-    """Voxel size along x, y, z in mm, float64.
+    """The voxel size along x, y, z in mm as a float64 array.
 
     Raises:
-        ValueError: if it is not three positive numbers.
+        ValueError: if `spacing` is not three positive numbers.
     """
     spacing = np.array(spacing, dtype=np.float64)
     if spacing.shape != (3,) or not (spacing > 0).all():
@@ -26,13 +29,15 @@ def checked_spacing(spacing) -> np.ndarray:
 
 
 def random_warp(rng: np.random.Generator, shape, spacing, control_spacing: float, amplitude: float) -> np.ndarray:
-    """Smooth random displacement (3, *shape), float32 mm: a cubic B-spline with uniform random coefficients.
+    """Smooth random displacement (3, *shape), float32 in mm: a cubic B-spline with uniform random coefficients.
 
     Args:
-        shape, spacing: the voxel grid and its spacing in mm.
-        control_spacing: distance of the control points in mm.
-        amplitude: largest coefficient, in mm. The displacement stays below it (its standard deviation is about a
-            fifth of it) and its derivatives below 2 * amplitude / control_spacing, so that space cannot fold.
+        rng: generator of the coefficients.
+        shape: number of voxels along x, y, z.
+        spacing: voxel size in mm.
+        control_spacing: distance between control points in mm.
+        amplitude: largest coefficient in mm. The displacement is smaller than this (its standard deviation is about
+            a fifth of it). Its derivatives are smaller than 2 * amplitude / control_spacing, so space cannot fold.
 
     Raises:
         ValueError: if the derivatives could reach 2/3.
@@ -56,10 +61,10 @@ def _cubic_weights(count: int, step: float) -> np.ndarray:
 
 
 class Canvas:
-    """Image and label volumes, drawn by signed distances in atlas coordinates (millimetre RAS).
+    """Image and label volumes that are painted by signed distances in atlas coordinates (RAS millimetres).
 
     Args:
-        shape: number of voxels along x, y, z; axes run to the right, anterior and superior.
+        shape: number of voxels along x, y, z; the axes point right, anterior and superior.
         spacing: voxel size in mm.
         center: (3,) atlas position of the middle of the grid, in mm.
         rotation: (3, 3) rotation from grid to atlas directions.
@@ -68,8 +73,9 @@ class Canvas:
 
     Attributes:
         points: (3, *shape) float32 atlas coordinates of the voxel centres, mm.
-        image: float32 HU. label: uint16.
-        voxel: blending width of edges in atlas mm, about one voxel.
+        image: float32 intensities, HU in CT; starts as air (-1000).
+        label: uint16 label map; starts as background (0).
+        voxel: width in atlas mm over which edges are blended, about one voxel.
     """
 
     def __init__(self, shape, spacing, center, rotation, scale, warp) -> None:
@@ -92,6 +98,13 @@ class Canvas:
         self.image = np.full(self.shape, -1000, dtype=np.float32)
         self.label = np.zeros(self.shape, dtype=np.uint16)
 
+    @classmethod
+    def draw(cls, rng, extent, spacing, center, rotation, scale, warps=((70.0, 16.0), (35.0, 5.0))) -> Canvas:
+        """A canvas of `extent` mm with the sum of random warps; `warps` are (control_spacing, amplitude) in mm."""
+        shape = tuple(int(n) for n in np.round(extent / spacing))
+        warp = sum(random_warp(rng, shape, spacing, *sizes) for sizes in warps)
+        return cls(shape, spacing, center, rotation, scale, warp)
+
     def index_of(self, positions: np.ndarray) -> np.ndarray:
         """Voxel coordinates (n, 3) of atlas positions (n, 3): the inverse of `points`, by fixed-point iteration."""
         inverse = np.linalg.inv(self.matrix)
@@ -103,7 +116,7 @@ class Canvas:
         return index
 
     def box(self, low, high) -> tuple[slice, slice, slice]:
-        """Slices that hold the atlas box from `low` to `high` (mm), cut to the grid; empty where it is outside."""
+        """Slices of the voxels that contain the atlas box from `low` to `high` (mm); empty outside of the grid."""
         corners = np.stack(np.meshgrid(*zip(low, high, strict=True), indexing="ij"), axis=-1).reshape(-1, 3)
         index = self.index_of(corners)
         margin = np.ceil(4 / self.spacing)
@@ -112,25 +125,29 @@ class Canvas:
         return tuple(slice(a, max(a, b)) for a, b in zip(start, stop, strict=True))
 
     def sweep(self, samples: np.ndarray, reach: float = 4.0) -> np.ndarray:
-        """Distance (full grid) to the union of spheres `samples` (n, 4): x, y, z, radius; FAR beyond about `reach` mm.
+        """Signed distance on the whole grid to a union of spheres, which form a tube if they follow a curve.
 
-        The same as `shapes.spheres`, but each sphere is evaluated only in the voxels around it: large ones one by
-        one in their box, small ones together.
+        The values equal those of `shapes.spheres`, but each sphere is evaluated only in the voxels around it: large
+        spheres one after the other in their boxes, small spheres of equal box together.
+
+        Args:
+            samples: (n, 4) spheres as x, y, z, radius in mm.
+            reach: distance in mm up to which values are computed; voxels farther away than about that hold FAR.
         """
         distance = np.full(self.shape, FAR, dtype=np.float32)
         samples = np.asarray(samples, dtype=np.float64)
         nearest = np.round(self.index_of(samples[:, :3])).astype(np.int64)
         growth = 1.2 * np.linalg.norm(np.linalg.inv(self.matrix), axis=1)
-        half = np.ceil((samples[:, 3:] + reach) * growth).astype(np.int64)  # half box per axis, in voxels
+        half = np.ceil((samples[:, 3:] + reach) * growth).astype(np.int64)  # half the box along each axis, in voxels
         for size in np.unique(half, axis=0):
             chosen = (half == size).all(axis=1)
-            together = np.prod(2 * size + 1) < min(1500, 3 * chosen.sum())  # which of the two ways is faster
+            together = np.prod(2 * size + 1) < min(1500, 3 * chosen.sum())  # chooses the faster of the two ways
             draw = self._stamp if together else self._draw_boxes
             draw(distance, nearest[chosen], size, samples[chosen].astype(np.float32))
         return distance
 
     def _draw_boxes(self, distance: np.ndarray, nearest: np.ndarray, half: np.ndarray, samples: np.ndarray) -> None:
-        """As _stamp, one sphere after the other."""
+        """Do the same as `_stamp`, one sphere after the other."""
         for middle, sphere in zip(nearest, samples, strict=True):
             start, stop = np.clip(middle - half, 0, None), np.clip(middle + half + 1, 0, self.shape)
             if (start < stop).all():
@@ -138,11 +155,11 @@ class Canvas:
                 np.minimum(distance[box], spheres(self.points[(slice(None), *box)], sphere[None]), out=distance[box])
 
     def _stamp(self, distance: np.ndarray, nearest: np.ndarray, half: np.ndarray, samples: np.ndarray) -> None:
-        """Lower `distance` to that of spheres that share the half box `half` around the voxels `nearest`."""
+        """Lower `distance` to the distance of spheres with the half box `half` around the voxels `nearest`."""
         flat, points = distance.reshape(-1), self.points.reshape(3, -1)
         x, y, z, radius = samples.T
         for offset in np.ndindex(*(2 * half + 1)):
-            # An index beyond the edge becomes the voxel at the edge, where the distance holds as well.
+            # An index beyond the edge is moved to the voxel at the edge; the distance is computed for that voxel.
             i, j, k = (
                 np.minimum(np.maximum(nearest[:, a] + (offset[a] - half[a]), 0), self.shape[a] - 1) for a in range(3)
             )
@@ -153,17 +170,17 @@ class Canvas:
             np.minimum.at(flat, voxel, np.sqrt(square) - radius)
 
     def occupancy(self, distance: np.ndarray) -> np.ndarray:
-        """Share of each voxel inside the shape (0 to 1): a ramp of one voxel across its surface."""
+        """Share of each voxel that is inside the shape (0 to 1): a linear ramp of one voxel across the surface."""
         return np.clip(0.5 - distance * np.float32(1 / self.voxel), 0, 1)
 
     def paint(self, distance: np.ndarray, value, where=..., label: int | None = None, opacity: float = 1.0) -> None:
-        """Blend `value` (HU, a number or an array like `distance`) into the image where the shape is.
+        """Blend `value` into the image inside the shape.
 
         Args:
-            distance: signed distance in mm over the part `where` of the grid.
-            value: HU.
-            where: index of that part; the whole grid without it.
-            label: value to write into the label map where the distance is negative; None leaves the map alone.
+            distance: signed distance in mm to the shape in the part `where` of the grid.
+            value: intensity (HU in CT), a number or an array of the shape of `distance`.
+            where: index of that part; by default the whole grid.
+            label: value to write into the label map where the distance is negative; None does not change the map.
             opacity: share of the old image that the shape hides.
         """
         image = self.image[where]

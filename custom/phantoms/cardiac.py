@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A contrast CT of a chest, drawn from one seed: the cardiac CT angiography phantom. No patient data is in it."""
+"""Draws a contrast CT of a chest from one seed: the cardiac CT angiography phantom. It uses no patient data."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from scipy.ndimage import label as connected_components
 
 from ..labels import CARDIAC_LABELS
-from .canvas import Canvas, checked_spacing, random_warp
+from .canvas import Canvas, checked_spacing
 from .contrast import Contrast
 from .draw_heart import draw_heart
 from .heart import Heart
 from .lungs import draw_lungs
 from .mediastinum import draw_mediastinum, draw_midline
-from .scanner import draw_table, place, scan
+from .scanner import draw_table, orient, scan
 from .shapes import random_rotation, smooth_noise
 from .thorax import Thorax
 
@@ -23,20 +23,20 @@ __all__ = ["CardiacSubject", "draw_cardiac_subject", "make_cardiac_subject"]
 
 
 class CardiacSubject(NamedTuple):
-    """One subject: image (int16 HU), label (uint16, MM-WHS values), coronary (bool), affine (4, 4; mm RAS)."""
+    """The volumes of one subject, on one grid."""
 
-    image: np.ndarray
-    label: np.ndarray
-    coronary: np.ndarray
-    affine: np.ndarray
+    image: np.ndarray  # int16 HU
+    label: np.ndarray  # uint16 label map with the values of MM-WHS
+    coronary: np.ndarray  # bool mask of the coronary arteries: the voxels of which they fill more than a fifth
+    affine: np.ndarray  # (4, 4) matrix from voxel indices to RAS millimetres
 
 
 def make_cardiac_subject(seed: int, spacing=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image (int16 HU), label map (uint16, MM-WHS values) and affine (4, 4) to millimetre RAS of one subject.
+    """Image, label map and affine matrix of one subject, see `CardiacSubject`.
 
     Args:
         seed: the same seed gives the same voxels.
-        spacing: voxel size in mm along x, y, z; drawn from the seed (1.8 to 2.2 in plane, 2.0 to 2.5) where None.
+        spacing: voxel size in mm along x, y, z; None draws it from the seed (1.8 to 2.2 in plane, 2.0 to 2.5 along z).
 
     Raises:
         ValueError: if the spacing is not three positive numbers.
@@ -46,7 +46,7 @@ def make_cardiac_subject(seed: int, spacing=None) -> tuple[np.ndarray, np.ndarra
 
 
 def draw_cardiac_subject(seed: int, spacing=None) -> CardiacSubject:
-    """As make_cardiac_subject, with the coronary arteries: the voxels of the same grid that they fill by a fifth."""
+    """Draw one subject with its coronary arteries. The arguments are those of `make_cardiac_subject`."""
     shape_rng, grid_rng, texture_rng, scan_rng = (
         np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)
     )
@@ -68,7 +68,7 @@ def draw_cardiac_subject(seed: int, spacing=None) -> CardiacSubject:
 
     image = scan(canvas, contrast, scan_rng)
     label = _largest_components(canvas.label)
-    volumes, affine = place(grid_rng, canvas, image, label, canvas.occupancy(coronary) > 0.2)
+    volumes, affine = orient(grid_rng, canvas, image, label, canvas.occupancy(coronary) > 0.2)
     return CardiacSubject(*volumes, affine)
 
 
@@ -79,13 +79,11 @@ def _make_canvas(rng: np.random.Generator, spacing) -> Canvas:
     in_plane, between = rng.uniform(1.8, 2.2), rng.uniform(2.0, 2.5)
     spacing = checked_spacing([in_plane, in_plane, between] if spacing is None else spacing)
     extent = rng.uniform([265, 215, 152], [300, 240, 170])
-    shape = tuple(int(n) for n in np.round(extent / spacing))
-    warp = random_warp(rng, shape, spacing, 70.0, 16.0) + random_warp(rng, shape, spacing, 35.0, 5.0)
-    return Canvas(shape, spacing, center, rotation, size, warp)
+    return Canvas.draw(rng, extent, spacing, center, rotation, size)
 
 
 def _largest_components(label: np.ndarray) -> np.ndarray:
-    """Keep the largest connected piece of every structure: slivers cut off by a neighbour go to the background."""
+    """Keep the largest connected piece of every structure; smaller pieces become background."""
     for value in CARDIAC_LABELS.values():
         mask = label == value
         pieces, count = connected_components(mask)

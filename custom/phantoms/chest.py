@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A chest CT of both lungs, drawn from one seed, with or without COVID-like opacities. No patient data is in it."""
+"""Draws a chest CT of both lungs from one seed, with or without COVID-like opacities. It uses no patient data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import label as connected_components
 
-from .canvas import Canvas, checked_spacing, random_warp
+from .canvas import Canvas, checked_spacing
 from .chest_wall import Chest
 from .contrast import Contrast
 from .draw_heart import draw_heart
@@ -16,38 +16,39 @@ from .heart import Heart
 from .lungs import draw_lungs
 from .mediastinum import draw_mediastinum, draw_midline
 from .opacities import LungGeometry, draw_mosaic, draw_nodules, fill, opacities, settle, with_values_of
-from .scanner import draw_table, place, scan
+from .scanner import draw_table, orient, scan
 from .shapes import random_rotation, smooth_noise
 
 __all__ = ["CHEST_LABELS", "ChestSubject", "make_chest_subject", "severity"]
 
 CHEST_LABELS = {"lungs": 1}
-SEVERE = 0.5  # severity from which a patient counts as severe (intubation or death in STOIC)
+SEVERE = 0.5  # a patient of at least this severity counts as severe (STOIC: intubation or death)
 
 
 class ChestSubject(NamedTuple):
-    """One subject: image (int16 HU), mask of both lungs (uint16, 1 = lung, opacities included), affine (4, 4)."""
+    """The volumes of one subject, on one grid."""
 
-    image: np.ndarray
-    mask: np.ndarray
-    affine: np.ndarray
+    image: np.ndarray  # int16 HU
+    mask: np.ndarray  # uint16 mask of both lungs; 1 is lung, including opacities
+    affine: np.ndarray  # (4, 4) matrix from voxel indices to RAS millimetres
 
 
 def severity(seed: int) -> float:
-    """How far the disease of a subject with this seed goes, 0 (a few faint patches) to 1; known before drawing."""
+    """Severity of the disease of a subject with this seed, from 0 (a few faint patches) to 1; needs no drawing."""
     return float(np.random.default_rng([seed, 1]).beta(1.5, 1.3))
 
 
 def make_chest_subject(seed: int, diseased: bool, spacing=None) -> ChestSubject:
-    """One chest. With one seed the anatomy is the same whether diseased or not.
+    """Draw one chest. The anatomy depends on the seed only, not on the disease.
 
-    Whole-lung intensity statistics are of no use: what a patient has in patches (`opacities`), a healthy subject has
-    at the back of the lungs (`settle`), with the histogram of that patient (before the scanner adds blur and noise).
+    Intensity statistics of the whole lung do not show the disease: a patient has dense patches (`opacities`), and a
+    healthy subject has the same values at the back of the lungs (`settle`). Both have the same histogram before the
+    scanner adds blur and noise.
 
     Args:
         seed: the same seed gives the same voxels.
-        diseased: whether there are ground-glass opacities, and with growing severity consolidations.
-        spacing: voxel size in mm along x, y, z; drawn from the seed (3.0 to 3.4 in plane, 3.0 to 3.5) where None.
+        diseased: whether the lungs have ground-glass opacities and, more often at higher severity, consolidations.
+        spacing: voxel size in mm along x, y, z; None draws it from the seed (3.0 to 3.4 in plane, 3.0 to 3.5 along z).
 
     Raises:
         ValueError: if the spacing is not three positive numbers.
@@ -70,7 +71,7 @@ def make_chest_subject(seed: int, diseased: bool, spacing=None) -> ChestSubject:
     chest.draw_spine(canvas, contrast, fine)
     draw_midline(canvas, heart, chest, contrast)
     draw_heart(canvas, heart, contrast, fine, coarse)
-    # lung is what no organ was drawn over
+    # lung: the part of the cavity over which no organ was drawn
     lung = canvas.occupancy(cavity) * (np.abs(canvas.image - lung_image) < 60)
     draw_table(canvas, chest)
 
@@ -86,12 +87,12 @@ def make_chest_subject(seed: int, diseased: bool, spacing=None) -> ChestSubject:
         healthy = fill(canvas.image, settle(share, lesion_rng, geometry), lung)
         canvas.image[geometry.mask] = with_values_of(patient[geometry.mask], healthy[geometry.mask])
     image = scan(canvas, contrast, scan_rng)
-    volumes, affine = place(grid_rng, canvas, image, (lung > 0.5).astype(np.uint16))
+    volumes, affine = orient(grid_rng, canvas, image, (lung > 0.5).astype(np.uint16))
     return ChestSubject(*volumes, affine)
 
 
 def _draw_contrast(rng: np.random.Generator) -> Contrast:
-    """Without contrast agent, or (one in four) with a faint rest of it; lungs from deep to shallow inspiration."""
+    """Draw a subject without contrast agent or, one in four, with a little; lungs from deep to shallow inspiration."""
     blood = rng.uniform(32, 52) + (rng.uniform(20, 130) if rng.random() < 0.25 else 0.0)
     return Contrast(
         left=blood,
@@ -114,13 +115,11 @@ def _make_canvas(rng: np.random.Generator, spacing) -> Canvas:
     in_plane, between = rng.uniform(3.0, 3.4), rng.uniform(3.0, 3.5)
     spacing = checked_spacing([in_plane, in_plane, between] if spacing is None else spacing)
     extent = np.array([330, 250, 270]) * size + rng.uniform(0, 15, size=3)
-    shape = tuple(int(n) for n in np.round(extent / spacing))
-    warp = random_warp(rng, shape, spacing, 70.0, 16.0) + random_warp(rng, shape, spacing, 35.0, 5.0)
-    return Canvas(shape, spacing, center, rotation, size, warp)
+    return Canvas.draw(rng, extent, spacing, center, rotation, size)
 
 
 def _largest_components(mask: np.ndarray, share: float = 0.05) -> np.ndarray:
-    """The connected pieces of `mask` with at least `share` of its voxels: specks between the organs go."""
+    """The connected pieces of `mask` that have at least `share` of its voxels; specks are removed."""
     pieces, _ = connected_components(mask)
     sizes = np.bincount(pieces.reshape(-1))
     large = sizes >= share * mask.sum()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The chest CT cohort for classification: half of the subjects with COVID-like opacities, split like the paper's."""
+"""The cohort of chest CTs for classification: half of the subjects have COVID-like opacities."""
 
 from __future__ import annotations
 
@@ -16,37 +16,27 @@ __all__ = ["ChestPhantomCohort"]
 class ChestPhantomCohort(PhantomCohort):
     """Chest CTs with and without disease: images/, masks/ (both lungs, 1) and dataset.json.
 
-    The lists training, validation and test of dataset.json stand to each other as the paper's (1000, 400 and 600) and
-    hold as many patients as healthy subjects each. Items: {"image", "mask", "label": 0 or 1, "severe": 0 or 1,
-    "subject"}; severe is 0 for the healthy.
+    The sizes of the lists training, validation and test in dataset.json have the ratio of the paper's lists (1000 :
+    400 : 600). Each list holds as many patients as healthy subjects. An item has the keys "image", "mask", "label"
+    (1 for a patient, else 0), "severe" (1 for a severe patient, else 0) and "subject".
 
-    Args:
-        root, subjects, seed, workers: see PhantomCohort.
+    The arguments are those of `PhantomCohort`.
 
     Raises:
         ValueError: if `subjects` is odd or below 6 (two for each list).
     """
 
-    VERSION = "1.0"  # raise it with every change of the drawing that changes voxels
+    VERSION = "1.0"  # raise it with every change of the drawing code that changes voxels
     PARTS = ("image", "mask")
 
     def __init__(self, root: str, subjects: int = 80, seed: int = 0, workers: int = 2) -> None:
         if subjects < 6 or subjects % 2:
             raise ValueError(f"need an even number of at least 6 subjects, half of them patients; got {subjects}.")
-        super().__init__(
-            make_subject=make_chest_subject,
-            name="chest_ct_phantoms",
-            modality="CT",
-            version=self.VERSION,
-            labels=CHEST_LABELS,
-            root=root,
-            subjects=subjects,
-            seed=seed,
-            workers=workers,
-        )
+        generator = (make_chest_subject, "chest_ct_phantoms", "CT", self.VERSION, CHEST_LABELS)
+        super().__init__(*generator, root, subjects, seed, workers)
 
     def is_patient(self, number: int) -> bool:
-        """One of the subjects 2k and 2k + 1, whichever the seed says."""
+        """Whether the subject is a patient: of the subjects 2k and 2k + 1 the seed chooses one."""
         return bool((number + np.random.default_rng([self.seed, number // 2]).integers(2)) % 2)
 
     def subject_function(self, number: int) -> SubjectFunction:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole chest: the thorax around the heart, continued to the tips of the lungs and to the shoulders."""
+"""The whole chest: the thorax around the heart, extended upwards to the tips of the lungs and to the shoulders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Chest"]
 
 
 class Chest(Thorax):
-    """A thorax whose lungs end above in two domes; breathing depth moves the diaphragm."""
+    """A thorax whose cavity ends above in one dome for each lung. The depth of the breath moves the diaphragm."""
 
     def __init__(self, rng: np.random.Generator, heart: Heart) -> None:
         super().__init__(rng, heart_bottom=heart.lowest_point())
@@ -25,7 +25,7 @@ class Chest(Thorax):
         self.dependent = rng.uniform(20, 110)
 
     def barrel(self, points: np.ndarray) -> np.ndarray:
-        """As the thorax's, with an end above: a dome over each lung."""
+        """Signed distance to the rib cage of the thorax, closed above by a dome over each lung."""
         x, y, z = points
         side = np.abs(x) - 36
         height = self.apex - 0.012 * side**2 - 0.009 * (y + 42) ** 2
@@ -39,8 +39,4 @@ class Chest(Thorax):
         neck = ellipsoid(points, (0, -42, 190), (70, 66, 130))
         muscle = smooth_union(smooth_union(muscle, shoulder, self.shoulder), neck, 30)
         fat = self.fat * (1 - 0.4 * np.exp(-(x**2) / 30**2) * (y > 0))
-        skin = muscle - fat
-        if self.breast:
-            center, size = (62, self.front + 14, -22), np.array([56, 44, 56]) * self.breast
-            skin = smooth_union(skin, ellipsoid(np.stack([np.abs(x), y, z]), center, size), 20)
-        return muscle, skin
+        return muscle, self.with_breasts(points, muscle - fat)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HU of blood pools and tissues: the contrast phase of one subject."""
+"""HU values of blood pools and tissues; they depend on the contrast phase of a subject."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Contrast"]
 
 @dataclass(frozen=True)
 class Contrast:
-    """HU of every blood pool and soft tissue of one subject."""
+    """HU values of the blood pools and soft tissues of one subject."""
 
     left: float
     right: float
@@ -27,7 +27,7 @@ class Contrast:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Contrast:
-        """Left heart 280 to 500 HU, right heart 100 to 400 HU independently of it, myocardium 80 to 130 HU."""
+        """Draw an angiography: left heart 280 to 500 HU, right heart (independent) 100 to 400, myocardium 80 to 130."""
         left, right = rng.uniform(280, 500), rng.uniform(100, 400)
         return cls(
             left=left,

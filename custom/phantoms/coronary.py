@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The coronary arteries of the cardiac phantom on a grid that is fine enough for them, cropped like the real data."""
+"""The coronary arteries of the cardiac phantom, on a fine grid and cropped like the real data."""
 
 from __future__ import annotations
 
@@ -16,13 +16,18 @@ MARGIN = 15.0  # mm around the arteries
 
 
 def make_coronary_subject(seed: int, spacing=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image (int16 HU), coronary arteries (uint8, 1) and affine (4, 4) to millimetre RAS of one subject.
+    """Draw one subject with its left and right coronary arteries and their side branches.
 
-    Left main, anterior descending, circumflex and right coronary artery with side branches: two trees. The volume is
-    the box of the arteries and 15 mm around it, as `prepare_data.py asoca` cuts it, within the field of view.
+    The volume is the bounding box of the arteries with a margin of 15 mm, cut to the field of view. `python -m
+    tools.prepare_data asoca` crops real data in the same way.
 
     Args:
-        seed: of `draw_cardiac_subject`. spacing: voxel size in mm; drawn from the seed (1.3 to 1.5) where None.
+        seed: seed of `draw_cardiac_subject`.
+        spacing: voxel size in mm along x, y, z; None draws it from the seed (1.3 to 1.5 mm).
+
+    Returns:
+        the image (int16 HU), the label map of the arteries (uint8, 1) and the affine matrix (4, 4) from voxel indices
+        to RAS millimetres.
     """
     if spacing is None:
         spacing = np.random.default_rng([seed, 1]).uniform(*SPACING, size=3)
@@ -38,23 +43,13 @@ def make_coronary_subject(seed: int, spacing=None) -> tuple[np.ndarray, np.ndarr
 
 
 class CoronaryPhantomCohort(PhantomCohort):
-    """Contrast CTs of hearts with their coronary arteries, see `make_coronary_subject`.
+    """Contrast CTs of hearts with labelled coronary arteries, see `make_coronary_subject`.
 
-    Args:
-        root, subjects, seed, workers: see PhantomCohort.
+    The arguments are those of `PhantomCohort`.
     """
 
-    VERSION = "1.0"  # raise it with every change of the drawing that changes voxels
+    VERSION = "1.0"  # raise it with every change of the drawing code that changes voxels
 
     def __init__(self, root: str, subjects: int = 16, seed: int = 0, workers: int = 2) -> None:
-        super().__init__(
-            make_subject=make_coronary_subject,
-            name="coronary_cta_phantoms",
-            modality="CT",
-            version=self.VERSION,
-            labels=CORONARY_LABELS,
-            root=root,
-            subjects=subjects,
-            seed=seed,
-            workers=workers,
-        )
+        generator = (make_coronary_subject, "coronary_cta_phantoms", "CT", self.VERSION, CORONARY_LABELS)
+        super().__init__(*generator, root, subjects, seed, workers)

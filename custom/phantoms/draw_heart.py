@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws a `Heart` on a `Canvas`: epicardial fat, walls, chambers, great vessels and coronary arteries."""
+"""Paints a `Heart` onto a `Canvas`: walls, chambers, great vessels and coronary arteries."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from .shapes import (
 
 __all__ = ["draw_heart", "pericardium"]
 
-REACH = 88.0  # mm around the pivot that hold the whole heart
+REACH = 88.0  # mm; half the side of a box around the pivot that contains every heart
 
 
 def heart_box(canvas: Canvas, heart: Heart) -> tuple[slice, slice, slice]:
-    """Part of the grid that can hold heart."""
+    """Slices of the part of the grid that contains the heart."""
     center = PIVOT + heart.shift
     return canvas.box(center - REACH, center + REACH)
 
 
 def pericardium(canvas: Canvas, heart: Heart) -> tuple[tuple[slice, slice, slice], np.ndarray]:
-    """Box and signed distance (atlas mm) of the sac around chambers and epicardial fat, grooves filled."""
+    """Box of the heart, and in it the signed distance (atlas mm) to the sac around chambers and epicardial fat."""
     box = heart_box(canvas, heart)
     points = heart.from_atlas(canvas.points[(slice(None), *box)])
     sac = smooth_union(heart.left_ventricle_outer(points), heart.right_ventricle(points) - 3, 22)
@@ -42,13 +42,14 @@ def pericardium(canvas: Canvas, heart: Heart) -> tuple[tuple[slice, slice, slice
 
 
 def draw_heart(canvas: Canvas, heart: Heart, contrast: Contrast, fine: np.ndarray, coarse: np.ndarray) -> np.ndarray:
-    """Draw the heart and its labels; the sac must be there already.
+    """Paint the heart and its labels. The pericardium (`draw_mediastinum`) must be on the canvas already.
 
     Args:
-        fine, coarse: unit-variance noise over the whole grid, for trabeculae and for the mixing of contrast.
+        fine: noise of unit variance on the whole grid, for the trabeculae.
+        coarse: noise of unit variance on the whole grid, for the mixing of contrast agent with blood.
 
     Returns:
-        the distance (atlas mm, full grid) to the coronary arteries, FAR beyond 4 mm.
+        the distance (atlas mm, whole grid) to the coronary arteries, FAR beyond 4 mm.
     """
     box = heart_box(canvas, heart)
     points = heart.from_atlas(canvas.points[(slice(None), *box)])
@@ -72,7 +73,7 @@ def draw_heart(canvas: Canvas, heart: Heart, contrast: Contrast, fine: np.ndarra
     aortic_plane = half_space(points, heart.annulus, heart.aortic_normal)
     pulmonic_plane = half_space(points, heart.pulmonic, heart.pulmonic_normal)
 
-    # Walls first, then blood: what is drawn later lies in front.
+    # Walls first, then blood: a later shape hides an earlier one.
     wall = contrast.myocardium - 15
     paint(right_ventricle - 3, wall)
     paint(right_atrium - 2, wall)
@@ -121,9 +122,9 @@ def draw_heart(canvas: Canvas, heart: Heart, contrast: Contrast, fine: np.ndarra
     for center, axes, radius in (
         (heart.mitral, heart.lv_axes, 0.55 * heart.lv_radius),
         (heart.annulus, basis_along(heart.aortic_normal, (1, 0, 0)), 8.0),
-    ):  # open valves: between their edges blood runs through
+    ):  # blood in the open valves
         paint(ellipsoid(points, center, (3.5, radius, radius), axes), contrast.left, opacity=0.8)
-    for angle in (-40, 110):  # papillary muscles: seen in the image, counted as blood in the label map
+    for angle in (-40, 110):  # papillary muscles: muscle in the image, blood in the label map
         turn = np.deg2rad(angle)
         offset = 0.62 * heart.lv_radius * (np.cos(turn) * heart.lv_axes[:, 1] + np.sin(turn) * heart.lv_axes[:, 2])
         ends = [heart.along_left_ventricle(share * heart.lv_length) + offset for share in (0.42, 0.78)]
@@ -132,7 +133,7 @@ def draw_heart(canvas: Canvas, heart: Heart, contrast: Contrast, fine: np.ndarra
 
     samples = np.vstack([heart.to_atlas(path) for path in heart.coronary_paths().values()])
     coronary = canvas.sweep(samples)
-    coronary[canvas.label == label["aorta"]] = FAR  # an artery begins at the wall
+    coronary[canvas.label == label["aorta"]] = FAR  # an artery starts at the wall of the aorta
     canvas.paint(coronary, contrast.left * 0.95)
     return coronary
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The heart and great vessels of the phantom: shapes in the heart's own frame, and how they are drawn.
+"""The shapes of the heart and the great vessels in the frame of the heart, and the random numbers that vary them.
 
-Atlas frame: millimetre RAS, origin near the middle of the heart, +x to the patient's right. The proportions were
-set by eye after contrast cardiac CT; no measurement of a person is copied.
+Atlas frame: RAS millimetres, origin near the middle of the heart, +x to the right of the patient. The proportions were
+set by eye to resemble contrast cardiac CT; they are not measurements of a person.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from .shapes import (
 
 __all__ = ["Heart"]
 TRICUSPID_NORMAL = np.array([0.88, -0.38, 0.2])  # from the ventricle to the atrium
-PIVOT = np.array([-15.0, 8.0, -4.0])  # the heart turns and grows about this point
+PIVOT = np.array([-15.0, 8.0, -4.0])  # rotation and size are applied about this point
 
 
 class Heart:
-    """One heart: every number that varies is drawn from `rng` on construction, in a fixed order.
+    """One heart. The constructor draws every number that varies from `rng`, in a fixed order.
 
-    The methods named after a structure take (3, ...) points of the heart frame and give its signed distance in mm.
+    A method with the name of a structure takes points (3, ...) of the heart frame and returns their signed distance in
+    mm to that structure.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -148,9 +149,9 @@ class Heart:
     # Frames -----------------------------------------------------------------------------------------------------
 
     def to_atlas(self, path: np.ndarray) -> np.ndarray:
-        """Positions (n, 3) or path (n, 4) of the heart frame, placed in the atlas; radii grow with the heart."""
-        placed = (path[:, :3] - PIVOT) * self.size @ self.rotation.T + PIVOT + self.shift
-        return np.column_stack([placed, path[:, 3:] * self.size])
+        """Positions (n, 3) or path (n, 4) of the heart frame in atlas coordinates; radii are scaled with the heart."""
+        position = (path[:, :3] - PIVOT) * self.size @ self.rotation.T + PIVOT + self.shift
+        return np.column_stack([position, path[:, 3:] * self.size])
 
     def from_atlas(self, points: np.ndarray) -> np.ndarray:
         """Atlas points (3, ...) in the heart frame."""
@@ -163,11 +164,11 @@ class Heart:
     # Shapes -----------------------------------------------------------------------------------------------------
 
     def mitral_plane(self, points: np.ndarray) -> np.ndarray:
-        """Height above the mitral plane in mm: negative on the ventricle's side."""
+        """Height above the mitral plane in mm, negative on the side of the ventricle."""
         return half_space(points, self.mitral, -self.lv_axes[:, 0])
 
     def tricuspid_plane(self, points: np.ndarray) -> np.ndarray:
-        """Height above the tricuspid plane in mm: negative on the ventricle's side."""
+        """Height above the tricuspid plane in mm, negative on the side of the ventricle."""
         return half_space(points, self.tricuspid, TRICUSPID_NORMAL)
 
     def left_ventricle_outer(self, points: np.ndarray) -> np.ndarray:
@@ -207,7 +208,7 @@ class Heart:
         return intersection(body, -self.tricuspid_plane(points))
 
     def right_ventricle(self, points: np.ndarray) -> np.ndarray:
-        """Body wrapped around the septum, and outflow tract up to the pulmonary valve."""
+        """Body around the septum, and outflow tract up to the pulmonary valve."""
         body = ellipsoid(points, self.rv_center, self.rv_semi_axes, self.rv_axes)
         body = smooth_intersection(body, self.tricuspid_plane(points), 3)
         outflow = spheres(points, self.rv_outflow)
@@ -221,7 +222,7 @@ class Heart:
     # Coronary arteries ------------------------------------------------------------------------------------------
 
     def coronary_paths(self) -> dict[str, np.ndarray]:
-        """Centre lines (n, 4) with radii, in the heart frame, lying in the grooves between the chambers."""
+        """Centre lines with radii (n, 4) by name, in the heart frame. They follow the grooves between the chambers."""
         left = self.left_ventricle_outer
 
         def right(points):
@@ -231,7 +232,7 @@ class Heart:
             return self.right_atrium(points) - 2.5
 
         def in_groove(guide, surfaces, levels):
-            """Snap, smooth, snap again: a course along the groove without kinks."""
+            """Move the points to the surfaces, smooth them and move them again, so that the path has no kinks."""
             course = snap_to_surfaces(guide, surfaces, levels)
             course[1:-1] = (course[:-2] + 2 * course[1:-1] + course[2:]) / 4
             return snap_to_surfaces(course, surfaces, levels, iterations=4)
@@ -267,7 +268,7 @@ class Heart:
             for chamber in (self.left_atrium, right_atrium, right, left):  # no artery runs through a chamber
                 buried = chamber(samples[:, :3].T) < 1.5
                 samples[buried, :3] = snap_to_surfaces(samples[buried, :3], [chamber], [1.5], iterations=4)
-            return spline(np.vstack([samples[:-1:4], samples[-1:]]), 0.6)  # closes the gaps that the moves left
+            return spline(np.vstack([samples[:-1:4], samples[-1:]]), 0.6)  # closes the gaps that these moves have made
 
         return {
             "left_main": tube(np.stack([left_start, main_end]), 2.3, 2.1),

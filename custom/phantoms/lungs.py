@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Branching trees of lung vessels and bronchi, grown from the hila into the space of the lungs, and drawn."""
+"""Grows and paints the branching trees of lung vessels and bronchi, from the hila into the lungs."""
 
 from __future__ import annotations
 
@@ -13,20 +13,9 @@ from .thorax import Thorax
 
 __all__ = ["draw_lungs", "grow_tree"]
 
-# directions from the hilum of the right lung to its parts
-LOBES = np.array(
-    [
-        [0.6, 0.5, 0.9],
-        [0.6, -0.5, 0.9],
-        [1.0, 0.5, 0.1],
-        [1.0, -0.4, 0.2],
-        [0.7, 0.7, -0.6],
-        [0.8, -0.6, -0.8],
-        [0.5, -0.7, -0.9],
-        [0.6, 0.1, -1.0],
-        [0.3, 0.9, 0.2],
-    ]
-)
+# directions from the hilum of the right lung to its segments
+LOBES = np.array([[0.6, 0.5, 0.9], [0.6, -0.5, 0.9], [1.0, 0.5, 0.1], [1.0, -0.4, 0.2], [0.7, 0.7, -0.6],
+                  [0.8, -0.6, -0.8], [0.5, -0.7, -0.9], [0.6, 0.1, -1.0], [0.3, 0.9, 0.2]])  # fmt: skip
 
 
 def grow_tree(
@@ -40,16 +29,21 @@ def grow_tree(
     inside: Callable[[np.ndarray], np.ndarray],
     step: float = 1.2,
 ) -> np.ndarray:
-    """Samples (n, 4), x, y, z, radius in mm, of a tree whose branches split in two, thin out and bend a little.
+    """Grow a tree whose branches bend a little, become thinner and split in two.
 
     Args:
-        start: (3,) root in mm.
+        rng: generator of the shape.
+        start: (3,) position of the root in mm.
         towards: (m, 3) directions of the first branches.
-        radius, length: of the first branches, mm; both shrink from generation to generation.
-        spread: mean angle between a branch and its successors, degrees.
+        radius: radius of the first branches in mm; it decreases with each generation.
+        length: length of the first branches in mm; it decreases with each generation.
+        spread: mean angle between a branch and its two successors in degrees.
         levels: number of generations.
-        inside: function of (3, n) points, true where branches may be; a branch that leaves it is dropped.
-        step: distance of samples in mm, at most.
+        inside: function of points (3, n) that is true where branches may end; a branch that ends elsewhere is removed.
+        step: largest distance between samples in mm.
+
+    Returns:
+        samples (n, 4) of the tree: x, y, z, radius in mm.
     """
     heading = np.asarray(towards, dtype=np.float64)
     heading = heading / np.linalg.norm(heading, axis=1, keepdims=True)
@@ -61,10 +55,10 @@ def grow_tree(
         bend = rng.normal(0, 0.12, size=heading.shape) * extent[:, None]
         course = origin[:, None] + along * (heading * extent[:, None])[:, None] + along**2 * bend[:, None]
         taper = width[:, None, None] * (1 - 0.18 * along)
-        kept = inside(course[:, -1].T)
-        samples.append(np.concatenate([course, taper], axis=2)[kept].reshape(-1, 4))
-        origin, width, extent = (np.repeat(value[kept], 2, axis=0) for value in (course[:, -1], width, extent))
-        heading = (course[:, -1] - course[:, -2])[kept]
+        ends_inside = inside(course[:, -1].T)
+        samples.append(np.concatenate([course, taper], axis=2)[ends_inside].reshape(-1, 4))
+        origin, width, extent = (np.repeat(value[ends_inside], 2, axis=0) for value in (course[:, -1], width, extent))
+        heading = (course[:, -1] - course[:, -2])[ends_inside]
         heading /= np.linalg.norm(heading, axis=1, keepdims=True)
         aside = np.cross(heading, rng.normal(size=heading.shape))
         aside /= np.linalg.norm(aside, axis=1, keepdims=True)
@@ -78,7 +72,7 @@ def grow_tree(
 
 
 def draw_lungs(canvas: Canvas, rng: np.random.Generator, thorax: Thorax, contrast: Contrast) -> None:
-    """Arteries, veins and bronchi of both lungs."""
+    """Paint the arteries, veins and bronchi of both lungs."""
 
     def inside(points):
         return (thorax.cavity(points) < -3) & (thorax.diaphragm(points) > 2)

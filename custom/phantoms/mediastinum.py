@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What lies between the lungs besides the heart: fat, pericardium, airways, oesophagus and the aorta's way down."""
+"""The space between the lungs without the heart: fat, pericardium, airways, oesophagus and descending aorta."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ __all__ = ["draw_mediastinum", "draw_midline"]
 def draw_mediastinum(
     canvas: Canvas, heart: Heart, contrast: Contrast, cavity: np.ndarray, above: np.ndarray, coarse: np.ndarray
 ) -> None:
-    """Fat between the lungs and around the vessels, and the pericardium.
+    """Paint the fat between the lungs and around the vessels, and the pericardium.
 
     Args:
-        cavity, above: distance to the rib cage and height over the diaphragm, mm, full grid.
-        coarse: unit-variance noise, full grid.
+        cavity: signed distance to the rib cage in mm, whole grid.
+        above: height above the diaphragm in mm, whole grid.
+        coarse: noise of unit variance, whole grid.
     """
     x, y, _ = canvas.points
     paths = (heart.aortic_path, heart.trunk_path, heart.right_pa_path[:-1], heart.left_pa_path[:-1])
@@ -42,11 +43,11 @@ def draw_mediastinum(
 
 
 def draw_midline(canvas: Canvas, heart: Heart, thorax: Thorax, contrast: Contrast) -> None:
-    """Airways, oesophagus, descending aorta and the arteries that leave the arch."""
-    gullet = [[-4, -50, 130, 5.5], [-5, -53, 60, 5.5], [-7, -56, 10, 6], [-11, -47, -40, 6.5], [-24, -30, -70, 8]]
-    gullet = canvas.sweep(spline(gullet, 1.5))
-    canvas.paint(gullet, 42.0)
-    canvas.paint(gullet + 4.5, -150.0)
+    """Paint airways, oesophagus, descending aorta and the arteries that start at the aortic arch."""
+    oesophagus = [[-4, -50, 130, 5.5], [-5, -53, 60, 5.5], [-7, -56, 10, 6], [-11, -47, -40, 6.5], [-24, -30, -70, 8]]
+    oesophagus = canvas.sweep(spline(oesophagus, 1.5))
+    canvas.paint(oesophagus, 42.0)
+    canvas.paint(oesophagus + 4.5, -150.0)
     descending = canvas.sweep(_descending_aorta(heart))
     arch_wall = canvas.sweep(heart.to_atlas(spline(heart.aortic_path[-4:], 2.0)))
     canvas.paint(np.minimum(arch_wall, descending) - 1.3, 60.0)
@@ -66,7 +67,7 @@ def draw_midline(canvas: Canvas, heart: Heart, thorax: Thorax, contrast: Contras
 
 
 def _descending_aorta(heart: Heart) -> np.ndarray:
-    """Samples (n, 4) of the descending aorta in atlas mm: from the end of the arch down along the left of the spine."""
+    """Samples (n, 4) of the descending aorta in atlas mm, from the end of the arch down the left side of the spine."""
     top = heart.to_atlas(heart.aortic_path[-2:])
     low = [[-29, -63, 46, 11.5], [-28, -62, 15, 11.2], [-24, -59, -15, 11], [-17, -53, -48, 10.5], [-9, -49, -100, 10]]
     return spline(np.vstack([top, np.asarray(low, float)]), 1.5)

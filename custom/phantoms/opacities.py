@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What fills lung besides air: ground glass and consolidation in patients, settled fluid in others, nodules in all.
+"""Dense parts of the lungs: ground glass and consolidation in patients, settled fluid in others, nodules in all.
 
-Fluid that fills the share f of a voxel's air raises it from its value v to v + f (TISSUE - v): vessels, which are
-tissue already, stay visible in ground glass (f about 0.1 to 0.5) and drown in consolidation (f near 1).
+Fluid that fills the share f of the air in a voxel raises its value from v to v + f (TISSUE - v). Vessels have the
+value of tissue already: they stay visible in ground glass (f about 0.1 to 0.5) and not in consolidation (f near 1).
 """
 
 from __future__ import annotations
@@ -22,32 +22,34 @@ AIR = -985.0
 
 
 class LungGeometry(NamedTuple):
-    """Atlas coordinates (3, *shape; mm) and the mask of the lungs on the same grid, with its voxel size in mm."""
+    """The position of the lungs on the grid."""
 
-    points: np.ndarray
-    mask: np.ndarray
-    spacing: np.ndarray
+    points: np.ndarray  # (3, *shape) atlas coordinates in mm
+    mask: np.ndarray  # bool mask of the lungs on the same grid
+    spacing: np.ndarray  # voxel size of the grid in mm
 
     def depth(self) -> np.ndarray:
-        """Distance from the surface of the lungs in mm, 0 outside."""
+        """Distance in mm from the surface of the lungs; 0 outside of them."""
         return distance_transform_edt(self.mask, sampling=self.spacing).astype(np.float32)
 
     def height_over_back(self) -> np.ndarray:
-        """Distance in mm from the back of the lung, along the lines from back to front; 0 outside."""
+        """Distance in mm from the back of the lung, along lines from back to front; 0 outside of the lungs."""
         y = np.where(self.mask, self.points[1], np.inf)
         return np.where(self.mask, self.points[1] - y.min(axis=1, keepdims=True, initial=1e3), 0).astype(np.float32)
 
     def low(self) -> np.ndarray:
-        """0 at the tips of the lungs, 1 at the lowest voxel."""
+        """Relative depth below the tips of the lungs: 0 at the tips, 1 at the lowest voxel."""
         z = self.points[2]
         return (z[self.mask].max() - z) / np.ptp(z[self.mask])
 
 
 def fill(image: np.ndarray, share: np.ndarray, lung: np.ndarray) -> np.ndarray:
-    """The image (HU) after fluid is mixed in.
+    """The image (HU) after fluid has replaced air.
 
     Args:
-        share: of the air that it fills, full grid, 0 to 1. lung: share of each voxel that is lung.
+        image: HU before.
+        share: share of the air that the fluid fills (0 to 1), whole grid.
+        lung: share of each voxel that is lung (0 to 1), whole grid.
     """
     return image + share * lung * np.maximum(np.float32(TISSUE) - image, 0)
 
@@ -55,14 +57,15 @@ def fill(image: np.ndarray, share: np.ndarray, lung: np.ndarray) -> np.ndarray:
 def opacities(
     rng: np.random.Generator, geometry: LungGeometry, fine: np.ndarray, coarse: np.ndarray, severity: float
 ) -> np.ndarray:
-    """COVID-like: several fuzzy patches in both lungs, most of them under the pleura, low and at the back.
+    """COVID-like opacities: several patches with soft edges in both lungs, most of them low, posterior and subpleural.
 
     Args:
-        fine, coarse: unit-variance noise, full grid.
-        severity: 0 to 1; number, size and density of the patches, and how many are consolidated.
+        fine: noise of unit variance, whole grid.
+        coarse: noise of unit variance over longer distances, whole grid.
+        severity: 0 to 1; it raises number, size and density of the patches and the share of consolidated ones.
 
     Returns:
-        the share of air that is filled, full grid, 0 outside the lungs.
+        the share of air that is filled with fluid, whole grid, 0 outside of the lungs.
     """
     points, inside = geometry.points, geometry.mask
     behind = np.exp(-geometry.height_over_back() / 90)
@@ -72,7 +75,7 @@ def opacities(
     for number in range(7 + rng.poisson(2 + 14 * severity)):
         side = inside & ((points[0] > 0) == (number % 2 == 0))
         peripheral = rng.random() < 0.85
-        center = _draw_place(rng, geometry, likely * side if peripheral else side)
+        center = _draw_position(rng, geometry, likely * side if peripheral else side)
         radius = rng.uniform(14, 22) + 18 * severity * rng.random()
         stretch = rng.uniform(0.75, 1.35, size=3)
         distance = np.sqrt(sum(((points[a] - center[a]) / np.float32(stretch[a])) ** 2 for a in range(3)))
@@ -89,12 +92,12 @@ def opacities(
 
 
 def settle(share: np.ndarray, rng: np.random.Generator, geometry: LungGeometry) -> np.ndarray:
-    """The same fluid, voxel value by voxel value, as it lies in a healthy lung: densest at the back, fading forwards.
+    """Sort the values of `share` as in dependent atelectasis: largest at the back of the lungs, smaller to the front.
 
-    Dependent atelectasis with the severity of a disease: the arrangement tells the two apart.
+    The set of values stays the same, so a healthy subject differs from a patient only in their arrangement.
 
     Args:
-        share: of air that is filled, full grid, 0 outside the lungs.
+        share: share of air that is filled with fluid, whole grid, 0 outside of the lungs.
     """
     height = geometry.height_over_back()
     uneven = smooth_noise(rng, share.shape, 25.0 / geometry.spacing)
@@ -109,14 +112,14 @@ def settle(share: np.ndarray, rng: np.random.Generator, geometry: LungGeometry) 
 
 
 def with_values_of(source: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """`image` with the values of `source` in its own order: histogram matching that is exact (both one-dimensional)."""
+    """Exact histogram matching: the values of `source` in the rank order of `image`; both are one-dimensional."""
     matched = np.empty_like(image)
     matched[np.argsort(image, kind="stable")] = np.sort(source)
     return matched
 
 
 def draw_mosaic(canvas: Canvas, rng: np.random.Generator, lung: np.ndarray) -> None:
-    """Lung that is a little denser here and airier there, over several centimetres."""
+    """Vary the density of the lungs a little over distances of several centimetres."""
     mosaic = smooth_noise(rng, canvas.shape, rng.uniform(15, 30) / canvas.spacing)
     strength = np.float32(rng.uniform(0.01, 0.045))
     canvas.image = fill(canvas.image, np.clip(strength * mosaic, 0, 1), lung)
@@ -124,20 +127,20 @@ def draw_mosaic(canvas: Canvas, rng: np.random.Generator, lung: np.ndarray) -> N
 
 
 def draw_nodules(canvas: Canvas, rng: np.random.Generator, geometry: LungGeometry, lung: np.ndarray) -> None:
-    """None to a handful of small solid nodules with sharp edges."""
+    """Paint small solid nodules with sharp edges; their number is random (2.5 on average) and may be zero."""
     for _ in range(rng.poisson(2.5)):
-        center = _draw_place(rng, geometry, geometry.mask)
+        center = _draw_position(rng, geometry, geometry.mask)
         distance = np.sqrt(sum((geometry.points[a] - center[a]) ** 2 for a in range(3)))
         nodule = canvas.occupancy(distance - np.float32(rng.uniform(2.0, 4.5)))
         canvas.image = fill(canvas.image, nodule, lung)
 
 
 def _edge(distance: np.ndarray, inside: float, width: float) -> np.ndarray:
-    """`inside` where the distance (mm) is negative, 0 where it is positive, blended over about `width` mm."""
+    """`inside` where the distance (mm) is negative, 0 where it is positive, and a smooth step of about `width` mm."""
     return np.float32(inside) / (1 + np.exp(np.clip(distance / np.float32(width), -30, 30)))
 
 
-def _draw_place(rng: np.random.Generator, geometry: LungGeometry, weight: np.ndarray) -> np.ndarray:
+def _draw_position(rng: np.random.Generator, geometry: LungGeometry, weight: np.ndarray) -> np.ndarray:
     """Atlas position (3,) of a voxel drawn with probability proportional to `weight`."""
     chance = np.cumsum(weight.reshape(-1), dtype=np.float64)
     index = np.searchsorted(chance, rng.random() * chance[-1], side="right")

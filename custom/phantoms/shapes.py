@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Implicit shapes (signed distances, negative inside) and curves, in millimetres, for drawing phantoms on voxel grids.
+"""Implicit shapes and curves for drawing phantoms on voxel grids, in millimetres.
 
-Points are arrays of shape (3, ...): channel c holds the coordinate along axis c. Distances have shape (...).
+An implicit shape is a function from points to signed distances, which are negative inside of the shape. Points are
+arrays (3, ...) whose channel c holds the coordinate along axis c; distances are arrays (...).
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ __all__ = [
 
 
 def ellipsoid(points: np.ndarray, center, semi_axes, axes=None) -> np.ndarray:
-    """First-order signed distance to an ellipsoid, exact on its surface and along its axes near it.
+    """First-order signed distance to an ellipsoid; exact on the surface, and along the axes near the surface.
 
     Args:
         points: (3, ...) coordinates in mm.
         center: (3,) centre in mm.
         semi_axes: (3,) half lengths in mm.
-        axes: (3, 3) matrix whose columns are the directions of the half lengths; None for the coordinate axes.
+        axes: (3, 3) matrix whose columns are the directions of the half lengths; None means the coordinate axes.
     """
     offset = [points[axis] - np.float32(center[axis]) for axis in range(3)]
     matrix = np.eye(3) if axes is None else np.asarray(axes)
@@ -52,7 +53,7 @@ def ellipsoid(points: np.ndarray, center, semi_axes, axes=None) -> np.ndarray:
 
 
 def half_space(points: np.ndarray, point, normal) -> np.ndarray:
-    """Signed distance to the plane through `point`; negative on the side away from `normal` (normalised here)."""
+    """Signed distance to the plane through `point`, positive on the side of `normal`, which may have any length."""
     unit = np.asarray(normal, dtype=np.float64) / np.linalg.norm(normal)
     return sum(np.float32(unit[axis]) * (points[axis] - np.float32(point[axis])) for axis in range(3))
 
@@ -69,7 +70,7 @@ def superellipse(first: np.ndarray, second: np.ndarray, half_first, half_second,
 
 
 def spheres(points: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """Signed distance to a union of spheres, `samples` (n, 4) as x, y, z, radius: a tube when they follow a curve."""
+    """Signed distance to a union of spheres (n, 4: x, y, z, radius), which form a tube if they follow a curve."""
     distance = np.full(points.shape[1:], np.inf, dtype=np.float32)
     for x, y, z, radius in np.asarray(samples, dtype=np.float32):
         square = (points[0] - x) ** 2 + (points[1] - y) ** 2 + (points[2] - z) ** 2
@@ -78,9 +79,9 @@ def spheres(points: np.ndarray, samples: np.ndarray) -> np.ndarray:
 
 
 def spline(path, step: float) -> np.ndarray:
-    """Samples (m, 4), about `step` mm apart, of the smooth curve through `path` (n >= 2, 4): x, y, z, radius in mm.
+    """Samples (m, 4) of the smooth curve through `path` (n >= 2, 4), about `step` mm apart; x, y, z, radius in mm.
 
-    Positions follow a cubic spline over chord length; radii follow a monotone one, so that they cannot overshoot.
+    Positions follow a cubic spline over chord length. Radii follow a monotone spline, so they cannot overshoot.
     """
     path = np.asarray(path, dtype=np.float64)
     if path.ndim != 2 or path.shape[0] < 2 or path.shape[1] != 4:
@@ -92,13 +93,13 @@ def spline(path, step: float) -> np.ndarray:
 
 
 def smooth_union(first: np.ndarray, second: np.ndarray, radius: float) -> np.ndarray:
-    """Union whose crease is filled over about `radius` mm (polynomial smooth minimum)."""
+    """Union whose concave edge is rounded over about `radius` mm (polynomial smooth minimum)."""
     blend = np.maximum(np.float32(radius) - np.abs(first - second), 0)
     return np.minimum(first, second) - blend * blend * np.float32(0.25 / radius)
 
 
 def smooth_intersection(first: np.ndarray, second: np.ndarray, radius: float) -> np.ndarray:
-    """Intersection whose edge is rounded over about `radius` mm."""
+    """Intersection whose convex edge is rounded over about `radius` mm."""
     return -smooth_union(-first, -second, radius)
 
 
@@ -110,12 +111,12 @@ def intersection(first: np.ndarray, *others: np.ndarray) -> np.ndarray:
 
 
 def subtract(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """First shape without the second."""
+    """The first shape without the second."""
     return np.maximum(first, -second)
 
 
 def basis_along(direction, hint=(0.0, 0.0, 1.0)) -> np.ndarray:
-    """Right-handed orthonormal (3, 3) basis: column 0 along `direction`, column 2 as close to `hint` as can be."""
+    """Right-handed orthonormal basis (3, 3): column 0 is along `direction`, column 2 as close to `hint` as possible."""
     first = np.asarray(direction, dtype=np.float64) / np.linalg.norm(direction)
     third = np.asarray(hint, dtype=np.float64) - first * np.dot(first, hint)
     third /= np.linalg.norm(third)
@@ -129,25 +130,27 @@ def random_rotation(rng: np.random.Generator, max_degrees: float) -> np.ndarray:
 
 
 def smooth_noise(rng: np.random.Generator, shape, sigma) -> np.ndarray:
-    """Gaussian noise of zero mean and unit variance, float32, correlated over `sigma` voxels (a number or one each)."""
+    """Gaussian noise of mean 0 and variance 1, float32, correlated over `sigma` voxels (one number, or one an axis)."""
     noise = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma, mode="wrap", truncate=3.0)
     return (noise - noise.mean()) / noise.std()
 
 
 def snap_to_surfaces(points: np.ndarray, distances, levels, iterations: int = 10, max_step: float = 3.0) -> np.ndarray:
-    """Move each point (n, 3) by the least way to where every distance function reaches its level (Gauss-Newton).
+    """Move each point as little as possible until every distance function has its target value (Gauss-Newton).
 
     Args:
         points: (n, 3) start positions in mm.
-        distances: functions of (3, n) points, as in this module; one to three of them.
-        levels: the distance to reach for each function, in mm.
-        iterations, max_step: number of steps and the largest one in mm.
+        distances: one to three functions from points (3, n) to signed distances in mm.
+        levels: the target value of each function in mm.
+        iterations: number of steps.
+        max_step: length of the largest step in mm.
     """
     points = np.asarray(points, dtype=np.float64).copy()
     shift = 0.5
     for _ in range(iterations):
         around = points.T[:, :, None] + shift * np.concatenate([np.zeros((3, 1)), np.eye(3)], axis=1)[:, None]
-        value = np.stack([f(around) for f in distances], axis=1)  # (n, surfaces, 4): here and one step along each axis
+        # (n, surfaces, 4): the values at the point, and one step along each axis
+        value = np.stack([f(around) for f in distances], axis=1)
         residual = value[..., 0] - np.asarray(levels)
         jacobian = (value[..., 1:] - value[..., :1]) / shift
         step = np.einsum("nij,nj->ni", np.linalg.pinv(jacobian, rcond=0.1), residual)

@@ -13,7 +13,12 @@ __all__ = ["Thorax"]
 
 
 class Thorax:
-    """One chest: habitus, diaphragm and skeleton drawn from `rng`; methods draw on a canvas in atlas coordinates."""
+    """The trunk of one subject; its methods compute shapes in atlas coordinates and paint them onto a canvas.
+
+    Args:
+        rng: generator of habitus, diaphragm and skeleton.
+        heart_bottom: lowest atlas height of the heart in mm; the diaphragm lies below it.
+    """
 
     def __init__(self, rng: np.random.Generator, heart_bottom: float) -> None:
         self.half_width = rng.uniform(116, 128)
@@ -30,25 +35,25 @@ class Thorax:
         self.left_dome = self.right_dome - rng.uniform(8, 18)
         self.bone = rng.uniform(0.85, 1.2)
         self.stomach_air = rng.uniform(0.2, 0.6)
-        self.dependent = rng.uniform(20, 90)  # HU by which the lung is denser at the back
+        self.dependent = rng.uniform(20, 90)  # HU by which the lung is denser at the back than at the front
 
     # Geometry ---------------------------------------------------------------------------------------------------
 
     def spine_y(self, z: np.ndarray) -> np.ndarray:
-        """Middle of the vertebral bodies (mm) at height z: a gentle kyphosis."""
+        """Coordinate y in mm of the middle of the vertebral bodies at height z; the spine is curved (kyphosis)."""
         return -75 + 0.0009 * (z + 10) ** 2
 
     def cavity(self, points: np.ndarray, barrel: np.ndarray | None = None) -> np.ndarray:
-        """Signed distance to the inner surface of the rib cage, with the ridge of spine and back muscles.
+        """Signed distance to the inner surface of the rib cage, into which spine and back muscles form a ridge.
 
-        `barrel` may be given where it is known already.
+        `barrel` is the result of the method `barrel` for these points, if it is known already.
         """
         x, y, z = points
         ridge = superellipse(x, y - self.spine_y(z) + 42, 46, 27, 2.0)
         return smooth_intersection(self.barrel(points) if barrel is None else barrel, -ridge, 24)
 
     def barrel(self, points: np.ndarray) -> np.ndarray:
-        """Signed distance to the rib cage without that ridge."""
+        """Signed distance to the inner surface of the rib cage without the ridge of `cavity`."""
         x, y, z = points
         upward = np.maximum(z + 20, 0)
         half_width = self.half_width - 0.0022 * upward**2
@@ -65,16 +70,18 @@ class Thorax:
         pectoral = 10 * np.exp(-((np.abs(x) - 65) ** 2) / 32**2) * (1 - behind) / (1 + np.exp(-(z - 5) / 15))
         muscle = barrel - (self.muscle + paraspinal + lateral + pectoral)
         fat = self.fat * (1 + 0.35 * behind - 0.45 * np.exp(-(x**2) / 30**2) * (1 - behind))
-        skin = muscle - fat
-        if self.breast:
-            gland = ellipsoid(
-                np.stack([np.abs(x), y, z]), (62, self.front + 14, -22), np.array([56, 44, 56]) * self.breast
-            )
-            skin = smooth_union(skin, gland, 20)
-        return muscle, skin
+        return muscle, self.with_breasts(points, muscle - fat)
+
+    def with_breasts(self, points: np.ndarray, skin: np.ndarray) -> np.ndarray:
+        """The distance to the skin after breasts are added, if the subject has them."""
+        if not self.breast:
+            return skin
+        x, y, z = points
+        center, semi_axes = (62, self.front + 14, -22), np.array([56, 44, 56]) * self.breast
+        return smooth_union(skin, ellipsoid(np.stack([np.abs(x), y, z]), center, semi_axes), 20)
 
     def diaphragm(self, points: np.ndarray) -> np.ndarray:
-        """Height above the diaphragm in mm (z minus the surface), negative in the abdomen."""
+        """Height above the diaphragm in mm, negative in the abdomen."""
         x, y, z = points
         right = self.right_dome - 0.011 * (x - 62) ** 2 - 0.0085 * (y + 6) ** 2
         left = self.left_dome - 0.012 * (x + 66) ** 2 - 0.0085 * (y + 8) ** 2
@@ -85,7 +92,7 @@ class Thorax:
     # Drawing ----------------------------------------------------------------------------------------------------
 
     def draw_wall(self, canvas: Canvas, contrast: Contrast, fine: np.ndarray, coarse: np.ndarray) -> np.ndarray:
-        """Skin, fat, muscle, ribs, cartilage and sternum, and the cavity filled with lung; returns its distance."""
+        """Paint skin, fat, muscle, skeleton and the lung in the cavity; return the distance to the cavity."""
         points = canvas.points
         x, y, z = points
         barrel = self.barrel(points)
@@ -95,7 +102,7 @@ class Thorax:
         canvas.paint(skin + 2.2, contrast.fat + 6 * coarse)
         streaky = np.clip((coarse + 0.5 * fine) - 1.1, 0, 0.8) * np.float32(contrast.fat - contrast.muscle)
         canvas.paint(muscle + 0.15 * self.muscle * coarse, contrast.muscle + streaky)
-        # a fat plane between intercostal and outer muscles
+        # a layer of fat between intercostal and outer muscles
         canvas.paint(np.abs(barrel - 10.5 - 1.5 * coarse) - 1.0, contrast.fat, opacity=0.6)
         canvas.paint(barrel - 8.5, contrast.muscle - 20)
 
@@ -119,7 +126,7 @@ class Thorax:
         canvas.paint(sternum, 380 * self.bone)
         canvas.paint(sternum + 2.0, 150 * self.bone + 50 * fine)
 
-        # shoulder blades: thin plates among the muscles, pointed below
+        # shoulder blades: thin plates between the muscles, with a tip below
         turn = np.abs(np.arctan2(np.abs(x), -(y + 20)) / np.float32(np.pi) - 0.26)
         blade = np.maximum(np.abs(barrel - 13 - 40 * turn) - 2.2, 190 * turn - 0.55 * (z - 22))
         canvas.paint(blade, 330 * self.bone)
@@ -135,14 +142,14 @@ class Thorax:
         canvas.image[where] = image + canvas.occupancy(distance) * (value - image)
 
     def draw_abdomen(self, canvas: Canvas, contrast: Contrast, cavity, fine, coarse) -> np.ndarray:
-        """Diaphragm with liver on the right, stomach and spleen on the left; returns the diaphragm's distance."""
+        """Paint diaphragm, liver, stomach and spleen; return the height above the diaphragm."""
         points = canvas.points
         x, y, z = points
         above = self.diaphragm(points)
         inside = np.maximum(above, cavity - 1)
         canvas.paint(inside, contrast.muscle)
         canvas.paint(inside + 2.0, contrast.fat + 8 * coarse)
-        # liver: everything under the right dome, thinning out to the left in front
+        # liver: the space under the right dome, and a thin part in front that extends to the left
         edge = (x + 38 + 0.35 * (y - 20) + 0.2 * (z + 60)) * np.float32(-0.9)
         liver = np.maximum(inside + 2.6, np.maximum(edge, -(y + 45 + 0.8 * np.maximum(x - 10, 0))))
         canvas.paint(liver, contrast.liver + 3 * coarse)
@@ -156,7 +163,7 @@ class Thorax:
         return above
 
     def draw_spine(self, canvas: Canvas, contrast: Contrast, fine: np.ndarray) -> None:
-        """Vertebral bodies with cortex and end plates, discs, canal with cord, arches and processes."""
+        """Paint vertebral bodies with cortex and end plates, discs, canal with cord, arches and processes."""
         box = canvas.box((-48, -190, -400), (48, -38, 400))
         x, y, z = canvas.points[(slice(None), *box)]
         fine = fine[box]
@@ -200,7 +207,7 @@ class Thorax:
 
     @staticmethod
     def airways() -> np.ndarray:
-        """Samples (n, 4) of trachea and main bronchi."""
+        """Samples (n, 4) of trachea and main bronchi: x, y, z, radius in mm."""
         trachea = spline([[2, -30, 130, 8.8], [2, -34, 100, 8.6], [1, -38, 66, 8.6]], 1.5)
         right = spline([[1, -38, 66, 8.0], [18, -40, 50, 7.2], [36, -41, 38, 6.0], [46, -42, 24, 4.6]], 1.0)
         left = spline([[1, -38, 66, 7.6], [-18, -41, 49, 6.6], [-38, -47, 37, 5.6], [-50, -52, 24, 4.2]], 1.0)
