@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the phantom-trained heart and coronary bundles make of a real contrast CT of a heart.
+"""Measures the phantom-trained heart and coronary bundles on a real contrast CT of a heart.
 
-python benchmarks/cardiac_cta.py --data ../shared/data/cardiac_cta
+python -m benchmarks.cardiac_cta --data ../shared/data/cardiac_cta
 
 The folder holds ct.nii.gz and label_heart1_aorta2_pa3.nii.gz (TotalSegmentator's test data, Apache-2.0). Writes
 benchmarks/results/cardiac_cta.json and a picture into the docs of each bundle. The reference is one structure for the
-whole heart, the whole aorta in view, and the pulmonary artery; the five chambers and walls of the bundle are merged.
+whole heart, the whole aorta in view, and the pulmonary artery; the bundle's five chambers and walls are merged.
 """
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 
@@ -20,24 +19,22 @@ import numpy as np
 import torch
 from nibabel.affines import voxel_sizes
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from transfer_learning.tasks import BENCHMARKS, BUNDLES, workflow  # noqa: E402
-
-from custom.figures import middle_planes, save_figure, segmentation_figure  # noqa: E402
-from custom.files import read_json, write_json  # noqa: E402
-from custom.metrics import segmentation_measures  # noqa: E402
+from benchmarks.bundles import BENCHMARKS, BUNDLES, workflow
+from custom.figures import middle_planes, save_figure, segmentation_figure
+from custom.files import read_json, write_json
+from custom.metrics import segmentation_measures
 
 MERGED = {"heart": (205, 420, 500, 550, 600), "aorta": (820,), "pulmonary_artery": (850,)}
 REFERENCE = {"heart": 1, "aorta": 2, "pulmonary_artery": 3}
 
 
 def main(data: str, output: str = str(BENCHMARKS / "results" / "cardiac_cta.json"), docs: str = "") -> None:
-    """Segments, measures, draws.
+    """Segments the volume, measures the result and draws the pictures.
 
     Args:
-        data: the folder. output: the JSON file. docs: folder of the pictures; those of the bundles' docs by default.
+        data: folder with the two files.
+        output: file for the JSON.
+        docs: folder for the pictures; by default the docs of each bundle.
     """
     ct, reference = (Path(data) / name for name in ("ct.nii.gz", "label_heart1_aorta2_pa3.nii.gz"))
     image = nibabel.load(ct)
@@ -67,14 +64,14 @@ def main(data: str, output: str = str(BENCHMARKS / "results" / "cardiac_cta.json
     title = "A real contrast CT: reference, prediction of the phantom-trained bundle"
     planes = middle_planes(volume, true, merged, image.affine)
     save_figure(segmentation_figure(planes, REFERENCE, title), folder(docs, "gvsl_seg_heart"))
-    found = np.where(inside, 2, 0).astype(np.uint8)
-    planes = middle_planes(volume, (true == REFERENCE["heart"]).astype(np.uint8), found, image.affine, projected=True)
+    marked = np.where(inside, 2, 0).astype(np.uint8)
+    planes = middle_planes(volume, (true == REFERENCE["heart"]).astype(np.uint8), marked, image.affine, projected=True)
     structures = {"heart (reference)": 1, "coronary arteries (prediction, projected)": 2}
     save_figure(segmentation_figure(planes, structures, title), folder(docs, "gvsl_seg_coronary"))
 
 
 def predicted(bundle: str, ct: Path) -> np.ndarray:
-    """The label map of a bundle's shipped weights, on the grid of the file."""
+    """The label map that a bundle's shipped weights predict, on the grid of the file."""
     with tempfile.TemporaryDirectory() as temporary:
         workflow(bundle, ["inference.json"], {"dataset_dir": str(ct), "output_dir": temporary}, "infer").run()
         (written,) = Path(temporary).glob("*.nii.gz")
@@ -82,7 +79,7 @@ def predicted(bundle: str, ct: Path) -> np.ndarray:
 
 
 def without_nan(measures: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
-    """None for values that do not exist; JSON has no NaN."""
+    """Measures with None for NaN, which JSON does not have."""
     return {
         measure: {name: None if np.isnan(value) else value for name, value in values.items()}
         for measure, values in measures.items()
@@ -90,12 +87,12 @@ def without_nan(measures: dict[str, dict[str, float]]) -> dict[str, dict[str, fl
 
 
 def sha(bundle: str) -> str:
-    """SHA-256 of the weights that were used."""
+    """SHA-256 of a bundle's shipped weights."""
     return read_json(BUNDLES / bundle / "models" / "model.json")["files"]["model.pt"]["sha256"]
 
 
 def folder(docs: str, bundle: str) -> Path:
-    """Where a bundle's picture goes."""
+    """The file of a bundle's picture."""
     return Path(docs) / f"{bundle}.png" if docs else BUNDLES / bundle / "docs" / "real_cta.png"
 
 

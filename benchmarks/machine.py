@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What numbers were measured on: processor or GPU, peak memory, versions."""
+"""The machine that measures: processor or GPU, peak memory, versions of the libraries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """Device, peak memory and versions, as they are stored with a result."""
     processor = f"{processor_name()}, {torch.get_num_threads()} threads"
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor
     return {
@@ -27,7 +27,7 @@ def machine() -> dict[str, Any]:
 
 
 def processor_name() -> str:
-    """As Linux names it, else CPU."""
+    """The name of the processor as Linux gives it, or "CPU"."""
     if not CPUINFO.exists():
         return "CPU"
     lines = (line.split(":", 1) for line in CPUINFO.read_text(encoding="utf-8").splitlines() if ":" in line)
@@ -35,7 +35,7 @@ def processor_name() -> str:
 
 
 def reset_peak_memory() -> None:
-    """A process measures several cells: on Linux and on GPUs the peak is that of one."""
+    """Starts the peak anew, so that it is that of one cell. Other systems than Linux cannot for the main memory."""
     if CLEAR_REFS.exists():
         CLEAR_REFS.write_text("5", encoding="utf-8")
     if torch.cuda.is_available():
@@ -43,7 +43,7 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory() -> int:
-    """Bytes: of the GPU where there is one, else of the process (since its start where the system cannot reset it)."""
+    """Peak memory in bytes, of the GPU if there is one, else of the process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     if STATUS.exists():

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a training step takes, against the bare backbone's forward and backward on the same shapes.
+"""Measures a training step against the bare backbone's forward and backward on the same shapes.
 
-python benchmarks/step_time.py --widths paper --side 64 --repeats 7
+python -m benchmarks.step_time --widths paper --side 64 --repeats 7
 
-One run, interleaved: in each repeat first the backbone, then each part of the step, then the whole step. Medians and
+Each repeat measures first the backbone, then each part of the step, then the whole step. The result has medians and
 quartiles over the repeats; the first repeat warms up and is dropped. Then the trainer of train.json runs for
-`iterations` steps, and the time between asking for a batch and having it is the time spent waiting for data.
+`iterations` steps. The time between asking for a batch and having it counts as waiting for data.
 """
 
 from __future__ import annotations
@@ -23,19 +23,17 @@ import fire
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from machine import machine
 from monai.bundle import ConfigParser
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from custom.engines.mixed_precision import autocast  # noqa: E402
+from benchmarks.bundles import BUNDLES
+from benchmarks.machine import machine
+from custom.engines.mixed_precision import autocast
 
 WIDTHS = {"demo": [16, 16, 32, 64, 128], "paper": [32, 64, 128, 256, 512]}
 
 
 class Stopwatch:
-    """Seconds of named parts, one entry a repeat; waits for the device before and after each."""
+    """Seconds of named parts, one entry for each repeat. Waits for the device before and after each part."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -55,7 +53,7 @@ class Stopwatch:
 
 
 def summary(values: list[float]) -> dict[str, float]:
-    """Median and quartiles."""
+    """Median and quartiles of values."""
     low, median, high = np.percentile(values, [25, 50, 75])
     return {"median": round(median, 5), "quartile_1": round(low, 5), "quartile_3": round(high, 5)}
 
@@ -69,9 +67,9 @@ def parsed_config(
     dataset_dir: str | None,
     amp: bool | None,
 ) -> ConfigParser:
-    """train.json with these shapes and without handlers."""
+    """train.json of gvsl_pretrain with these settings and without handlers."""
     parser = ConfigParser()
-    bundle = ROOT / "bundles" / "gvsl_pretrain"
+    bundle = BUNDLES / "gvsl_pretrain"
     parser.read_config(str(bundle / "configs" / "train.json"))
     parser["bundle_root"] = str(bundle)
     parser["channels"] = WIDTHS[widths]
@@ -88,7 +86,7 @@ def parsed_config(
 
 
 def measure_parts(parser: ConfigParser, repeats: int) -> dict[str, list[float]]:
-    """Seconds of backbone, parts and step, `repeats` entries each."""
+    """Seconds of the backbone, the parts and the step; `repeats` entries each."""
     get = parser.get_parsed_content
     device, network, loss, optimizer = get("device"), get("network"), get("loss"), get("optimizer")
     trainer, prepare = get("train::trainer"), get("train::trainer").prepare_batch
@@ -167,17 +165,22 @@ def main(
     """Measures and prints; with `output` also writes the JSON there.
 
     Args:
-        widths: "demo" or "paper". side: of the cubic crop in voxels. batch_size: pairs.
-        repeats: measured repeats. workers: loader workers. iterations: steps of the trainer for the data share.
-        dataset_dir: volumes; the phantom cohort by default. amp: mixed precision, float16 on GPUs (the default there),
-            bfloat16 on CPUs that have it.
+        widths: "demo" or "paper".
+        side: of the cubic crop, in voxels.
+        batch_size: number of pairs.
+        repeats: number of measured repeats.
+        workers: number of loader workers.
+        iterations: steps of the trainer that measure the time waiting for data.
+        dataset_dir: folder with volumes; the phantom cohort by default.
+        amp: mixed precision: float16 on GPUs (the default there), bfloat16 on CPUs that have it.
+        output: file for the JSON.
     """
     parser = parsed_config(widths, side, batch_size, workers, iterations, dataset_dir, amp)
     seconds = measure_parts(parser, repeats)
     base, step = (np.array(seconds[name]) for name in ("bare backbone forward + backward", "step"))
     result = {
         "benchmark": "step_time",
-        "command": " ".join(["python", "benchmarks/step_time.py", *sys.argv[1:]]),
+        "command": " ".join(["python -m benchmarks.step_time", *sys.argv[1:]]),
         "widths": WIDTHS[widths],
         "shape": [batch_size, 1, side, side, side],
         "mixed_precision": parser.get_parsed_content("train::trainer").autocast,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What frozen features are worth: a converged linear probe (logistic regression, standardised), and their rank."""
+"""Measures of frozen features: a linear probe (logistic regression of standardised features) and the rank."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Volumes = Sequence[tuple[torch.Tensor, torch.Tensor]]
 
 
 def moved(volumes: Volumes, seed: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Volumes (1, *spatial) and label maps under seeded rotations to 15 degrees, shifts to 8 %, scales to 10 %."""
+    """Volumes and label maps (1, *spatial), each rotated by up to 15 degrees, shifted by 8 % and scaled by 10 %."""
     result = []
-    for place, (image, label) in enumerate(volumes):
+    for index, (image, label) in enumerate(volumes):
         move = RandAffined(
             keys=["image", "label"],
             prob=1.0,
@@ -31,7 +31,7 @@ def moved(volumes: Volumes, seed: int = 0) -> list[tuple[torch.Tensor, torch.Ten
             scale_range=[0.1] * 3,
             mode=["bilinear", "nearest"],
             padding_mode="zeros",
-        ).set_random_state(seed + place)
+        ).set_random_state(seed + index)
         pair = move({"image": image, "label": label.float()})
         result.append((torch.as_tensor(pair["image"]), torch.as_tensor(pair["label"]).round().long()))
     return result
@@ -39,24 +39,28 @@ def moved(volumes: Volumes, seed: int = 0) -> list[tuple[torch.Tensor, torch.Ten
 
 @torch.no_grad()
 def local_features(backbone: nn.Module, image: torch.Tensor) -> np.ndarray:
-    """(voxels, channels) of an image (1, *spatial)."""
+    """Features (voxels, channels) of an image (1, *spatial)."""
     return backbone(image[None])[0].flatten(1).T.numpy()
 
 
 def probe_dice(
     backbone: nn.Module, training: Volumes, tests: Sequence[Volumes], classes: int, voxels: int = 6000, seed: int = 0
 ) -> list[np.ndarray]:
-    """Dice of each structure on unseen volumes, by logistic regression on a backbone's features as they are.
+    """Dice of each structure on unseen volumes, predicted by logistic regression from the features of each voxel.
 
-    Voxels of intensity zero (outside of a skull-stripped brain, padding) are background by themselves: neither trained
-    on nor predicted.
+    Voxels of intensity zero (padding, outside of a skull-stripped brain) count as background; the model neither trains
+    on them nor predicts them.
 
     Args:
-        backbone: gives local features. training: labelled volumes ((1, *spatial), class indices of that shape).
-        tests: lists of volumes. classes: with background. voxels: sample of each training volume.
+        backbone: gives local features.
+        training: labelled volumes: image (1, *spatial), class indices of the same shape.
+        tests: lists of such volumes.
+        classes: number of classes with background.
+        voxels: number sampled from each training volume.
+        seed: of the sample.
 
     Returns:
-        one (volumes, classes - 1) an entry of `tests`, in [0, 1]; NaN where a volume lacks a structure.
+        an array (volumes, classes - 1) in [0, 1] for each list of `tests`; NaN where a volume lacks a structure.
     """
     backbone.eval()
     generator = np.random.default_rng(seed)
@@ -79,7 +83,9 @@ def probe_auc(backbone: nn.Module, training: Volumes, test: Volumes) -> float:
     """AUC of the second of two classes on unseen volumes, by logistic regression on pooled bottleneck features.
 
     Args:
-        backbone: has `forward_bottleneck`. training, test: (volume (1, *spatial), class 0 or 1).
+        backbone: has `forward_bottleneck`.
+        training: volumes: image (1, *spatial), class 0 or 1.
+        test: such volumes.
     """
     backbone.eval()
     pooled, classes = (
@@ -93,17 +99,19 @@ def probe_auc(backbone: nn.Module, training: Volumes, test: Volumes) -> float:
 
 @torch.no_grad()
 def rank_share(
-    give: Callable[[torch.Tensor], torch.Tensor], images: Sequence[torch.Tensor], voxels: int = 2048, seed: int = 0
+    function: Callable[[torch.Tensor], torch.Tensor], images: Sequence[torch.Tensor], voxels: int = 2048, seed: int = 0
 ) -> float:
     """Effective rank of the features of images (1, *spatial) in percent of the channels.
 
     Args:
-        give: features (1, channels, *spatial) of an image (1, 1, *spatial). voxels: sampled from each, all if it has
-            fewer. seed: of the sample.
+        function: gives features (1, channels, *spatial) of an image (1, 1, *spatial).
+        images: (1, *spatial).
+        voxels: number sampled from each image; an image with fewer voxels gives all.
+        seed: of the sample.
     """
     generator, samples = torch.Generator().manual_seed(seed), []
     for image in images:
-        features = give(image[None])[0].flatten(1).T
+        features = function(image[None])[0].flatten(1).T
         samples.append(features[torch.randperm(len(features), generator=generator)[:voxels]])
     return 100 * float(effective_rank(torch.cat(samples))) / samples[0].shape[1]
 
@@ -113,6 +121,6 @@ def _predicted(model, backbone: nn.Module, image: torch.Tensor) -> np.ndarray:
 
 
 def _dice(predicted: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
-    found, true = (np.bincount(values, minlength=classes)[1:] for values in (predicted, label))
+    sizes, true_sizes = (np.bincount(values, minlength=classes)[1:] for values in (predicted, label))
     both = np.bincount(label[predicted == label], minlength=classes)[1:]
-    return np.where(true > 0, 2 * both / np.maximum(found + true, 1), np.nan)
+    return np.where(true_sizes > 0, 2 * both / np.maximum(sizes + true_sizes, 1), np.nan)

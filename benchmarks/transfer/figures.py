@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figures of the transfer cells: those of the paper, from the cells' files; examples from the tests' pictures."""
+"""The figures of the results, as in the paper. Examples are pictures that the tests left in the work folder."""
 
 from __future__ import annotations
 
@@ -11,40 +11,47 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from .report import DRAWN, METHODS, PROTOCOLS, baseline, in_order, read_cells, task_folders, test_scores
-from .tasks import training_name
+from .cells import training_name
+from .report import DRAWN, METHODS, PROTOCOLS, baseline, in_order, read_tasks, test_scores
 
-COLOURS = dict(zip(METHODS, ("black", *colormaps["Dark2"].colors), strict=False))  # blues are GVSL and its ablations
-COLOURS |= {"without_matching": "navy", "without_restoration": "turquoise", "without_affine": "slateblue"}
-COLOURS |= {"gvsl_default": "cornflowerblue", "gvsl": "tab:blue", "brain": "tab:blue"}
-COLOURS |= {"phantom": "tab:green", "chest": "tab:red"}
+COLORS = dict(zip(METHODS, ("black", *colormaps["Dark2"].colors), strict=False))  # blues are GVSL and its ablations
+COLORS |= {"without_matching": "navy", "without_restoration": "turquoise", "without_affine": "slateblue"}
+COLORS |= {"gvsl_default": "cornflowerblue", "gvsl": "tab:blue", "brain": "tab:blue"}
+COLORS |= {"phantom": "tab:green", "chest": "tab:red"}
 TRAINED = ("linear", "fine_tuned", "encoder")  # protocols with curves
 ROWS = [method for method in METHODS if method not in ("brain", "phantom", "chest")]  # of the paper's table
 
 
 def draw_figures(results: Path, work: Path) -> list[Path]:
-    """TASK.png and, where there are cells for it, TASK_{methods,features,restoration,examples}.png."""
+    """Draws TASK.png and TASK_{methods,features,restoration,examples}.png, each if there are cells for it.
+
+    Args:
+        results: folder with the results; the figures go there.
+        work: folder with the pictures of the tests.
+
+    Returns:
+        the files that were written.
+    """
     drawn = []
-    for folder in task_folders(results):
-        cells = read_cells(folder)
+    for task, cells in read_tasks(results).items():
         figures = {
             "": curves_figure(cells),
             "_methods": methods_figure(cells),
             "_features": features_figure(cells),
             "_restoration": restoration_figure(cells),
-            "_examples": examples_figure(cells, work / folder.name),
+            "_examples": examples_figure(cells, work / task),
         }
         for ending, figure in figures.items():
             if figure is not None:
-                path = results / f"{folder.name}{ending}.png"
-                figure.suptitle(folder.name)
+                path = results / f"{task}{ending}.png"
+                figure.suptitle(task)
                 figure.savefig(path, dpi=80)
                 drawn.append(path)
     return drawn
 
 
 def curves_figure(cells: list[dict[str, Any]]) -> Figure | None:
-    """Validation score against iterations of each protocol, probe against pre-training steps; few methods."""
+    """Validation score against iterations, and probe against pre-training steps, of the methods in DRAWN."""
     cells = [cell for cell in cells if cell["settings"].get("method") in DRAWN]
     scores = test_scores(cells)
     shown = [name for name in TRAINED if scores[name]]
@@ -61,9 +68,10 @@ def curves_figure(cells: list[dict[str, Any]]) -> Figure | None:
 
 
 def methods_figure(cells: list[dict[str, Any]]) -> Figure | None:
-    """Validation score against iterations of the rows of the paper's table (figure 6), means over seeds that all have.
+    """Validation score against iterations of all methods in the paper's table (its figure 6), means over seeds.
 
-    A protocol is drawn once it has been tested with a method that is none of DRAWN and with a seed that all have.
+    Seeds that a method lacks are left out. A protocol without a method outside of DRAWN, or without a seed that all
+    methods have, is not drawn.
     """
     cells = [cell for cell in cells if cell["settings"].get("method") in ROWS]
     scores = test_scores(cells)
@@ -88,7 +96,10 @@ def draw_curves(plot: Any, cells: list[dict[str, Any]], protocol: str, few: bool
     """Validation score against iterations at the tested learning rates, mean over seeds.
 
     Args:
-        plot: is drawn on. few: methods, so that each seed and the learning rate can be shown, too.
+        plot: axes of Matplotlib.
+        cells: of the task.
+        protocol: is drawn.
+        few: there are few methods, so that the seeds and the learning rate can be shown, too.
     """
     cells = [cell for cell in cells if of_protocol(cell, protocol)]
     tested = {cell["settings"]["method"]: cell["settings"]["learning_rate"] for cell in cells if "test" in cell}
@@ -101,33 +112,33 @@ def draw_curves(plot: Any, cells: list[dict[str, Any]], protocol: str, few: bool
         ]
         iterations = [point["iteration"] for point in curves[0]]
         values = np.array([[100 * point["score"] for point in curve] for curve in curves])
-        colour, label = COLOURS.get(method), METHODS.get(method, method)
+        color, label = COLORS.get(method), METHODS.get(method, method)
         if few:
             label = f"{label}, {tested[method]:g}"
-            plot.plot(iterations, values.T, color=colour, alpha=0.3, linewidth=0.8)
+            plot.plot(iterations, values.T, color=color, alpha=0.3, linewidth=0.8)
         style = {"linewidth": 2 if method in DRAWN else 1, "linestyle": "--" if method.startswith("without") else "-"}
-        plot.plot(iterations, values.mean(0), color=colour, label=label, **style)
+        plot.plot(iterations, values.mean(0), color=color, label=label, **style)
     plot.set(title=PROTOCOLS[protocol], xlabel="iteration", ylabel="validation score (percent)")
     if few:
         plot.legend(fontsize="small", title="learning rate", title_fontsize="small")
 
 
 def of_protocol(cell: dict[str, Any], protocol: str) -> bool:
-    """Whether a cell is of a protocol, or of the random initialisation that is compared with it."""
+    """Whether a cell belongs to a protocol, or to the random initialisation that the protocol is compared with."""
     settings = cell["settings"]
     compared = settings.get("method") == "scratch" and settings.get("protocol") == baseline(protocol)
     return compared or settings.get("protocol") == protocol
 
 
 def draw_probe(plot: Any, cells: list[dict[str, Any]]) -> None:
-    """The probe on the validation part against pre-training steps."""
+    """Draws the probe on the validation part against pre-training steps."""
     with_step = [cell for cell in cells if "step" in cell["settings"]]
     steps = sorted({cell["settings"]["step"] for cell in with_step})
     seeds = sorted({cell["settings"]["seed"] for cell in with_step})
-    found = {(cell["settings"]["seed"], cell["settings"]["step"]): cell for cell in with_step}
+    probes = {(cell["settings"]["seed"], cell["settings"]["step"]): cell for cell in with_step}
     for name, style, label in (("score", "o-", "as they are"), ("score_moved", "s--", "randomly moved")):
         if name in with_step[0]:
-            values = np.array([[100 * found[seed, step][name] for step in steps] for seed in seeds])
+            values = np.array([[100 * probes[seed, step][name] for step in steps] for seed in seeds])
             (line,) = plot.plot(steps, values.mean(0), style, label=label)
             plot.plot(steps, values.T, color=line.get_color(), alpha=0.3, linewidth=0.8)
             plot.legend()
@@ -135,15 +146,15 @@ def draw_probe(plot: Any, cells: list[dict[str, Any]]) -> None:
 
 
 def features_figure(cells: list[dict[str, Any]]) -> Figure | None:
-    """Local features of a validation volume in two dimensions, by structure, before and after (figure 7)."""
+    """Local features of a validation volume in two dimensions, by structure, random and pre-trained (figure 7)."""
     points = {cell["settings"]["method"]: cell["points"] for cell in cells if "points" in cell}
     if not points:
         return None
     figure = Figure(figsize=(6 * len(points) + 3, 6), layout="constrained")
     for plot, method in zip(figure.subplots(1, len(points), squeeze=False)[0], in_order(list(points)), strict=True):
-        colours = colormaps["nipy_spectral"](np.linspace(0.05, 0.95, len(points[method])))
-        for colour, (structure, found) in zip(colours, points[method].items(), strict=True):
-            plot.scatter(*np.array(found).T, s=8, color=colour, label=structure)
+        colors = colormaps["nipy_spectral"](np.linspace(0.05, 0.95, len(points[method])))
+        for color, (structure, positions) in zip(colors, points[method].items(), strict=True):
+            plot.scatter(*np.array(positions).T, s=8, color=color, label=structure)
         plot.set(title=METHODS.get(method, method), xticks=[], yticks=[])
     figure.legend(*plot.get_legend_handles_labels(), loc="outside right upper", markerscale=2, fontsize="small")
     return figure
@@ -163,15 +174,15 @@ def restoration_figure(cells: list[dict[str, Any]]) -> Figure | None:
     for method, runs in curves.items():
         iterations = [row["iteration"] for row in runs[0]]
         values = np.array([[row["registration"] for row in rows] for rows in runs])
-        plot.plot(iterations, values.mean(0), color=COLOURS[method], label=METHODS[method])
-        plot.plot(iterations, values.T, color=COLOURS[method], alpha=0.3, linewidth=0.8)
+        plot.plot(iterations, values.mean(0), color=COLORS[method], label=METHODS[method])
+        plot.plot(iterations, values.T, color=COLORS[method], alpha=0.3, linewidth=0.8)
     plot.set(xlabel="pre-training iteration", ylabel="registration loss, mean of an epoch")
     plot.legend()
     return figure
 
 
 def examples_figure(cells: list[dict[str, Any]], work: Path) -> Figure | None:
-    """What fine-tuning with the first seed gave on the test volume of median score, as far as there are pictures."""
+    """The test volume of median score after fine-tuning with the first seed, by method, if there are pictures."""
     pictures = {}
     for cell in cells:
         settings = cell["settings"]

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of the transfer cells, from their files alone."""
+"""The table of the results: RESULTS.md and RESULTS.csv."""
 
 from __future__ import annotations
 
 import csv
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from .results import read_results
 
 PROTOCOLS = {
     "probe": "converged linear probe",
@@ -51,24 +52,20 @@ SEARCHED = "transfer.json"
 DRAWN = ("scratch", "phantom", "chest", "brain", "gvsl")  # methods whose features and examples are drawn
 
 
-def task_folders(results: Path) -> list[Path]:
-    """The folders of the tasks that have been measured."""
-    return sorted(entry for entry in results.iterdir() if entry.is_dir())
-
-
-def read_cells(folder: Path) -> list[dict[str, Any]]:
-    """The cells of a task."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+def read_tasks(results: Path) -> dict[str, list[dict[str, Any]]]:
+    """The cells of each task in a folder of results, by name of the task."""
+    files = {path.stem: path for path in results.glob("*.jsonl")}
+    return {task: list(read_results(files[task]).values()) for task in sorted(files)}
 
 
 def in_order(methods: list[str]) -> list[str]:
-    """As in the paper's table, others behind."""
+    """Methods in the order of the paper's table; methods that it does not have come last."""
     known = list(METHODS)
     return sorted(methods, key=lambda name: (known.index(name) if name in known else len(known), name))
 
 
 def test_scores(cells: list[dict[str, Any]]) -> dict[str, dict[str, dict[int, float]]]:
-    """protocol -> method -> seed -> test score, in percent."""
+    """Test scores in percent, by protocol, method and seed."""
     scores: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for cell in cells:
         settings = cell["settings"]
@@ -82,7 +79,7 @@ def test_scores(cells: list[dict[str, Any]]) -> dict[str, dict[str, dict[int, fl
 
 
 def write_table(results: Path) -> str:
-    """RESULTS.md and RESULTS.csv from all tasks, and the variants of recipes; returns the Markdown."""
+    """Writes RESULTS.md and RESULTS.csv into the folder of the results; returns the Markdown."""
     text, rows = render(results)
     with (results / "RESULTS.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["task", "protocol", "method", "seeds", "score", "spread", "gain"])
@@ -93,20 +90,24 @@ def write_table(results: Path) -> str:
 
 
 def render(results: Path, seeds: Sequence[int] = ()) -> tuple[str, list[dict[str, Any]]]:
-    """The Markdown and the rows of the CSV file; with `seeds` of these alone."""
+    """The Markdown and the rows of the CSV file.
+
+    Args:
+        results: folder with the results.
+        seeds: the seeds to show; all if empty.
+    """
     rows, lines = [], [HEADER]
-    for folder in task_folders(results):
-        cells = [cell for cell in read_cells(folder) if not seeds or cell["settings"]["seed"] in seeds]
-        of_task = csv_rows(folder.name, test_scores(cells))
-        rows += of_task
-        lines += task_lines(folder.name, cells, of_task)
-        lines += rank_lines(folder.name, cells) + pretraining_lines(folder.name, cells)
-        lines += ablation_lines(folder.name, cells)
+    for task, all_cells in read_tasks(results).items():
+        cells = [cell for cell in all_cells if not seeds or cell["settings"]["seed"] in seeds]
+        task_rows = csv_rows(task, test_scores(cells))
+        rows += task_rows
+        lines += task_lines(task, cells, task_rows) + rank_lines(task, cells)
+        lines += pretraining_lines(task, cells) + ablation_lines(task, cells)
     return "\n".join(lines).rstrip() + "\n", rows
 
 
 def csv_rows(task: str, scores: dict[str, dict[str, dict[int, float]]]) -> list[dict[str, Any]]:
-    """Mean and standard deviation over seeds, and the gain over random initialisation, in percent."""
+    """The rows of the CSV file: mean, standard deviation over seeds and gain over random initialisation, in percent."""
     return [
         {
             "task": task,
@@ -123,23 +124,23 @@ def csv_rows(task: str, scores: dict[str, dict[str, dict[int, float]]]) -> list[
 
 
 def spread(scores: list[float]) -> str:
-    """Sample standard deviation, or nothing of a single score."""
+    """Sample standard deviation as text; empty for a single score."""
     return f"{np.std(scores, ddof=1):.1f}" if len(scores) > 1 else ""
 
 
 def baseline(protocol: str) -> str:
-    """The protocol in which random initialisation is what a protocol's methods are compared with."""
+    """The protocol whose random initialisation the methods of a protocol are compared with."""
     return "fine_tuned" if protocol == "encoder" else protocol
 
 
 def gain(scores: dict[int, float], at_random: dict[int, float]) -> str:
-    """Over random initialisation with the same seeds."""
+    """Mean gain over random initialisation with the same seeds, as text; empty if no seed has both."""
     gains = [score - at_random[seed] for seed, score in scores.items() if seed in at_random]
     return f"{np.mean(gains):+.1f}" if gains else ""
 
 
 def task_lines(task: str, cells: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[str]:
-    """A task's methods by protocols: mean ± sample standard deviation over seeds, gain in brackets, best in bold."""
+    """The table of a task: a row for each method, a column for each protocol."""
     if not rows:
         return []
     hardware = "; ".join(sorted({cell["device"] for cell in cells}))
@@ -171,17 +172,17 @@ def task_lines(task: str, cells: list[dict[str, Any]], rows: list[dict[str, Any]
 
 
 def searched(cells: list[dict[str, Any]]) -> set[str]:
-    """Methods whose pre-training had the recipe that was searched."""
+    """Methods that were pre-trained with the recipe that was searched."""
     return {cell["settings"]["method"] for cell in cells if SEARCHED in cell["settings"].get("overlays", {})}
 
 
 def best_score(rows: list[dict[str, Any]]) -> float | None:
-    """Of methods with equally many seeds."""
+    """The highest score; None unless all methods have equally many seeds."""
     return max(float(row["score"]) for row in rows) if len({row["seeds"] for row in rows}) == 1 else None
 
 
 def rank_lines(task: str, cells: list[dict[str, Any]]) -> list[str]:
-    """Effective rank of each method's features, means over seeds."""
+    """The table of effective ranks of each method's features, means over seeds."""
     ranks: dict[str, list[dict[str, float]]] = defaultdict(list)
     for cell in cells:
         if "rank" in cell:
@@ -205,7 +206,7 @@ def rank_lines(task: str, cells: list[dict[str, Any]]) -> list[str]:
 
 
 def pretraining_lines(task: str, cells: list[dict[str, Any]]) -> list[str]:
-    """What pre-training did to its own loss, means over seeds."""
+    """The table of each method's pre-training loss, first and last, means over seeds."""
     runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for cell in cells:
         if "training" in cell:
@@ -223,8 +224,8 @@ def pretraining_lines(task: str, cells: list[dict[str, Any]]) -> list[str]:
 
 
 def pretraining_line(method: str, runs: list[dict[str, Any]]) -> str:
-    """A row of one method."""
-    first, last = (np.mean([run["training"][place]["loss"] for run in runs]) for place in (0, -1))
+    """The row of a method in the table of pre-training losses."""
+    first, last = (np.mean([run["training"][epoch]["loss"] for run in runs]) for epoch in (0, -1))
     minutes = np.mean([run["seconds"] for run in runs]) / 60
     memory = np.max([run["peak_memory_gib"] for run in runs])
     iterations = runs[0]["training"][-1]["iteration"]
@@ -235,7 +236,7 @@ def pretraining_line(method: str, runs: list[dict[str, Any]]) -> str:
 
 
 def ablation_lines(task: str, cells: list[dict[str, Any]]) -> list[str]:
-    """The variants of a task's recipe, best last probe first: Markdown, or nothing where there are none."""
+    """The table of the variants of a task's recipe, the best last probe first."""
     variants = [cell for cell in cells if "variant" in cell["settings"]]
     if not variants:
         return []

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bundles of the repository, as the benchmarks run them."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigWorkflow
+
+BENCHMARKS = Path(__file__).resolve().parent
+ROOT = BENCHMARKS.parent
+BUNDLES = ROOT / "bundles"
+PRETRAINING_CONFIGS = BUNDLES / "gvsl_pretrain" / "configs"
+
+
+def workflow(bundle: str, files: list[str], overrides: dict[str, Any], kind: str = "train") -> ConfigWorkflow:
+    """An initialised MONAI workflow of a bundle.
+
+    Args:
+        bundle: folder in bundles/.
+        files: names in its configs/; later files override earlier ones.
+        overrides: config keys and their values. They are copied, because MONAI changes nested ones in place.
+        kind: "train", or "infer" for inference.
+    """
+    configs = BUNDLES / bundle / "configs"
+    built = ConfigWorkflow(
+        [str(configs / name) for name in files],
+        str(configs / "metadata.json"),
+        logging_file=False,
+        workflow_type=kind,
+        bundle_root=str(BUNDLES / bundle),
+        **deepcopy(overrides),
+    )
+    built.initialize()
+    return built
+
+
+def read_pretraining_config(name: str) -> dict[str, Any]:
+    """The content of a file in the configs of gvsl_pretrain."""
+    return json.loads((PRETRAINING_CONFIGS / name).read_text(encoding="utf-8"))
+
+
+@cache
+def pretext_overlays() -> dict[str, dict[str, Any]]:
+    """Name and content of the files in configs/pretext of gvsl_pretrain, each of which sets another pretext task."""
+    names = sorted(path.stem for path in (PRETRAINING_CONFIGS / "pretext").glob("*.json"))
+    return {name: read_pretraining_config(f"pretext/{name}.json") for name in names}

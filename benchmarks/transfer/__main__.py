@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands of the transfer benchmark; benchmarks/README.md explains them.
+
+python -m benchmarks.transfer run --quick
+python -m benchmarks.transfer run --tasks brain,hippocampus
+python -m benchmarks.transfer ablate --tasks brain
+python -m benchmarks.transfer table
+python -m benchmarks.transfer figures
+python -m benchmarks.transfer fetch --tasks hippocampus --data DATA
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import fire
+
+from benchmarks.bundles import BENCHMARKS, ROOT
+
+from .figures import draw_figures
+from .plan import PROTOCOLS, run_tasks, run_variants
+from .report import render, write_table
+from .running import default_workers
+from .task import prepare_task
+from .task_file import read_task_file
+from .volumes import fetch_volumes
+
+RESULTS = str(BENCHMARKS / "results" / "transfer")
+WORK = str(BENCHMARKS / "work")
+DATA = str(ROOT.parent / "shared" / "data")
+PHANTOMS = "heart_phantoms,coronary_phantoms,brain_phantoms,covid_phantoms"
+
+
+def run(
+    tasks: str = "",
+    methods: str = "",
+    protocols: str = "",
+    seeds: str = "",
+    data: str = DATA,
+    work: str = WORK,
+    results: str = RESULTS,
+    workers: int = 0,
+    quick: bool = False,
+) -> None:
+    """Measures the cells that have no result yet.
+
+    Args:
+        tasks: names of files in benchmarks/tasks, or paths of such files; brain,hippocampus by default.
+        methods: scratch (random initialisation), gvsl, others of the task file, names of pretext overlays; or all, that
+            is, scratch, every overlay and gvsl. By default scratch and the methods of the task file.
+        protocols: probe, linear, fine_tuned, encoder, rank (these five by default), features.
+        seeds: whole numbers; 0,1,2 by default.
+        data: folder with the sources of the tasks.
+        work: folder for copies, weights and logs.
+        results: folder for the results.
+        workers: number of cells measured side by side; by default one for each GPU, else for each core.
+        quick: measures the four phantom tasks at toy size: all methods, linear and fine_tuned, seed 0, few iterations.
+            The numbers say nothing; they go to work/quick unless you name work and results.
+    """
+    if quick and WORK == work and RESULTS == results:
+        work, results = str(Path(WORK) / "quick"), str(Path(WORK) / "quick" / "results")
+    usual = (PHANTOMS, "all", "linear,fine_tuned", "0") if quick else ("brain,hippocampus", "", PROTOCOLS[:5], "0,1,2")
+    tasks, methods, protocols, seeds = (
+        _listed(default if value == "" else value)
+        for value, default in zip((tasks, methods, protocols, seeds), usual, strict=True)
+    )
+    if unknown := [name for name in protocols if name not in PROTOCOLS]:
+        raise ValueError(f"protocols {unknown} are not known, expected some of {list(PROTOCOLS)}")
+    prepared = [prepare_task(name, Path(data), Path(work), Path(results), quick) for name in tasks]
+    run_tasks(prepared, methods, protocols, [int(seed) for seed in seeds], workers or default_workers())
+
+
+def ablate(
+    tasks: str = "brain",
+    variants: str = "",
+    seeds: str = "0,1,2",
+    data: str = DATA,
+    work: str = WORK,
+    results: str = RESULTS,
+    workers: int = 0,
+) -> None:
+    """Measures variants of a recipe that have no result yet, on the validation volumes alone.
+
+    Args:
+        tasks: names of files in benchmarks/tasks that have an "ablation", or paths of such files.
+        variants: names; all by default.
+        seeds: whole numbers.
+        data: folder with the sources of the tasks.
+        work: folder for copies, weights and logs.
+        results: folder for the results.
+        workers: number of variants measured side by side; by default one for each GPU, else for each core.
+    """
+    for name in _listed(tasks):
+        task = prepare_task(name, Path(data), Path(work), Path(results))
+        run_variants(task, _listed(variants), [int(seed) for seed in _listed(seeds)], workers or default_workers())
+
+
+def fetch(tasks: str = "hippocampus", data: str = DATA) -> None:
+    """Downloads public volumes to data/SOURCE; for volumes behind a registration it names the page."""
+    for task in _listed(tasks):
+        print(fetch_volumes(read_task_file(task), Path(data)))
+
+
+def table(results: str = RESULTS, seeds: str = "") -> None:
+    """Writes RESULTS.md and RESULTS.csv beside the results and prints the table; with seeds it only prints."""
+    chosen = [int(seed) for seed in _listed(seeds)]
+    print(render(Path(results), chosen)[0] if chosen else write_table(Path(results)))
+
+
+def figures(results: str = RESULTS, work: str = WORK) -> None:
+    """Draws the figures of each task beside the results; pictures of test volumes are taken from the work folder."""
+    for path in draw_figures(Path(results), Path(work)):
+        print(path)
+
+
+def _listed(names: Any) -> list[str]:
+    """The names in "a,b", which fire may have turned into a tuple."""
+    parts = names if isinstance(names, (list, tuple)) else str(names).split(",")
+    return [str(part) for part in parts if part != ""]
+
+
+COMMANDS = {"fetch": fetch, "ablate": ablate, "run": run, "table": table, "figures": figures}
+
+if __name__ == "__main__":
+    fire.Fire(COMMANDS)

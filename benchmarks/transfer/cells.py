@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cells of a task: what each is called, its settings, what it measures, and which weights it needs or makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bundles import read_pretraining_config
+
+from . import measure
+from .measure import Downstream
+from .task import RANDOM, Task, pretraining_of
+from .task_file import Overrides
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement: a pre-training, a probe, a training or a test.
+
+    Args:
+        results: file of the task's results.
+        name: differs from that of every other cell in the file.
+        kind: cells of one kind take about the same time.
+        settings: what it is measured with; they are stored with the result.
+        measure: function that returns what is to be stored; can be pickled.
+        log: file for what the measurement prints.
+        makes: folder of the weights that it leaves.
+        needs: file or folder of the weights that it reads.
+    """
+
+    results: Path
+    name: str
+    kind: str
+    settings: dict[str, Any]
+    measure: Callable[[], dict[str, Any]]
+    log: Path
+    makes: Path | None = None
+    needs: Path | None = None
+
+    @property
+    def key(self) -> tuple[Path, str]:
+        """Two cells with equal keys are the same."""
+        return self.results, self.name
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.results.stem}"
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a protocol trains the downstream bundle.
+
+    Args:
+        overlays: files of its configs on top of train.json.
+        overrides: of its train.json.
+    """
+
+    overlays: list[str] = field(default_factory=list)
+    overrides: Overrides = field(default_factory=dict)
+
+
+TRAININGS = {
+    "linear": Training(overlays=["linear.json"]),
+    "fine_tuned": Training(overrides={"pretrained_parts": []}),  # from all pre-trained weights
+    "encoder": Training(overrides={"pretrained_parts": ["encoder"]}),
+}
+
+
+def pretraining(task: Task, method: str, seed: int) -> Cell:
+    """The pre-training of a method, which stores weights on the way."""
+    chosen = pretraining_of(task.file, method)
+    overrides, source = {**chosen.overrides, "seed": seed}, chosen.source
+    settings = {"method": method, "seed": seed, "overrides": overrides}
+    settings |= {"source": source} if source else {"split": task.file.split}
+    if chosen.overlays:
+        settings["overlays"] = {name: read_pretraining_config(name) for name in chosen.overlays}
+    output = task.weights(method, seed)
+    volumes = {"dataset_dir": str(task.data / source)} if source else measure.unlabelled_data(task.cohort)
+    measured = partial(measure.pretrain, volumes | overrides, chosen.overlays, output, every=task.recipe.keep_every)
+    return _cell(task, f"pretraining_{method}_seed{seed}", "pretraining", settings, measured, makes=output)
+
+
+def probe(task: Task, method: str, seed: int, step: int | None = None) -> Cell:
+    """A probe on the test part or, with a pre-training step, of the weights at that step on the validation part."""
+    part, ending = ("test", "") if step is None else ("validation", f"_step{step}")
+    settings = {"method": method, "protocol": "probe", "seed": seed, "part": part}
+    settings |= {} if step is None else {"step": step}
+    needed = task.weights(method, seed)
+    weights = needed if step is None else needed / "steps" / str(step)
+    measured = partial(measure.probe, Downstream(task.cohort, task.recipe.overrides()), weights, seed, part=part)
+    return _cell(task, f"probe_{method}_seed{seed}{ending}", "probe", settings, measured, needs=needed)
+
+
+def frozen(task: Task, protocol: str, method: str, seed: int) -> Cell:
+    """The rank of a method's features, or the features in two dimensions."""
+    settings, weights = {"method": method, "protocol": protocol, "seed": seed}, task.weights(method, seed)
+    function = {"rank": measure.rank, "features": measure.embedding}[protocol]
+    measured = partial(function, Downstream(task.cohort, task.recipe.overrides()), weights, seed)
+    return _cell(task, f"{protocol}_{method}_seed{seed}", protocol, settings, measured, needs=weights)
+
+
+def training(task: Task, method: str, protocol: str, rate: float, seed: int) -> Cell:
+    """A training of the downstream bundle with labels. The bundle accepts weights that another task pre-trained."""
+    chosen, weights = TRAININGS[protocol], task.weights(method, seed)
+    foreign = method != RANDOM and (task.file.methods.get(method) or task.shares)
+    overrides = task.recipe.overrides(protocol) | {"learning_rate": rate} | chosen.overrides
+    overrides |= {"accept_mismatch": ["spacing", "intensity"]} if foreign else {}
+    name = training_name(protocol, method, rate, seed)
+    settings = {"method": method, "protocol": protocol, "seed": seed, "learning_rate": rate, "overrides": overrides}
+    output = task.folder / name
+    measured = partial(measure.train, Downstream(task.cohort, overrides, chosen.overlays), weights, seed, output)
+    return _cell(task, name, protocol, settings, measured, makes=output, needs=weights)
+
+
+def test(task: Task, method: str, protocol: str, rate: float, seed: int) -> Cell:
+    """The test of a trained model on the test part."""
+    overrides = task.recipe.overrides(protocol) | {"learning_rate": rate}
+    settings = {"method": method, "protocol": protocol, "seed": seed, "learning_rate": rate}
+    model = task.folder / training_name(protocol, method, rate, seed)
+    measured = partial(measure.test, Downstream(task.cohort, overrides, TRAININGS[protocol].overlays), model)
+    return _cell(task, f"test_{protocol}_{method}_seed{seed}", "test", settings, measured, needs=model)
+
+
+def variant(task: Task, name: str, seed: int) -> Cell:
+    """A pre-training by a variant of the recipe, with probes on the validation part on the way."""
+    recipe = task.recipe
+    ablation, output = recipe.ablation, task.folder / "ablation" / f"{name}_seed{seed}"
+    overrides = {**recipe.pretraining, **ablation["overrides"], **ablation["variants"][name], "seed": seed}
+    settings = {"variant": name, "seed": seed, "overrides": overrides, "split": task.file.split}
+    downstream = Downstream(task.cohort, recipe.overrides(pretraining=overrides))
+    measured = partial(measure.variant, downstream, overrides, output, every=ablation["keep_every"])
+    return _cell(task, f"ablation_{name}_seed{seed}", "ablation", settings, measured)
+
+
+def training_name(protocol: str, method: str, rate: float, seed: int) -> str:
+    """The name of a training's cell and of its folder."""
+    return f"{protocol}_{method}_rate{rate:g}_seed{seed}"
+
+
+def _cell(
+    task: Task,
+    name: str,
+    kind: str,
+    settings: dict[str, Any],
+    measured: partial,
+    makes: Path | None = None,
+    needs: Path | None = None,
+) -> Cell:
+    log = task.folder / "logs" / f"{name}.log"
+    return Cell(task.results, name, f"{task.file.name} {kind}", settings, measured, log, makes, needs)

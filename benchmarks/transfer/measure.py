@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the cells measure: each function runs a bundle's own configs with overrides and returns what is to be stored.
+
+Arguments that mean the same in all functions:
+    overrides: for the train.json of gvsl_pretrain.
+    downstream: the downstream bundle of the task.
+    weights: of the backbone, or None for random initialisation.
+    seed: of the random weights and of the choice of labelled volumes.
+    output: folder for weights and tables.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Events
+from monai.bundle import ConfigWorkflow
+from monai.transforms import ResizeWithPadOrCrop
+from sklearn.manifold import TSNE
+from sklearn.preprocessing import StandardScaler
+
+from benchmarks.bundles import workflow
+from custom.handlers import ModelExport
+from custom.weights import read_weights
+
+from .probe import local_features, moved, probe_auc, probe_dice, rank_share
+from .task_file import CLASSIFICATION, Overrides
+from .volumes import Cohort, Items
+
+PAIR_KEYS = (("", "image"), ("_label", "label"), ("_subject", "subject"))
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Downstream:
+    """The downstream bundle as a task trains it.
+
+    Args:
+        cohort: names the bundle and holds the volumes.
+        overrides: for its train.json.
+        overlays: files in its configs that are laid over train.json.
+    """
+
+    cohort: Cohort
+    overrides: Overrides
+    overlays: Sequence[str] = ()
+
+    def workflow(self, settings: Overrides, training: Items | None = None, evaluate: bool = False) -> ConfigWorkflow:
+        """The initialised workflow.
+
+        Args:
+            settings: more overrides, of this measurement.
+            training: the training volumes; none by default.
+            evaluate: whether evaluate.json is laid over the other files.
+        """
+        cohort, files = self.cohort, ["train.json", *self.overlays, *(["evaluate.json"] if evaluate else [])]
+        labels = {} if cohort.labels is None else {"labels": cohort.labels}
+        data = {"training": training or [], "validation": cohort.validation, "test": cohort.test}
+        return workflow(cohort.bundle, files, {"data": data, **labels, **settings, **self.overrides})
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the bundle classifies volumes; else it segments them."""
+        return self.cohort.bundle in CLASSIFICATION
+
+
+def pretrain(overrides: Overrides, overlays: Sequence[str], output: Path, every: int) -> Result:
+    """Pre-trains with gvsl_pretrain and its `overlays`; weights of every `every` iterations go to output/steps/STEP.
+
+    Returns:
+        {"validation": rows of validation.csv, "training": means of training.csv over each epoch}
+    """
+    chosen = {"output_dir": str(output), "resume": True, "figures": False, **overrides}
+    built = workflow("gvsl_pretrain", ["train.json", *overlays], chosen)
+    trainer = built.parser.get_parsed_content("train#trainer")
+    handlers = built.parser.get_parsed_content("train#handlers")
+    export = next(handler for handler in handlers if isinstance(handler, ModelExport))
+
+    def store(engine) -> None:
+        if engine.state.iteration % every == 0:
+            final, export.directory = export.directory, str(output / "steps" / str(engine.state.iteration))
+            export.save(engine)
+            export.directory = final
+
+    trainer.add_event_handler(Events.STARTED, lambda engine: store(engine) if engine.state.iteration == 0 else None)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, store)
+    built.run()
+    iterations = built.parser.get_parsed_content("iterations_per_epoch")
+    return {
+        "validation": read_numbers(output / "validation.csv"),
+        "training": means(read_numbers(output / "training.csv"), iterations),
+    }
+
+
+def unlabelled_data(cohort: Cohort) -> Overrides:
+    """Overrides that give gvsl_pretrain the volumes of a cohort, and pairs of its validation volumes with labels.
+
+    A cohort without a downstream bundle gives none: gvsl_pretrain then has its own phantoms.
+    """
+    if cohort.bundle is None:
+        return {}
+    pairs = [
+        {f"{side}{suffix}": item[key] for side, item in (("moving", a), ("fixed", b)) for suffix, key in PAIR_KEYS}
+        for a in cohort.validation
+        for b in cohort.validation
+        if a is not b
+    ][:8]
+    training = [{name: item[name] for name in ("image", "subject")} for item in cohort.pretraining]
+    return {"data": {"training": training, "validation": pairs}, "labels": list(cohort.labels.values())}
+
+
+def variant(downstream: Downstream, overrides: Overrides, output: Path, every: int) -> Result:
+    """Pre-trains, and probes the weights of every `every` iterations on the validation part.
+
+    Returns:
+        {"pairs": rows of validation.csv, "probes": {iterations: result of `probe`}}
+    """
+    pairs = pretrain(unlabelled_data(downstream.cohort) | overrides, [], output, every)["validation"]
+    steps = sorted(int(folder.name) for folder in (output / "steps").iterdir())
+    folders, seed = {step: output / "steps" / str(step) for step in steps}, overrides["seed"]
+    probes = {step: probe(downstream, folder, seed, part="validation") for step, folder in folders.items()}
+    return {"pairs": pairs, "probes": probes}
+
+
+def probe(downstream: Downstream, weights: Path | None, seed: int, part: str) -> Result:
+    """Converged linear probe of a backbone's features on the "validation" or "test" part.
+
+    Segmentation: mean Dice from local features, on volumes as they are and randomly moved. Classification: AUC from
+    pooled encoder features.
+    """
+    items = [downstream.cohort.labelled_items(seed), getattr(downstream.cohort, part)]
+    backbone, (training, test), labels = backbone_and_volumes(downstream, weights, seed, items)
+    if downstream.classifies:
+        return {"score": round(probe_auc(backbone, training, test), 4)}
+    as_is, randomly_moved = probe_dice(backbone, training, [test, moved(test)], len(labels) + 1)
+    return {
+        "score": mean_dice(as_is),
+        "score_moved": mean_dice(randomly_moved),
+        "dice_of_structures": dict(zip(labels, np.nanmean(as_is, axis=0).round(4).tolist(), strict=True)),
+    }
+
+
+def rank(downstream: Downstream, weights: Path | None, seed: int) -> Result:
+    """Effective rank of the features on all validation and test volumes, which is low where features have collapsed.
+
+    Returns:
+        {"rank": {"local": share, "bottleneck": share}}, in percent of the channels.
+    """
+    items = [downstream.cohort.validation + downstream.cohort.test]
+    backbone, (volumes,), _ = backbone_and_volumes(downstream, weights, seed, items)
+    backbone.eval()
+    images, functions = [image for image, _ in volumes], {"local": backbone, "bottleneck": backbone.forward_bottleneck}
+    return {"rank": {name: round(rank_share(function, images), 1) for name, function in functions.items()}}
+
+
+def embedding(downstream: Downstream, weights: Path | None, seed: int, voxels: int = 40) -> Result:
+    """Local features of a validation volume in two dimensions (t-SNE of standardised features), by structure.
+
+    From each structure `voxels` are drawn, or all if it has fewer.
+
+    Returns:
+        {"points": {structure: [[x, y], ...]}}
+    """
+    items = [downstream.cohort.validation[:1]]
+    backbone, (((image, label),),), labels = backbone_and_volumes(downstream, weights, seed, items)
+    generator, values = np.random.default_rng(0), label.flatten().numpy()
+    inside = {name: np.flatnonzero(values == index) for index, name in enumerate(labels, start=1)}
+    chosen = {
+        name: generator.choice(indices, min(voxels, len(indices)), replace=False)
+        for name, indices in inside.items()
+        if len(indices)
+    }
+    features = StandardScaler().fit_transform(
+        local_features(backbone.eval(), image)[np.concatenate([*chosen.values()])]
+    )
+    points = TSNE(init="pca", perplexity=min(30, len(features) - 1), random_state=0).fit_transform(features).round(2)
+    ends = np.cumsum([len(indices) for indices in chosen.values()])[:-1]
+    return {"points": {name: part.tolist() for name, part in zip(chosen, np.split(points, ends), strict=True)}}
+
+
+def train(downstream: Downstream, weights: Path | None, seed: int, output: Path) -> Result:
+    """Trains the downstream bundle on the labelled volumes of the seed.
+
+    Returns:
+        {"validation": [{"iteration": ..., "score": ...}, ...]}
+    """
+    settings = {
+        "output_dir": str(output),
+        "seed": seed,
+        "resume": True,
+        "figures": False,
+        "pretrained_weights": None if weights is None else str(weights),
+    }
+    downstream.workflow(settings, downstream.cohort.labelled_items(seed)).run()
+    column = "roc_auc" if downstream.classifies else "mean_dice"
+    rows = read_numbers(output / "validation.csv")
+    return {"validation": [{"iteration": row["iteration"], "score": row[column]} for row in rows]}
+
+
+def test(downstream: Downstream, model: Path) -> Result:
+    """Evaluates the trained model in a folder on the test part; tables and pictures go to its folder evaluation.
+
+    Returns:
+        {"score": mean Dice or AUC, "test": content of metrics.json}
+    """
+    output = model / "evaluation"
+    settings = {"output_dir": str(output), "model_dir": str(model), "pretrained_weights": None}
+    downstream.workflow(settings, evaluate=True).run()
+    report = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+    score = report["auc"] if downstream.classifies else report["dice"]["overall"]["mean"]
+    return {"score": score, "test": report}
+
+
+def backbone_and_volumes(
+    downstream: Downstream, weights: Path | None, seed: int, lists: list[Items]
+) -> tuple[torch.nn.Module, list[list[tuple[torch.Tensor, torch.Tensor]]], dict[str, int]]:
+    """The backbone of the downstream bundle; for each list of items its (volume, label), preprocessed as for training;
+    the values of the structures."""
+    built = downstream.workflow({"seed": seed})
+    backbone = built.parser.get_parsed_content("backbone")
+    if weights is not None:
+        backbone.load_state_dict(read_weights(weights)[0])
+    preprocess = built.parser.get_parsed_content("validate#preprocessing")
+    crop = ResizeWithPadOrCrop(built.parser.get_parsed_content("patch_size"))
+
+    def load(item: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        volume = preprocess(dict(item))
+        label = torch.as_tensor(volume["label"]).round().long()
+        image = torch.as_tensor(crop(torch.as_tensor(volume["image"]).float()))
+        return image, torch.as_tensor(crop(label)) if label.ndim else label
+
+    return backbone, [[load(item) for item in items] for items in lists], built.parser.get_parsed_content("labels")
+
+
+def mean_dice(values: np.ndarray) -> float:
+    """Mean over volumes of the mean over structures, of Dice (volumes, structures)."""
+    return round(float(np.nanmean(np.nanmean(values, axis=1))), 4)
+
+
+def read_numbers(path: Path) -> list[dict[str, float]]:
+    """The rows of a CSV of numbers."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def means(rows: list[dict[str, float]], every: int) -> list[dict[str, float]]:
+    """The mean of each `every` rows; its "iteration" is that of the last row."""
+    return [
+        {name: float(np.mean([row[name] for row in rows[first : first + every]])) for name in rows[0]}
+        | {"iteration": rows[min(first + every, len(rows)) - 1]["iteration"]}
+        for first in range(0, len(rows), every)
+    ]

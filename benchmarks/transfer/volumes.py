@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The volumes of a task: which are for what, downloads, and copies of real ones at the working resolution."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+from monai.apps import DecathlonDataset
+from monai.transforms import LoadImage, Orientation
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from benchmarks.bundles import workflow
+
+from .task_file import TaskFile
+
+Items = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """What cells are measured on: a downstream bundle and its volumes as items {"image", "label", "subject"}.
+
+    Args:
+        bundle: the downstream bundle; None if the task pre-trains alone, on gvsl_pretrain's own phantoms.
+        labelled: number of labelled training volumes.
+        labels: value of each structure; None for those of the bundle.
+        pretraining: used without labels for pre-training; the labelled training volumes are drawn from these.
+        validation: choose learning rates and recipes.
+        test: are read once for each seed.
+    """
+
+    bundle: str | None = None
+    labelled: int = 0
+    labels: dict[str, int] | None = None
+    pretraining: Items = field(default_factory=list)
+    validation: Items = field(default_factory=list)
+    test: Items = field(default_factory=list)
+
+    def labelled_items(self, seed: int) -> Items:
+        """The labelled training volumes of a seed, equally many of each class.
+
+        Raises:
+            ValueError: `labelled` does not divide by the number of classes.
+        """
+        classes = sorted({item["label"] for item in self.pretraining if not isinstance(item["label"], str)})
+        groups = [[item for item in self.pretraining if item["label"] == label] for label in classes]
+        groups = groups or [self.pretraining]
+        if self.labelled % len(groups):
+            raise ValueError(f"labelled must divide by the {len(groups)} classes, got {self.labelled}")
+        generator, count = np.random.default_rng(seed), self.labelled // len(groups)
+        chosen = [group[index] for group in groups for index in generator.permutation(len(group))[:count]]
+        return sorted(chosen, key=lambda item: item["subject"])
+
+
+def read_cohort(task: TaskFile, data: Path, work: Path) -> Cohort:
+    """The cohort of a task; makes phantoms or copies of the volumes where they are missing.
+
+    Args:
+        data: folder with the `source` of the task.
+        work: folder for phantoms and copies.
+
+    Raises:
+        FileNotFoundError: a volume of the split is missing; the error names the file and the page it comes from.
+    """
+    if task.bundle is None:
+        return Cohort()
+    if task.source is None:
+        chosen = {"output_dir": str(work / task.name / "cohort"), **task.recipe.downstream}
+        parts = workflow(task.bundle, ["train.json"], chosen).parser.get_parsed_content("data")
+        parts = {"pretraining": parts["training"], "validation": parts["validation"], "test": parts["test"]}
+    else:
+        folder = copy_volumes(task, data, work)
+        parts = {part: [item_of(subject, folder) for subject in subjects] for part, subjects in task.split.items()}
+    return Cohort(task.bundle, task.labelled, task.labels, **parts)
+
+
+def item_of(subject: str, folder: Path) -> dict[str, str]:
+    """The files of a subject in a folder of copies."""
+    image, label = (str(folder / kind / f"{subject}.nii.gz") for kind in ("images", "labels"))
+    return {"image": image, "label": label, "subject": subject}
+
+
+def copy_volumes(task: TaskFile, data: Path, work: Path) -> Path:
+    """Copies the volumes and label maps of a task, oriented to RAS and `reduce` times coarser; existing copies stay.
+
+    A coarse voxel is the mean of a cube of fine voxels; its label is the one that fills most of the cube.
+
+    Args:
+        data: folder with the `source` of the task.
+        work: folder for the copies.
+
+    Returns:
+        the folder with images/ and labels/.
+
+    Raises:
+        FileNotFoundError: a volume is missing.
+    """
+    target = work / task.name / "volumes"
+    orient = Orientation(axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S")))
+    values = np.array([0, *task.labels.values()])
+    subjects = [subject for part in task.split.values() for subject in part]
+    for subject in tqdm(subjects, desc=f"preparing {task.name}", disable=None):
+        for folder in ("images", "labels"):
+            copy = target / folder / f"{subject}.nii.gz"
+            original = data / task.source / task.files[folder].format(subject)
+            if copy.is_file():
+                continue
+            if not original.is_file():
+                raise FileNotFoundError(
+                    f"{original} does not exist; get it with `python -m benchmarks.transfer fetch --tasks {task.name}` "
+                    f"or from {task.page}"
+                )
+            volume = orient(LoadImage(ensure_channel_first=True)(original))
+            affine = np.asarray(volume.affine)
+            if folder == "images":
+                array = reduced(volume.as_tensor(), task.reduce)[0].numpy()
+            else:
+                label = merged(volume.as_tensor().round().long(), task)
+                occupancy = torch.cat([(label == value).float() for value in values.tolist()])
+                array = values[reduced(occupancy, task.reduce).argmax(0).numpy()].astype(np.int16)
+            save(array, coarse_affine(affine, task.reduce), copy)
+    return target
+
+
+def fetch_volumes(task: TaskFile, data: Path) -> Path:
+    """Downloads the public volumes of a task to data/SOURCE/images and labels through MONAI; existing files stay.
+
+    Raises:
+        ValueError: the volumes need a registration, or are synthetic; the error names the page and the expected files.
+    """
+    if task.source is None:
+        raise ValueError(f"{task.name} is synthetic: `run` makes it")
+    target = data / task.source
+    if task.decathlon is None:
+        raise ValueError(
+            f"{task.name} cannot be fetched by a command: get it from {task.page} and put volumes at "
+            f"{target / 'images' / 'ID.nii.gz'}, labels at {target / 'labels' / 'ID.nii.gz'}, ID as in the task file"
+        )
+    data.mkdir(parents=True, exist_ok=True)
+    DecathlonDataset(data, task.decathlon, "training", download=True, cache_rate=0.0)
+    for folder, unpacked in (("images", "imagesTr"), ("labels", "labelsTr")):
+        (target / folder).mkdir(parents=True, exist_ok=True)
+        for subject in (subject for part in task.split.values() for subject in part):
+            name = f"{subject}.nii.gz"
+            if not (target / folder / name).is_file():
+                shutil.copyfile(data / task.decathlon / unpacked / name, target / folder / name)
+    return target
+
+
+def reduced(volume: torch.Tensor, factor: int) -> torch.Tensor:
+    """Means over cubes of `factor` voxels a side of (C, *spatial), padded with zeros at the far faces."""
+    missing = [(-side) % factor for side in volume.shape[:0:-1]]
+    padding = [end for side in missing for end in (0, side)]
+    return F.avg_pool3d(F.pad(volume.float()[None], padding), factor)[0]
+
+
+def merged(label: torch.Tensor, task: TaskFile) -> torch.Tensor:
+    """A label map with the values of the task.
+
+    Values above `even_and_odd_above` become the next even or odd value after it, values in a list of `merge` become
+    the key of the list, and values that `labels` does not have become 0.
+    """
+    above = task.even_and_odd_above
+    if above is not None:
+        label = torch.where(label > above, above + 1 + label % 2, label)
+    for value, parts in task.merge.items():
+        label = torch.where(torch.isin(label, torch.tensor(parts)), int(value), label)
+    named = torch.tensor(list(task.labels.values()))
+    return torch.where(torch.isin(label, named), label, 0)
+
+
+def coarse_affine(affine: np.ndarray, factor: int) -> np.ndarray:
+    """The affine of a grid of `factor` times larger voxels that starts at the same outer faces as the fine grid."""
+    to_fine = np.diag([factor, factor, factor, 1.0])
+    to_fine[:3, 3] = (factor - 1) / 2
+    return affine @ to_fine
+
+
+def save(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Writes a NIfTI under another name first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    nibabel.save(nibabel.Nifti1Image(array, affine), temporary)
+    os.replace(temporary, path)
