@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import torch
 from monai.apps import DecathlonDataset
@@ -18,6 +16,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks.bundles import workflow
+from custom.volumes import write_volume
 
 from .task_file import TaskFile
 
@@ -126,7 +125,8 @@ def copy_volumes(task: TaskFile, data: Path, work: Path) -> Path:
                 label = merged(volume.as_tensor().round().long(), task)
                 occupancy = torch.cat([(label == value).float() for value in values.tolist()])
                 array = values[reduced(occupancy, task.reduce).argmax(0).numpy()].astype(np.int16)
-            save(array, coarse_affine(affine, task.reduce), copy)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            write_volume(copy, array, coarse_affine(affine, task.reduce))
     return target
 
 
@@ -182,11 +182,3 @@ def coarse_affine(affine: np.ndarray, factor: int) -> np.ndarray:
     to_fine = np.diag([factor, factor, factor, 1.0])
     to_fine[:3, 3] = (factor - 1) / 2
     return affine @ to_fine
-
-
-def save(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    """Writes a NIfTI under another name first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    nibabel.save(nibabel.Nifti1Image(array, affine), temporary)
-    os.replace(temporary, path)
