@@ -41,12 +41,12 @@ METHODS = {
 }
 
 HEADER = """# Transfer
-Made by `python benchmarks/transfer.py table` from the files beside it; `python benchmarks/transfer.py figures` drew the
-pictures. What a cell is, and the commands that measure it: `python benchmarks/transfer.py --help`. Means over seeds, ±
+Made by `python -m benchmarks.transfer table` from the files beside it; `python -m benchmarks.transfer figures` drew the
+pictures. What a cell is, and the commands that measure it: [benchmarks/README.md](../../README.md). Means over seeds, ±
 their sample standard deviation; a score without ± is of one seed. In brackets the gain over random initialisation with
 the same seeds; the best is bold where all methods have equally many seeds. † is pre-trained with transfer.json, whose
-settings were searched on validation brains (`transfer.py ablate`); no other pre-training was searched, so that these
-rows are never bold. `table --seeds 0` prints one seed alone.
+settings were searched on validation brains (`ablate`); no other pre-training was searched, so that these rows are never
+bold. `table --seeds 0` prints one seed alone.
 """
 SEARCHED = "transfer.json"
 DRAWN = ("scratch", "phantom", "chest", "brain", "gvsl")  # methods whose features and examples are drawn
