@@ -4,16 +4,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-
-import step_time  # noqa: E402
+from benchmarks import step_time
 
 
 def test_reports_ratio_parts_waiting_and_memory(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain
 from pathlib import Path
 
 import fire
@@ -30,27 +31,23 @@ import torch
 from matplotlib.image import imread
 from monai.apps import DecathlonDataset
 
+from benchmarks.bundles import workflow
+from benchmarks.transfer import cells, measure, plan
+from benchmarks.transfer import task as task_module
+from benchmarks.transfer.__main__ import COMMANDS
+from benchmarks.transfer.cells import Cell
+from benchmarks.transfer.figures import curves_figure, methods_figure
+from benchmarks.transfer.plan import planned, stages, trained_methods
+from benchmarks.transfer.probe import probe_auc, probe_dice, rank_share
+from benchmarks.transfer.report import read_tasks, render, write_table
+from benchmarks.transfer.report import test_scores as scores_of
+from benchmarks.transfer.results import append_result, read_results
+from benchmarks.transfer.running import Progress, locked, measure_cell, result_of, run_cells, worker_pool
+from benchmarks.transfer.task import Task, prepare_task
+from benchmarks.transfer.task_file import Recipe, TaskFile, read_task_file
+from benchmarks.transfer.volumes import Cohort, coarse_affine, fetch_volumes, merged, reduced
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from transfer import COMMANDS  # noqa: E402
-from transfer_learning import cells, plan  # noqa: E402
-from transfer_learning.figures import curves_figure, methods_figure  # noqa: E402
-from transfer_learning.plan import Task, planned  # noqa: E402
-from transfer_learning.probe import probe_auc, probe_dice, rank_share  # noqa: E402
-from transfer_learning.report import read_cells, render, write_table  # noqa: E402
-from transfer_learning.report import test_scores as scores_of  # noqa: E402
-from transfer_learning.running import Cell, Progress, locked, measure_cell, run_cells, worker_pool  # noqa: E402
-from transfer_learning.tasks import (  # noqa: E402
-    coarse_affine,
-    fetch_task,
-    labelled_items,
-    merged,
-    read_task,
-    reduced,
-    workflow,
-)
-
 SUBJECTS = [f"s{number}" for number in range(9)]
 
 
@@ -98,7 +95,7 @@ def pool() -> Iterator[ProcessPoolExecutor]:
 
 @pytest.fixture
 def transfer(pool: ProcessPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Function that runs a command of benchmarks/transfer.py with these workers and gives what it prints."""
+    """Function that runs a command of benchmarks.transfer with these workers and gives what it prints."""
     monkeypatch.setattr(plan, "worker_pool", lambda workers: contextlib.nullcontext(pool))
 
     def run(command: str, task: Path, *more: str, protocols: str = "probe,fine_tuned") -> str:
@@ -117,27 +114,35 @@ def transfer(pool: ProcessPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> Call
 @pytest.fixture
 def no_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks make no phantoms, where only their plan counts."""
-    monkeypatch.setattr(plan, "prepare_task", lambda *_: {})
+    monkeypatch.setattr(task_module, "read_cohort", lambda *_: Cohort())
+
+
+def opened(folder: Path, name: str | Path, quick: bool = False) -> Task:
+    """A task whose data, work and results lie in a folder."""
+    return prepare_task(str(name), folder / "data", folder / "work", folder / "results", quick)
+
+
+def stored(results: Path, task: str, name: str, **result) -> None:
+    """Stores a cell as a run would."""
+    append_result(results / f"{task}.jsonl", name, result)
 
 
 def test_every_cell_once(tiny_task: Path, transfer: Callable[..., str]) -> None:
     assert "12 of 12: test_fine_tuned_" in transfer("run", tiny_task)
-    cells = {path.name: path.read_bytes() for path in (tiny_task.parent / "results" / "tiny").glob("*.json")}
-    expected = {
-        f"{kind}_{method}_seed0.json" for kind in ("test_fine_tuned", "probe") for method in ("scratch", "gvsl")
-    }
-    expected |= {f"probe_gvsl_seed0_step{step}.json" for step in (0, 2, 4)} | {"pretraining_gvsl_seed0.json"}
+    results = tiny_task.parent / "results" / "tiny.jsonl"
+    content, cells = results.read_bytes(), read_results(results)
+    expected = {f"{kind}_{method}_seed0" for kind in ("test_fine_tuned", "probe") for method in ("scratch", "gvsl")}
+    expected |= {f"probe_gvsl_seed0_step{step}" for step in (0, 2, 4)} | {"pretraining_gvsl_seed0"}
     assert expected <= set(cells)
-    searched = {name for name in cells if name.startswith("fine_tuned_gvsl") and name.endswith("seed0.json")}
-    assert searched == {"fine_tuned_gvsl_rate0.01_seed0.json", "fine_tuned_gvsl_rate0.001_seed0.json"}
+    searched = {name for name in cells if name.startswith("fine_tuned_gvsl") and name.endswith("seed0")}
+    assert searched == {"fine_tuned_gvsl_rate0.01_seed0", "fine_tuned_gvsl_rate0.001_seed0"}
     assert transfer("run", tiny_task) == ""
-    again = {path.name: path.read_bytes() for path in (tiny_task.parent / "results" / "tiny").glob("*.json")}
-    assert again == cells
+    assert results.read_bytes() == content
     pictures = {path.parent.name for path in (tiny_task.parent / "work").rglob("*.png")}
     assert pictures == {"evaluation"}  # for tiny_examples.png
 
     table = transfer("table", tiny_task)
-    dice = json.loads(cells["probe_gvsl_seed0.json"])["score"]
+    dice = cells["probe_gvsl_seed0"]["score"]
     assert f"{100 * dice:.1f}" in table and "| random initialisation | " in table
     drawn = transfer("figures", tiny_task, f"--work={tiny_task.parent / 'work'}").split()
     assert [Path(path).name for path in drawn] == ["tiny.png", "tiny_examples.png"]
@@ -149,10 +154,8 @@ def test_an_overlay_is_a_method(tiny_task: Path, transfer: Callable[..., str]) -
     recipe["recipe"]["gvsl"] = "transfer.json"  # none of denoising's business
     tiny_task.write_text(json.dumps(recipe))
     transfer("run", tiny_task, "--methods=denoising,without_affine", protocols="probe")
-    results = tiny_task.parent / "results" / "tiny"
-    denoising, ablation = (
-        json.loads((results / f"pretraining_{name}_seed0.json").read_text()) for name in ("denoising", "without_affine")
-    )
+    results = read_results(tiny_task.parent / "results" / "tiny.jsonl")
+    denoising, ablation = (results[f"pretraining_{name}_seed0"] for name in ("denoising", "without_affine"))
     assert list(denoising["settings"]["overlays"]) == ["pretext/denoising.json"]
     assert list(ablation["settings"]["overlays"]) == ["transfer.json", "pretext/without_affine.json"]
     config = json.loads((tiny_task.parent / "work" / "tiny" / "without_affine_seed0" / "model.json").read_text())[
@@ -161,14 +164,14 @@ def test_an_overlay_is_a_method(tiny_task: Path, transfer: Callable[..., str]) -
     assert config["loss"]["smoothness_weight"] == 30.0 and config["matching_head"]["affine_head"] is None
     weights = json.loads((tiny_task.parent / "work" / "tiny" / "denoising_seed0" / "model.json").read_text())
     assert weights["pretext_task"] == "denoising" and weights["iterations"] == 4
-    assert 0 <= json.loads((results / "probe_denoising_seed0.json").read_text())["score"] <= 1
+    assert 0 <= results["probe_denoising_seed0"]["score"] <= 1
 
 
 def test_the_recipe_for_transfer_is_the_variant_that_won() -> None:
     overlay = json.loads((ROOT / "bundles" / "gvsl_pretrain" / "configs" / "transfer.json").read_text())
     recipe = json.loads((ROOT / "benchmarks" / "tasks" / "brain.json").read_text())["recipe"]
     ablation = recipe["ablation"]
-    variant = ablation["shared"] | ablation["variants"]["paper_affine_head_small_transforms"]
+    variant = ablation["overrides"] | ablation["variants"]["paper_affine_head_small_transforms"]
     assert recipe["gvsl"] == "transfer.json"
     assert variant == overlay | {"max_epochs": recipe["pretraining"]["max_epochs"], "amp": False}
 
@@ -184,21 +187,20 @@ def test_fine_tuning_may_start_from_the_encoder_alone(tmp_path: Path, no_volumes
     content = json.loads((ROOT / "benchmarks" / "tasks" / "hippocampus.json").read_text())
     file = tmp_path / "task.json"
     file.write_text(json.dumps(content | {"split": {part: [] for part in content["split"]}}))
-    task = Task(str(file), tmp_path, tmp_path / "work", tmp_path / "results")
-    needed, searched, *_ = list(task.stages(["scratch", "gvsl"], ["encoder"], [0], searched=False))
-    assert [cell.path.stem for cell in needed] == ["pretraining_gvsl_seed0"]  # a random encoder is fine_tuned's
-    assert [cell.path.stem for cell in searched] == ["encoder_gvsl_rate0.003_seed0", "encoder_gvsl_rate0.001_seed0"]
+    needed, searched, *_ = list(stages(opened(tmp_path, file), ["scratch", "gvsl"], ["encoder"], [0], searched=False))
+    assert [cell.name for cell in needed] == ["pretraining_gvsl_seed0"]  # a random encoder is fine_tuned's
+    assert [cell.name for cell in searched] == ["encoder_gvsl_rate0.003_seed0", "encoder_gvsl_rate0.001_seed0"]
     assert searched[0].settings["overrides"]["pretrained_parts"] == ["encoder"]
-    covid = Task("covid_phantoms", tmp_path, tmp_path / "work", tmp_path / "results", quick=True)
-    assert covid.trained("encoder", ["gvsl"]) == []  # it has no decoder
+    covid = opened(tmp_path, "covid_phantoms", quick=True)
+    assert trained_methods(covid, "encoder", ["gvsl"]) == []  # it has no decoder
 
 
 def test_the_untuned_recipe_is_a_method_of_its_own(tmp_path: Path) -> None:
     content = json.loads((ROOT / "benchmarks" / "tasks" / "brain.json").read_text())
     file = tmp_path / "task.json"
     file.write_text(json.dumps(content | {"split": {part: [] for part in content["split"]}}))
-    task = Task(str(file), tmp_path, tmp_path / "work", tmp_path / "results")
-    (tuned, untuned), *_ = task.stages(["gvsl", "gvsl_default"], ["probe"], [0], searched=False)
+    task = opened(tmp_path, file)
+    (tuned, untuned), *_ = stages(task, ["gvsl", "gvsl_default"], ["probe"], [0], searched=False)
     assert list(tuned.settings["overlays"]) == ["transfer.json"] and "overlays" not in untuned.settings
     assert untuned.settings["overrides"] == tuned.settings["overrides"]
 
@@ -206,9 +208,7 @@ def test_the_untuned_recipe_is_a_method_of_its_own(tmp_path: Path) -> None:
 def test_the_encoder_alone_is_compared_with_random_initialisation(tmp_path: Path) -> None:
     for protocol, method, score in (("fine_tuned", "scratch", 0.5), ("encoder", "gvsl", 0.75)):
         settings = {"method": method, "protocol": protocol, "seed": 0, "learning_rate": 0.1}
-        content = {"settings": settings, "test": {}, "score": score, "device": "a GPU"}
-        (tmp_path / "tiny").mkdir(exist_ok=True)
-        (tmp_path / "tiny" / f"{protocol}.json").write_text(json.dumps(content))
+        stored(tmp_path, "tiny", protocol, settings=settings, test={}, score=score, device="a GPU")
     lines = write_table(tmp_path).splitlines()
     assert lines[-4:] == [
         "| method | fine-tuned | fine-tuned from the encoder alone |",
@@ -220,14 +220,14 @@ def test_the_encoder_alone_is_compared_with_random_initialisation(tmp_path: Path
 
 def test_features_and_restoration_are_drawn(tiny_task: Path, transfer: Callable[..., str]) -> None:
     transfer("run", tiny_task, "--methods=scratch,without_restoration,gvsl", protocols="features,rank")
-    results = tiny_task.parent / "results" / "tiny"
-    points = json.loads((results / "features_gvsl_seed0.json").read_text())["points"]
+    results = read_results(tiny_task.parent / "results" / "tiny.jsonl")
+    points = results["features_gvsl_seed0"]["points"]
     assert list(points) == ["ball"] and np.shape(points["ball"]) == (40, 2)
-    training = json.loads((results / "pretraining_gvsl_seed0.json").read_text())["training"]
+    training = results["pretraining_gvsl_seed0"]["training"]
     assert [row["iteration"] for row in training] == [2, 4] and all(row["registration"] > 0 for row in training)
     drawn = [Path(path).name for path in transfer("figures", tiny_task).split()]
     assert drawn == ["tiny_features.png", "tiny_restoration.png"]
-    ranks = json.loads((results / "rank_gvsl_seed0.json").read_text())["rank"]
+    ranks = results["rank_gvsl_seed0"]["rank"]
     line = f"| GVSL | 1 | {ranks['local']:.0f} | {ranks['bottleneck']:.0f} |"
     assert line in transfer("table", tiny_task).splitlines() and 12.5 <= ranks["local"] <= 100
 
@@ -237,10 +237,9 @@ def test_rows_of_the_table_have_a_figure_of_their_own(tmp_path: Path) -> None:
     for method in ("scratch", "simclr", "chest"):
         settings = {"method": method, "protocol": "linear", "seed": 0, "learning_rate": 0.1}
         points = [{"iteration": 1, "score": 0.1}, {"iteration": 2, "score": 0.2}]
-        (tmp_path / "tiny").mkdir(exist_ok=True)
         for name, more in (("linear", {"validation": points}), ("test", {"test": {}, "score": 0.2})):
-            (tmp_path / "tiny" / f"{name}_{method}.json").write_text(json.dumps({"settings": settings, **more}))
-    cells = read_cells(tmp_path / "tiny")
+            stored(tmp_path, "tiny", f"{name}_{method}", settings=settings, **more)
+    cells = read_tasks(tmp_path)["tiny"]
     drawn, rows = curves_figure(cells).axes[0], methods_figure(cells)
     legend = [text.get_text() for text in drawn.get_legend().get_texts()]
     assert legend == ["random initialisation, 0.1", "GVSL on chest CT, 0.1"]
@@ -249,7 +248,7 @@ def test_rows_of_the_table_have_a_figure_of_their_own(tmp_path: Path) -> None:
 
 
 def cell(folder: Path, name: str, measure: partial, seed: int = 0) -> Cell:
-    return Cell(folder / f"{name}.json", "kind", {"seed": seed}, measure, folder / "logs" / f"{name}.log")
+    return Cell(folder / "t.jsonl", name, "kind", {"seed": seed}, measure, folder / "logs" / f"{name}.log")
 
 
 def measured(pool: ProcessPoolExecutor, *cells: Cell) -> None:
@@ -260,20 +259,21 @@ def test_a_cell_of_other_settings_is_not_passed_off(tmp_path: Path, pool: Proces
     half, most = partial(dict, dice=0.5), partial(dict, dice=0.9)
     measured(pool, cell(tmp_path, "a", half))
     measured(pool, cell(tmp_path, "a", most))
-    assert json.loads((tmp_path / "a.json").read_text())["dice"] == 0.5
-    with pytest.raises(ValueError, match=r"a\.json was measured with other \['seed'\]"):
+    assert read_results(tmp_path / "t.jsonl")["a"]["dice"] == 0.5
+    with pytest.raises(ValueError, match=r"t\.jsonl: a was measured with other \['seed'\]"):
         measured(pool, cell(tmp_path, "a", most, seed=1))
 
 
 def test_a_cell_that_fails_takes_no_other_with_it(tmp_path: Path, pool: ProcessPoolExecutor) -> None:
-    with pytest.raises(RuntimeError, match=r"bad\.json: ValueError: invalid literal.* \(log: .*bad\.log\)"):
+    with pytest.raises(RuntimeError, match=r"bad of t: ValueError: invalid literal.* \(log: .*bad\.log\)"):
         measured(
             pool,
             cell(tmp_path, "bad", partial(int, "x")),
             *(cell(tmp_path, f"good{k}", partial(dict)) for k in range(3)),
         )
-    assert sorted(path.stem for path in tmp_path.glob("*.json")) == ["good0", "good1", "good2"]
-    result = json.loads((tmp_path / "good0.json").read_text())
+    results = read_results(tmp_path / "t.jsonl")
+    assert list(results) == ["good0", "good1", "good2"]
+    result = results["good0"]
     assert result["settings"] == {"seed": 0} and 0 < result["peak_memory_gib"] < 24 and result["seconds"] >= 0
     assert torch.cuda.is_available() or re.fullmatch(r".+, \d+ threads", result["device"])
 
@@ -286,7 +286,7 @@ def test_a_cell_that_another_run_measures_is_waited_for(tmp_path: Path, pool: Pr
         waiting = pool.submit(measure_cell, chosen)
         with pytest.raises(concurrent.futures.TimeoutError):
             waiting.result(timeout=1)
-        chosen.path.write_text(json.dumps(theirs))
+        append_result(chosen.results, chosen.name, theirs)
     assert waiting.result() == theirs
     assert pool.submit(measure_cell, cell(tmp_path, "b", partial(dict, dice=0.5))).result()["dice"] == 0.5
 
@@ -297,14 +297,15 @@ def test_weights_that_are_gone_are_made_again_where_a_cell_needs_them(
     """As in a new clone, which has the cells but no weights. What was measured stays as it was."""
     transfer("run", tiny_task, "--methods=gvsl", protocols="linear")
     shutil.rmtree(tiny_task.parent / "work")
-    results = tiny_task.parent / "results" / "tiny"
+    results = tiny_task.parent / "results" / "tiny.jsonl"
     assert transfer("run", tiny_task, "--methods=gvsl", protocols="linear") == ""
-    (results / "test_linear_gvsl_seed0.json").unlink()
-    before = {path: path.read_bytes() for path in results.iterdir()}
+    content = results.read_text().splitlines(keepends=True)
+    before = "".join(line for line in content if '"cell": "test_linear_gvsl_seed0"' not in line)
+    results.write_text(before)
     lines = transfer("run", tiny_task, "--methods=gvsl", protocols="linear").splitlines()
     made = [line.split(": ")[1].split(" of ")[0] for line in lines]
     assert made == ["pretraining_gvsl_seed0", "linear_gvsl_rate0.01_seed0", "test_linear_gvsl_seed0"]
-    assert "5 of 5" in lines[-1] and all(path.read_bytes() == content for path, content in before.items())
+    assert "5 of 5" in lines[-1] and results.read_text().startswith(before)
     assert not list((tiny_task.parent / "work" / "tiny").glob("*.unfinished"))
 
 
@@ -313,21 +314,23 @@ def test_weights_whose_making_was_killed_are_made_again(tmp_path: Path, pool: Pr
     weights.mkdir()
     (tmp_path / "weights.unfinished").touch()
     maker = dataclasses.replace(cell(tmp_path, "maker", partial(done.touch)), makes=weights)
-    maker.path.write_text(json.dumps({"settings": maker.settings, "seconds": 1.0}))
+    stored(tmp_path, "t", "maker", settings=maker.settings, seconds=1.0)
+    made = maker.results.read_bytes()
     reader = dataclasses.replace(cell(tmp_path, "reader", partial(dict, dice=0.5)), needs=weights)
     run_cells([reader], pool, Progress(Counter({"kind": 2}), 1), [maker])
-    assert done.is_file() and not (tmp_path / "weights.unfinished").exists() and reader.path.is_file()
+    assert done.is_file() and not (tmp_path / "weights.unfinished").exists()
+    assert "reader" in read_results(maker.results)
     done.unlink()
-    reader.path.unlink()
+    maker.results.write_bytes(made)
     run_cells([reader], pool, Progress(Counter({"kind": 2}), 1), [maker])
-    assert reader.path.is_file() and not done.exists()  # weights that are there stay
+    assert "reader" in read_results(maker.results) and not done.exists()  # weights that are there stay
 
 
 def test_time_left_is_that_of_cells_alike() -> None:
     progress = Progress(Counter(long=3, short=10, new=2), workers=2)
     fields = {"settings": {}, "measure": dict, "log": Path()}
-    progress.done(Cell(Path("a"), "long", **fields), {"seconds": 600.0}, measured=False)
-    progress.done(Cell(Path("b"), "short", **fields), {"seconds": 60.0}, measured=False)
+    progress.done(Cell(Path("t"), "a", "long", **fields), {"seconds": 600.0}, measured=False)
+    progress.done(Cell(Path("t"), "b", "short", **fields), {"seconds": 60.0}, measured=False)
     assert str(progress) == "about 14 minutes left and 2 cells of kinds not yet timed"  # (2 * 600 + 9 * 60) / 2 workers
 
 
@@ -336,15 +339,15 @@ def test_workers_end_with_a_killed_run(tiny_task: Path) -> None:
     folder = tiny_task.parent
     arguments = [f"--tasks={tiny_task}", f"--data={folder / 'data'}", f"--work={folder / 'work'}", "--seeds=0"]
     arguments += [f"--results={folder / 'results'}", "--methods=scratch", "--protocols=linear", "--workers=1"]
-    script = [sys.executable, str(ROOT / "benchmarks" / "transfer.py"), "run", *arguments]
-    first = folder / "results" / "tiny" / "linear_scratch_rate0.01_seed0.json"
+    script = [sys.executable, "-m", "benchmarks.transfer", "run", *arguments]
+    results = folder / "results" / "tiny.jsonl"
     with subprocess.Popen(script, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8") as process:
         assert "1 of 2" in process.stdout.readline()
         process.kill()
         assert process.stdout.read() == ""  # ends when the last process that holds the pipe does
-    before = first.read_bytes()
+    before = results.read_bytes()
     done = subprocess.run(script, cwd=ROOT, capture_output=True, encoding="utf-8")
-    assert done.stdout.startswith("2 of 2: test_linear_scratch_seed0") and first.read_bytes() == before
+    assert done.stdout.startswith("2 of 2: test_linear_scratch_seed0") and results.read_bytes().startswith(before)
 
 
 def test_rate_of_all_seeds_that_choose(tmp_path: Path, tiny_task: Path) -> None:
@@ -352,48 +355,46 @@ def test_rate_of_all_seeds_that_choose(tmp_path: Path, tiny_task: Path) -> None:
     recipe = json.loads(tiny_task.read_text())
     recipe["recipe"]["search_seeds"] = 2
     tiny_task.write_text(json.dumps(recipe))
-    task = Task(str(tiny_task), tiny_task.parent / "data", tmp_path / "work", tmp_path / "results")
+    task = opened(tmp_path, tiny_task)
     scores = {(0.01, 0): 0.6, (0.001, 0): 0.5, (0.01, 1): 0.2, (0.001, 1): 0.5, (0.01, 2): 0.9}
     for (rate, seed), score in scores.items():
-        training = task.training("scratch", "fine_tuned", rate, seed)
-        training.path.parent.mkdir(parents=True, exist_ok=True)
-        training.path.write_text(json.dumps({"settings": training.settings, "validation": [{"score": score}]}))
-    assert task.best_rate("scratch", "fine_tuned", [0, 1, 2]) == 0.001
-    assert task.best_rate("scratch", "fine_tuned", [0]) == 0.01
-    stages = list(task.stages(["scratch"], ["fine_tuned"], [0, 1, 2]))
+        training = cells.training(task, "scratch", "fine_tuned", rate, seed)
+        append_result(task.results, training.name, {"settings": training.settings, "validation": [{"score": score}]})
+    assert plan.best_rates(task, [("scratch", "fine_tuned")], [0, 1, 2]) == [0.001]
+    assert plan.best_rates(task, [("scratch", "fine_tuned")], [0]) == [0.01]
+    parts = list(stages(task, ["scratch"], ["fine_tuned"], [0, 1, 2]))
     counted = planned([task], ["scratch"], ["fine_tuned"], [0, 1, 2])
-    assert counted == {"tiny fine_tuned": 5, "tiny test": 3} == Counter(c.kind for stage in stages for c in stage)
+    assert counted == {"tiny fine_tuned": 5, "tiny test": 3} == Counter(c.kind for stage in parts for c in stage)
 
 
 def test_each_seed_draws_its_initial_weights(tiny_task: Path, tmp_path: Path) -> None:
-    task = Task(str(tiny_task), tiny_task.parent / "data", tmp_path / "work", tmp_path / "results")
+    task = opened(tmp_path, tiny_task)
+    downstream = measure.Downstream(task.cohort, task.recipe.overrides())
     first, again, other = (
-        cells.backbone_and_volumes(task.task, task.parts, task.downstream(), None, seed, [])[0].state_dict()
-        for seed in (0, 0, 1)
+        measure.backbone_and_volumes(downstream, None, seed, [])[0].state_dict() for seed in (0, 0, 1)
     )
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     assert not all(torch.equal(value, other[name]) for name, value in first.items())
 
 
-def test_overrides_of_linear_alone(tiny_task: Path, tmp_path: Path) -> None:
+def test_overrides_of_linear_alone(tiny_task: Path) -> None:
     recipe = json.loads(tiny_task.read_text())
     recipe["recipe"]["linear"] = {"max_epochs": 7}
     tiny_task.write_text(json.dumps(recipe))
-    task = Task(str(tiny_task), tiny_task.parent / "data", tmp_path / "work", tmp_path / "results")
-    lengths = [task.downstream(protocol)["max_epochs"] for protocol in ("linear", "fine_tuned", None)]
+    task_recipe = read_task_file(str(tiny_task)).recipe
+    lengths = [task_recipe.overrides(protocol)["max_epochs"] for protocol in ("linear", "fine_tuned", "")]
     assert lengths == [7, 2, 2]
 
 
 @pytest.mark.parametrize("name", ["heart", "coronary", "brain", "covid"])
 def test_the_thirteen_rows_of_the_table(name: str, tmp_path: Path, no_volumes: None) -> None:
     """All methods of the paper's table, pre-trained once for the four phantom tasks."""
-    task = Task(f"{name}_phantoms", tmp_path, tmp_path / "work", tmp_path / "results", quick=True)
+    task = opened(tmp_path, f"{name}_phantoms", quick=True)
     assert len(task.methods(["all"])) == 13
-    pretrainings = next(task.stages(["all"], ["fine_tuned"], [0, 1]))
+    pretrainings = next(stages(task, ["all"], ["fine_tuned"], [0, 1]))
     pretrainings = [cell for cell in pretrainings if cell.kind == "phantoms pretraining"]
-    assert len({cell.path for cell in pretrainings}) == 24 and {cell.path.parent.name for cell in pretrainings} == {
-        "phantoms"
-    }
+    assert len({cell.key for cell in pretrainings}) == 24
+    assert {cell.results.stem for cell in pretrainings} == {"phantoms"}
     assert task.weights("simclr", 1) == tmp_path / "work" / "phantoms" / "simclr_seed1"
     with pytest.raises(ValueError, match=r"methods \['moco'\] are not known for .*_phantoms"):
         task.methods(["moco"])
@@ -403,11 +404,10 @@ def test_table_has_gain_best_and_hardware(tmp_path: Path) -> None:
     for method, scores in (("scratch", (0.2, 0.4)), ("gvsl", (0.5, 0.7)), ("simclr", (0.6, 0.8))):
         for seed, score in enumerate(scores):
             settings = {"method": method, "protocol": "linear", "seed": seed, "learning_rate": 0.1}
-            content = {"settings": settings, "test": {}, "score": score, "device": "a GPU"}
-            (tmp_path / "tiny_phantoms").mkdir(exist_ok=True)
-            (tmp_path / "tiny_phantoms" / f"test_{method}_{seed}.json").write_text(json.dumps(content))
+            result = {"settings": settings, "test": {}, "score": score, "device": "a GPU"}
+            stored(tmp_path, "tiny_phantoms", f"test_{method}_seed{seed}", **result)
     text = write_table(tmp_path)
-    assert text.startswith("# Transfer\n") and "python benchmarks/transfer.py table" in text
+    assert text.startswith("# Transfer\n") and "python -m benchmarks.transfer table" in text
     lines = text[text.index("## tiny_phantoms\n") :].splitlines()
     assert "2 seeds" in lines[1] and "a GPU" in lines[1] and "Synthetic" in lines[2]
     assert lines[-3:] == [
@@ -420,7 +420,9 @@ def test_table_has_gain_best_and_hardware(tmp_path: Path) -> None:
             "task": "tiny_phantoms", "protocol": "linear", "method": "simclr", "seeds": "2", "score": "70.0",
             "spread": "14.1", "gain": "+40.0",
         }  # fmt: skip
-    (tmp_path / "tiny_phantoms" / "test_simclr_0.json").unlink()
+    file = tmp_path / "tiny_phantoms.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if '"cell": "test_simclr_seed0"' not in line))
     assert write_table(tmp_path).splitlines()[-3:] == [  # seeds differ: gain over the same seed, nothing is the best
         "| random initialisation | 30.0 ± 14.1 |",
         "| SimCLR | 80.0 (+40.0) |",
@@ -437,17 +439,14 @@ def test_table_has_gain_best_and_hardware(tmp_path: Path) -> None:
 def test_a_recipe_that_was_searched_is_marked_and_never_the_best(tmp_path: Path) -> None:
     for method, score in (("scratch", 0.2), ("gvsl", 0.7), ("simclr", 0.6)):
         settings = {"method": method, "protocol": "linear", "seed": 0}
-        content = {"settings": settings, "test": {}, "score": score, "device": "a GPU"}
-        (tmp_path / "tiny").mkdir(exist_ok=True)
-        (tmp_path / "tiny" / f"test_{method}.json").write_text(json.dumps(content))
-    pretraining = {"settings": {"method": "gvsl", "seed": 0, "overlays": {"transfer.json": {}}}, "device": "a GPU"}
-    (tmp_path / "tiny" / "pretraining_gvsl.json").write_text(json.dumps(pretraining))
+        stored(tmp_path, "tiny", f"test_{method}", settings=settings, test={}, score=score, device="a GPU")
+    settings = {"method": "gvsl", "seed": 0, "overlays": {"transfer.json": {}}}
+    stored(tmp_path, "tiny", "pretraining_gvsl", settings=settings, device="a GPU")
     text = write_table(tmp_path)
     assert "| SimCLR | **60.0** (+40.0) |" in text and "| GVSL † | 70.0 (+50.0) |" in text
 
 
 def test_table_tells_what_pre_training_did(tmp_path: Path) -> None:
-    (tmp_path / "phantoms").mkdir()
     for seed in range(2):
         content = {
             "settings": {"method": "byol", "seed": seed},
@@ -455,7 +454,7 @@ def test_table_tells_what_pre_training_did(tmp_path: Path) -> None:
             "seconds": 60.0 + 120 * seed,
             "peak_memory_gib": 1.0 + seed,
         }
-        (tmp_path / "phantoms" / f"pretraining_byol_seed{seed}.json").write_text(json.dumps(content))
+        stored(tmp_path, "phantoms", f"pretraining_byol_seed{seed}", **content)
     assert write_table(tmp_path).splitlines()[-1] == "| BYOL | 2 | 40 | 1.500 to 0.250 | 2 | 2.0 |"
 
 
@@ -465,7 +464,20 @@ def test_committed_table_is_that_of_the_committed_cells(tmp_path: Path) -> None:
     write_table(tmp_path / "results")
     for name in ("RESULTS.md", "RESULTS.csv"):
         rendered, stored = [(folder / name).read_text(encoding="utf-8") for folder in (tmp_path / "results", committed)]
-        assert rendered == stored, "run transfer.py table"
+        assert rendered == stored, "run python -m benchmarks.transfer table"
+
+
+def test_committed_cells_have_the_settings_of_the_committed_files(tmp_path: Path, no_volumes: None) -> None:
+    """Task files, overlays and plan still ask for what was measured."""
+    committed, checked = ROOT / "benchmarks" / "results" / "transfer", 0
+    for name in ("brain", "brain_t1", "hippocampus", "heart_phantoms", "covid_phantoms"):
+        task = prepare_task(name, tmp_path, tmp_path, committed)
+        methods = task.methods(["scratch", *task.file.methods, *(["all"] if name != "brain_t1" else [])])
+        planned_cells = list(stages(task, methods, plan.PROTOCOLS, [0, 1, 2], searched=False))[:3]
+        results = {path.stem: read_results(path) for path in {task.results, task.pretrains_in.results}}
+        for chosen in chain.from_iterable(planned_cells):
+            checked += result_of(chosen, results[chosen.results.stem]) is not None
+    assert checked > 500
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/transfer.md"])
@@ -479,12 +491,11 @@ def test_pages_quote_the_committed_table(page: str) -> None:
 def test_quick_measures_the_whole_table(tmp_path: Path) -> None:
     """Thirteen rows, four tasks, two protocols, in under five minutes on two quiet cores."""
     arguments = [f"--work={tmp_path / 'work'}", f"--results={tmp_path / 'results'}"]
-    script = [sys.executable, str(ROOT / "benchmarks" / "transfer.py"), "run", "--quick", *arguments]
+    script = [sys.executable, "-m", "benchmarks.transfer", "run", "--quick", *arguments]
     done = subprocess.run(script, cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr[-3000:]
     for name in ("heart", "coronary", "brain", "covid"):
-        cells = [json.loads(path.read_text()) for path in (tmp_path / "results" / f"{name}_phantoms").glob("*.json")]
-        scores = scores_of(cells)
+        scores = scores_of(list(read_results(tmp_path / "results" / f"{name}_phantoms.jsonl").values()))
         assert set(scores) == {"linear", "fine_tuned"} and all(len(methods) == 13 for methods in scores.values())
 
 
@@ -530,37 +541,39 @@ def test_coarse_volumes_lie_where_the_fine_ones_do() -> None:
 
 
 def test_labels_are_merged_and_cleared() -> None:
-    task = {"labels": {"a": 4, "right": 100, "left": 101}, "even_and_odd_above": 99}
+    task = TaskFile("t", Recipe(), labels={"a": 4, "right": 100, "left": 101}, even_and_odd_above=99)
     assert merged(torch.tensor([0, 4, 5, 100, 101, 176, 207]), task).tolist() == [0, 4, 0, 100, 101, 100, 101]
 
 
 def test_parts_are_merged_into_the_whole() -> None:
-    task = {"labels": {"white": 44, "stem": 35}, "merge": {"44": [81, 83]}}
+    task = TaskFile("t", Recipe(), labels={"white": 44, "stem": 35}, merge={"44": [81, 83]})
     assert merged(torch.tensor([0, 35, 44, 81, 82, 83]), task).tolist() == [0, 35, 44, 44, 0, 44]
 
 
 @pytest.mark.parametrize("name", ["brain", "brain_t1", "hippocampus"])
 def test_committed_splits_are_disjoint(name: str) -> None:
-    task = read_task(name)
-    parts = [set(part) for part in task["split"].values()]
+    task = read_task_file(name)
+    parts = [set(part) for part in task.split.values()]
     assert sum(map(len, parts)) == len(set.union(*parts))
-    items = {"pretraining": [{"subject": subject, "label": f"{subject}.nii.gz"} for subject in sorted(parts[0])]}
-    draws = {tuple(item["subject"] for item in labelled_items(task, items, seed)) for seed in range(3)}
-    assert len(draws) == 3 and all(len(set(draw)) == task["labelled"] for draw in draws)
+    items = [{"subject": subject, "label": f"{subject}.nii.gz"} for subject in sorted(parts[0])]
+    cohort = Cohort(task.bundle, task.labelled, pretraining=items)
+    draws = {tuple(item["subject"] for item in cohort.labelled_items(seed)) for seed in range(3)}
+    assert len(draws) == 3 and all(len(set(draw)) == task.labelled for draw in draws)
 
 
 def test_classes_are_drawn_alike() -> None:
     items = [{"subject": f"s{number}", "label": int(number > 5)} for number in range(9)]
-    drawn = labelled_items({"labelled": 4}, {"pretraining": items}, seed=0)
+    drawn = Cohort(labelled=4, pretraining=items).labelled_items(seed=0)
     assert sorted(item["label"] for item in drawn) == [0, 0, 1, 1]
     with pytest.raises(ValueError, match="labelled must divide by the 2 classes, got 3"):
-        labelled_items({"labelled": 3}, {"pretraining": items}, seed=0)
+        Cohort(labelled=3, pretraining=items).labelled_items(seed=0)
 
 
 def test_a_public_set_is_fetched_through_monai(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From a loopback server; the volumes of the split come to the task's source folder, the others do not."""
-    task = read_task("hippocampus") | {"split": {"pretraining": ["h_1"], "validation": ["h_2"], "test": []}}
-    root = tmp_path / task["decathlon"]
+    split = {"pretraining": ["h_1"], "validation": ["h_2"], "test": []}
+    task = dataclasses.replace(read_task_file("hippocampus"), split=split)
+    root = tmp_path / task.decathlon
     for folder in ("imagesTr", "labelsTr"):
         (root / folder).mkdir(parents=True)
         for number in range(3):
@@ -575,9 +588,9 @@ def test_a_public_set_is_fetched_through_monai(tmp_path: Path, monkeypatch: pyte
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/{archive.name}"
-        monkeypatch.setitem(DecathlonDataset.resource, task["decathlon"], address)
-        monkeypatch.setitem(DecathlonDataset.md5, task["decathlon"], hashlib.md5(archive.read_bytes()).hexdigest())
-        source = fetch_task(task, tmp_path / "data")
+        monkeypatch.setitem(DecathlonDataset.resource, task.decathlon, address)
+        monkeypatch.setitem(DecathlonDataset.md5, task.decathlon, hashlib.md5(archive.read_bytes()).hexdigest())
+        source = fetch_volumes(task, tmp_path / "data")
         server.shutdown()
     assert sorted(str(path.relative_to(source)) for path in source.rglob("*.gz")) == [
         "images/h_1.nii.gz", "images/h_2.nii.gz", "labels/h_1.nii.gz", "labels/h_2.nii.gz",
@@ -587,11 +600,11 @@ def test_a_public_set_is_fetched_through_monai(tmp_path: Path, monkeypatch: pyte
 
 def test_what_cannot_be_fetched_names_page_and_place(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"get it from https://www\.synapse\.org.*brain_manual/images/ID\.nii\.gz"):
-        fetch_task(read_task("brain"), tmp_path)
+        fetch_volumes(read_task_file("brain"), tmp_path)
     with pytest.raises(ValueError, match="heart_phantoms is synthetic"):
-        fetch_task(read_task("heart_phantoms"), tmp_path)
+        fetch_volumes(read_task_file("heart_phantoms"), tmp_path)
 
 
 def test_unknown_task_is_named() -> None:
     with pytest.raises(ValueError, match="task 'liver' is not known, expected one of"):
-        read_task("liver")
+        read_task_file("liver")
