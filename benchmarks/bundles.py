@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import json
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigWorkflow
+
+from custom.files import read_json
 
 BENCHMARKS = Path(__file__).resolve().parent
 ROOT = BENCHMARKS.parent
@@ -41,7 +42,7 @@ def workflow(bundle: str, files: list[str], overrides: dict[str, Any], kind: str
 
 def read_pretraining_config(name: str) -> dict[str, Any]:
     """The content of a file in the configs of gvsl_pretrain."""
-    return json.loads((PRETRAINING_CONFIGS / name).read_text(encoding="utf-8"))
+    return read_json(PRETRAINING_CONFIGS / name)
 
 
 @cache

@@ -28,28 +28,9 @@ from monai.bundle import ConfigParser
 from benchmarks.bundles import BUNDLES
 from benchmarks.machine import machine
 from custom.engines.mixed_precision import autocast
+from custom.files import write_json
 
 WIDTHS = {"demo": [16, 16, 32, 64, 128], "paper": [32, 64, 128, 256, 512]}
-
-
-class Stopwatch:
-    """Seconds of named parts, one entry for each repeat. Waits for the device before and after each part."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.seconds: dict[str, list[float]] = defaultdict(list)
-
-    @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        self._wait()
-        start = time.perf_counter()
-        yield
-        self._wait()
-        self.seconds[name].append(time.perf_counter() - start)
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
 
 def summary(values: list[float]) -> dict[str, float]:
@@ -58,30 +39,11 @@ def summary(values: list[float]) -> dict[str, float]:
     return {"median": round(median, 5), "quartile_1": round(low, 5), "quartile_3": round(high, 5)}
 
 
-def parsed_config(
-    widths: str,
-    side: int,
-    batch_size: int,
-    workers: int,
-    iterations: int,
-    dataset_dir: str | None,
-    amp: bool | None,
-) -> ConfigParser:
-    """train.json of gvsl_pretrain with these settings and without handlers."""
-    parser = ConfigParser()
-    bundle = BUNDLES / "gvsl_pretrain"
+def parsed_config(overrides: dict[str, Any]) -> ConfigParser:
+    """train.json of gvsl_pretrain with overrides and without handlers."""
+    parser, bundle = ConfigParser(), BUNDLES / "gvsl_pretrain"
     parser.read_config(str(bundle / "configs" / "train.json"))
-    parser["bundle_root"] = str(bundle)
-    parser["channels"] = WIDTHS[widths]
-    parser["patch_size"] = [side] * 3
-    parser["batch_size"] = batch_size
-    parser["num_workers"] = workers
-    parser["max_epochs"], parser["iterations_per_epoch"] = 1, iterations
-    parser["train"]["handlers"] = []
-    if dataset_dir is not None:
-        parser["dataset_dir"] = dataset_dir
-    if amp is not None:
-        parser["amp"] = amp
+    parser.update({"bundle_root": str(bundle), "max_epochs": 1, "train::handlers": [], **overrides})
     return parser
 
 
@@ -91,8 +53,17 @@ def measure_parts(parser: ConfigParser, repeats: int) -> dict[str, list[float]]:
     device, network, loss, optimizer = get("device"), get("network"), get("loss"), get("optimizer")
     trainer, prepare = get("train::trainer"), get("train::trainer").prepare_batch
     batch = next(iter(get("train::dataloader")))
-    watch = Stopwatch(device)
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    measured: dict[str, list[float]] = defaultdict(list)
     views = torch.cat((batch["moving_transformed"], batch["fixed"])).to(device)
+
+    @contextlib.contextmanager
+    def watch(name: str) -> Iterator[None]:
+        wait()
+        start = time.perf_counter()
+        yield
+        wait()
+        measured[name].append(time.perf_counter() - start)
 
     def backbone() -> None:
         with autocast(device, trainer.autocast):
@@ -134,7 +105,7 @@ def measure_parts(parser: ConfigParser, repeats: int) -> dict[str, list[float]]:
         repeat(backbone, "bare backbone forward + backward")
         repeat(parts)
         repeat(lambda: trainer._iteration(trainer, batch), "step")
-    return {name: seconds[1:] for name, seconds in watch.seconds.items()}
+    return {name: seconds[1:] for name, seconds in measured.items()}
 
 
 def measure_waiting(parser: ConfigParser) -> dict[str, float]:
@@ -175,7 +146,10 @@ def main(
         amp: mixed precision: float16 on GPUs (the default there), bfloat16 on CPUs that have it.
         output: file for the JSON.
     """
-    parser = parsed_config(widths, side, batch_size, workers, iterations, dataset_dir, amp)
+    overrides = {"channels": WIDTHS[widths], "patch_size": [side] * 3, "batch_size": batch_size}
+    overrides |= {"num_workers": workers, "iterations_per_epoch": iterations}
+    optional = {"dataset_dir": dataset_dir, "amp": amp}
+    parser = parsed_config(overrides | {name: value for name, value in optional.items() if value is not None})
     seconds = measure_parts(parser, repeats)
     base, step = (np.array(seconds[name]) for name in ("bare backbone forward + backward", "step"))
     result = {
@@ -192,7 +166,7 @@ def main(
     }
     print(json.dumps(result, indent=2))
     if output:
-        Path(output).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(Path(output), result)
 
 
 if __name__ == "__main__":

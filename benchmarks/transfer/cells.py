@@ -19,27 +19,16 @@ from .task_file import Overrides
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement: a pre-training, a probe, a training or a test.
+    """One measurement: a pre-training, a probe, a training or a test."""
 
-    Args:
-        results: file of the task's results.
-        name: differs from that of every other cell in the file.
-        kind: cells of one kind take about the same time.
-        settings: what it is measured with; they are stored with the result.
-        measure: function that returns what is to be stored; can be pickled.
-        log: file for what the measurement prints.
-        makes: folder of the weights that it leaves.
-        needs: file or folder of the weights that it reads.
-    """
-
-    results: Path
-    name: str
-    kind: str
-    settings: dict[str, Any]
-    measure: Callable[[], dict[str, Any]]
-    log: Path
-    makes: Path | None = None
-    needs: Path | None = None
+    results: Path  # file of the task's results
+    name: str  # differs from that of every other cell in the file
+    kind: str  # cells of one kind take about the same time
+    settings: dict[str, Any]  # what it is measured with; they are stored with the result
+    measure: Callable[[], dict[str, Any]]  # returns what is to be stored; can be pickled
+    log: Path  # file for what the measurement prints
+    makes: Path | None = None  # folder of the weights that it leaves
+    needs: Path | None = None  # file or folder of the weights that it reads
 
     @property
     def key(self) -> tuple[Path, str]:
@@ -52,19 +41,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Training:
-    """How a protocol trains the downstream bundle.
+    """How a protocol trains the downstream bundle."""
 
-    Args:
-        overlays: files of its configs on top of train.json.
-        overrides: of its train.json.
-    """
-
-    overlays: list[str] = field(default_factory=list)
-    overrides: Overrides = field(default_factory=dict)
+    overlays: tuple[str, ...] = ()  # files in its configs that are laid over train.json
+    overrides: Overrides = field(default_factory=dict)  # for its train.json
 
 
 TRAININGS = {
-    "linear": Training(overlays=["linear.json"]),
+    "linear": Training(overlays=("linear.json",)),
     "fine_tuned": Training(overrides={"pretrained_parts": []}),  # from all pre-trained weights
     "encoder": Training(overrides={"pretrained_parts": ["encoder"]}),
 }
@@ -106,7 +90,7 @@ def frozen(task: Task, protocol: str, method: str, seed: int) -> Cell:
 def training(task: Task, method: str, protocol: str, rate: float, seed: int) -> Cell:
     """A training of the downstream bundle with labels. The bundle accepts weights that another task pre-trained."""
     chosen, weights = TRAININGS[protocol], task.weights(method, seed)
-    foreign = method != RANDOM and (task.file.methods.get(method) or task.shares)
+    foreign = method != RANDOM and (task.file.methods.get(method) or task.pretrained_in)
     overrides = task.recipe.overrides(protocol) | {"learning_rate": rate} | chosen.overrides
     overrides |= {"accept_mismatch": ["spacing", "intensity"]} if foreign else {}
     name = training_name(protocol, method, rate, seed)
@@ -141,14 +125,6 @@ def training_name(protocol: str, method: str, rate: float, seed: int) -> str:
     return f"{protocol}_{method}_rate{rate:g}_seed{seed}"
 
 
-def _cell(
-    task: Task,
-    name: str,
-    kind: str,
-    settings: dict[str, Any],
-    measured: partial,
-    makes: Path | None = None,
-    needs: Path | None = None,
-) -> Cell:
+def _cell(task: Task, name: str, kind: str, settings: dict, measured: partial, **weights: Path | None) -> Cell:
     log = task.folder / "logs" / f"{name}.log"
-    return Cell(task.results, name, f"{task.file.name} {kind}", settings, measured, log, makes, needs)
+    return Cell(task.results, name, f"{task.file.name} {kind}", settings, measured, log, **weights)

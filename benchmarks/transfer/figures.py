@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from .cells import training_name
-from .report import DRAWN, METHODS, PROTOCOLS, baseline, in_order, read_tasks, test_scores
+from .report import DRAWN, METHODS, PROTOCOLS, baseline, by_method, in_order, read_tasks, test_scores
 
 COLORS = dict(zip(METHODS, ("black", *colormaps["Dark2"].colors), strict=False))  # blues are GVSL and its ablations
 COLORS |= {"without_matching": "navy", "without_restoration": "turquoise", "without_affine": "slateblue"}
@@ -23,14 +23,11 @@ ROWS = [method for method in METHODS if method not in ("brain", "phantom", "ches
 
 
 def draw_figures(results: Path, work: Path) -> list[Path]:
-    """Draws TASK.png and TASK_{methods,features,restoration,examples}.png, each if there are cells for it.
+    """Draws TASK.png and TASK_{methods,features,restoration,examples}.png beside the results, each if it has cells.
 
     Args:
-        results: folder with the results; the figures go there.
+        results: folder with the results.
         work: folder with the pictures of the tests.
-
-    Returns:
-        the files that were written.
     """
     drawn = []
     for task, cells in read_tasks(results).items():
@@ -60,10 +57,7 @@ def curves_figure(cells: list[dict[str, Any]]) -> Figure | None:
         return None
     figure = Figure(figsize=(5 * len(shown), 4), layout="constrained")
     for plot, name in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        if name == "probe":
-            draw_probe(plot, cells)
-        else:
-            draw_curves(plot, cells, name)
+        draw_probe(plot, cells) if name == "probe" else draw_curves(plot, cells, name)
     return figure
 
 
@@ -75,11 +69,8 @@ def methods_figure(cells: list[dict[str, Any]]) -> Figure | None:
     """
     cells = [cell for cell in cells if cell["settings"].get("method") in ROWS]
     scores = test_scores(cells)
-    shown = {
-        name: set.intersection(*(set(seeds) for seeds in scores[name].values()))
-        for name in TRAINED
-        if set(scores[name]) - set(DRAWN)
-    }
+    drawn = [name for name in TRAINED if set(scores[name]) - set(DRAWN)]
+    shown = {name: set.intersection(*map(set, scores[name].values())) for name in drawn}
     shown = {name: seeds for name, seeds in shown.items() if seeds}
     if not shown:
         return None
@@ -104,12 +95,8 @@ def draw_curves(plot: Any, cells: list[dict[str, Any]], protocol: str, few: bool
     cells = [cell for cell in cells if of_protocol(cell, protocol)]
     tested = {cell["settings"]["method"]: cell["settings"]["learning_rate"] for cell in cells if "test" in cell}
     for method in in_order(list(tested)):
-        chosen = {"method": method, "learning_rate": tested[method]}
-        curves = [
-            cell["validation"]
-            for cell in cells
-            if "validation" in cell and all(cell["settings"].get(name) == value for name, value in chosen.items())
-        ]
+        runs = by_method(cells, "validation")[method]
+        curves = [run["validation"] for run in runs if run["settings"]["learning_rate"] == tested[method]]
         iterations = [point["iteration"] for point in curves[0]]
         values = np.array([[100 * point["score"] for point in curve] for curve in curves])
         color, label = COLORS.get(method), METHODS.get(method, method)
@@ -162,18 +149,14 @@ def features_figure(cells: list[dict[str, Any]]) -> Figure | None:
 
 def restoration_figure(cells: list[dict[str, Any]]) -> Figure | None:
     """Registration loss of the training pairs against iterations, with and without restoration (figure 8)."""
-    compared = ("gvsl", "without_restoration")
-    curves = {
-        method: [c["training"] for c in cells if "training" in c and c["settings"]["method"] == method]
-        for method in compared
-    }
-    if not all(curves.values()):
+    runs, compared = by_method(cells, "training"), ("gvsl", "without_restoration")
+    if not set(compared) <= set(runs):
         return None
     figure = Figure(figsize=(6, 4), layout="constrained")
     plot = figure.subplots()
-    for method, runs in curves.items():
-        iterations = [row["iteration"] for row in runs[0]]
-        values = np.array([[row["registration"] for row in rows] for rows in runs])
+    for method in compared:
+        iterations = [row["iteration"] for row in runs[method][0]["training"]]
+        values = np.array([[row["registration"] for row in run["training"]] for run in runs[method]])
         plot.plot(iterations, values.mean(0), color=COLORS[method], label=METHODS[method])
         plot.plot(iterations, values.T, color=COLORS[method], alpha=0.3, linewidth=0.8)
     plot.set(xlabel="pre-training iteration", ylabel="registration loss, mean of an epoch")

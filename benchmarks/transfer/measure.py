@@ -12,7 +12,6 @@ Arguments that mean the same in all functions:
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from sklearn.manifold import TSNE
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.bundles import workflow
+from custom.files import read_json
 from custom.handlers import ModelExport
 from custom.weights import read_weights
 
@@ -40,17 +40,11 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Downstream:
-    """The downstream bundle as a task trains it.
+    """The downstream bundle as a task trains it."""
 
-    Args:
-        cohort: names the bundle and holds the volumes.
-        overrides: for its train.json.
-        overlays: files in its configs that are laid over train.json.
-    """
-
-    cohort: Cohort
-    overrides: Overrides
-    overlays: Sequence[str] = ()
+    cohort: Cohort  # names the bundle and holds the volumes
+    overrides: Overrides  # for its train.json
+    overlays: Sequence[str] = ()  # files in its configs that are laid over train.json
 
     def workflow(self, settings: Overrides, training: Items | None = None, evaluate: bool = False) -> ConfigWorkflow:
         """The initialised workflow.
@@ -191,13 +185,8 @@ def train(downstream: Downstream, weights: Path | None, seed: int, output: Path)
     Returns:
         {"validation": [{"iteration": ..., "score": ...}, ...]}
     """
-    settings = {
-        "output_dir": str(output),
-        "seed": seed,
-        "resume": True,
-        "figures": False,
-        "pretrained_weights": None if weights is None else str(weights),
-    }
+    settings = {"output_dir": str(output), "seed": seed, "resume": True, "figures": False}
+    settings["pretrained_weights"] = None if weights is None else str(weights)
     downstream.workflow(settings, downstream.cohort.labelled_items(seed)).run()
     column = "roc_auc" if downstream.classifies else "mean_dice"
     rows = read_numbers(output / "validation.csv")
@@ -213,7 +202,7 @@ def test(downstream: Downstream, model: Path) -> Result:
     output = model / "evaluation"
     settings = {"output_dir": str(output), "model_dir": str(model), "pretrained_weights": None}
     downstream.workflow(settings, evaluate=True).run()
-    report = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+    report = read_json(output / "metrics.json")
     score = report["auc"] if downstream.classifies else report["dice"]["overall"]["mean"]
     return {"score": score, "test": report}
 

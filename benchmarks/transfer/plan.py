@@ -81,7 +81,7 @@ def stages(
 
 def pretraining_cells(task: Task, methods: list[str], seeds: list[int]) -> list[Cell]:
     """The pre-trainings of the methods, in this task or in the one that it shares pre-trainings with."""
-    by = task.pretrains_in
+    by = task.pretraining_task
     pretrained = [method for method in methods if pretraining_of(by.file, method)]
     return [cells.pretraining(by, method, seed) for method in pretrained for seed in seeds]
 

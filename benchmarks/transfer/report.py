@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from .results import read_results
 
+Cell = dict[str, Any]  # "settings" and what was measured
 PROTOCOLS = {
     "probe": "converged linear probe",
     "probe_moved": "the same, volumes randomly moved",
@@ -52,19 +53,19 @@ SEARCHED = "transfer.json"
 DRAWN = ("scratch", "phantom", "chest", "brain", "gvsl")  # methods whose features and examples are drawn
 
 
-def read_tasks(results: Path) -> dict[str, list[dict[str, Any]]]:
+def read_tasks(results: Path) -> dict[str, list[Cell]]:
     """The cells of each task in a folder of results, by name of the task."""
     files = {path.stem: path for path in results.glob("*.jsonl")}
     return {task: list(read_results(files[task]).values()) for task in sorted(files)}
 
 
-def in_order(methods: list[str]) -> list[str]:
+def in_order(methods: Iterable[str]) -> list[str]:
     """Methods in the order of the paper's table; methods that it does not have come last."""
     known = list(METHODS)
     return sorted(methods, key=lambda name: (known.index(name) if name in known else len(known), name))
 
 
-def test_scores(cells: list[dict[str, Any]]) -> dict[str, dict[str, dict[int, float]]]:
+def test_scores(cells: list[Cell]) -> dict[str, dict[str, dict[int, float]]]:
     """Test scores in percent, by protocol, method and seed."""
     scores: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for cell in cells:
@@ -108,24 +109,17 @@ def render(results: Path, seeds: Sequence[int] = ()) -> tuple[str, list[dict[str
 
 def csv_rows(task: str, scores: dict[str, dict[str, dict[int, float]]]) -> list[dict[str, Any]]:
     """The rows of the CSV file: mean, standard deviation over seeds and gain over random initialisation, in percent."""
-    return [
-        {
-            "task": task,
-            "protocol": protocol,
-            "method": method,
-            "seeds": len(methods[method]),
-            "score": f"{np.mean(list(methods[method].values())):.1f}",
-            "spread": spread(list(methods[method].values())),
-            "gain": "" if method == "scratch" else gain(methods[method], scores[baseline(protocol)].get("scratch", {})),
-        }
-        for protocol, methods in scores.items()
-        for method in in_order(list(methods))
-    ]
-
-
-def spread(scores: list[float]) -> str:
-    """Sample standard deviation as text; empty for a single score."""
-    return f"{np.std(scores, ddof=1):.1f}" if len(scores) > 1 else ""
+    rows = []
+    for protocol, methods in scores.items():
+        at_random = scores.get(baseline(protocol), {}).get("scratch", {})
+        for method in in_order(methods):
+            values = list(methods[method].values())
+            row = {"task": task, "protocol": protocol, "method": method, "seeds": len(values)}
+            row["score"] = f"{np.mean(values):.1f}"
+            row["spread"] = f"{np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+            row["gain"] = "" if method == "scratch" else gain(methods[method], at_random)
+            rows.append(row)
+    return rows
 
 
 def baseline(protocol: str) -> str:
@@ -139,41 +133,29 @@ def gain(scores: dict[int, float], at_random: dict[int, float]) -> str:
     return f"{np.mean(gains):+.1f}" if gains else ""
 
 
-def task_lines(task: str, cells: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[str]:
-    """The table of a task: a row for each method, a column for each protocol."""
+def task_lines(task: str, cells: list[Cell], rows: list[dict[str, Any]]) -> list[str]:
+    """The table of a task: a row for each method, a column for each protocol. Searched methods are never the best."""
     if not rows:
         return []
-    hardware = "; ".join(sorted({cell["device"] for cell in cells}))
-    seeds = sorted({row["seeds"] for row in rows})
+    tuned = {cell["settings"]["method"] for cell in cells if SEARCHED in cell["settings"].get("overlays", {})}
     protocols = [name for name in PROTOCOLS if any(row["protocol"] == name for row in rows)]
-    tuned = searched(cells)
     fair = [row for row in rows if row["method"] not in tuned]
     best = {name: best_score([row for row in fair if row["protocol"] == name]) for name in protocols}
-    entries: dict[str, dict[str, str]] = defaultdict(dict)
+    entries: dict[str, dict[str, str]] = defaultdict(lambda: dict.fromkeys(protocols, ""))
     for row in rows:
         text = f"{row['score']} ± {row['spread']}" if row["spread"] else row["score"]
-        text = f"**{text}**" if row in fair and float(row["score"]) == best[row["protocol"]] else text
+        if row["method"] not in tuned and float(row["score"]) == best[row["protocol"]]:
+            text = f"**{text}**"
         entries[row["method"]][row["protocol"]] = f"{text} ({row['gain']})" if row["gain"] else text
-    return [
-        "",
-        f"## {task}",
-        f"Test score in percent, {' or '.join(map(str, seeds))} {'seed' if seeds[-1] == 1 else 'seeds'}. {hardware}.",
-        *(["Synthetic volumes: no claim on patients."] if task.endswith("phantoms") else []),
-        "",
-        "| method | " + " | ".join(PROTOCOLS[name] for name in protocols) + " |",
-        "|" + "---|" * (len(protocols) + 1),
-        *(
-            f"| {METHODS.get(method, method)}{' †' if method in tuned else ''} | "
-            + " | ".join(entries[method].get(name, "") for name in protocols)
-            + " |"
-            for method in in_order(list(entries))
-        ),
-    ]
-
-
-def searched(cells: list[dict[str, Any]]) -> set[str]:
-    """Methods that were pre-trained with the recipe that was searched."""
-    return {cell["settings"]["method"] for cell in cells if SEARCHED in cell["settings"].get("overlays", {})}
+    seeds = sorted({row["seeds"] for row in rows})
+    hardware = "; ".join(sorted({cell["device"] for cell in cells}))
+    text = f"Test score in percent, {' or '.join(map(str, seeds))} {'seed' if seeds[-1] == 1 else 'seeds'}. {hardware}."
+    synthetic = ["Synthetic volumes: no claim on patients."] if task.endswith("phantoms") else []
+    return markdown(
+        [f"## {task}", text, *synthetic],
+        ["method", *(PROTOCOLS[name] for name in protocols)],
+        [[METHODS.get(m, m) + " †" * (m in tuned), *entries[m].values()] for m in in_order(entries)],
+    )
 
 
 def best_score(rows: list[dict[str, Any]]) -> float | None:
@@ -181,86 +163,62 @@ def best_score(rows: list[dict[str, Any]]) -> float | None:
     return max(float(row["score"]) for row in rows) if len({row["seeds"] for row in rows}) == 1 else None
 
 
-def rank_lines(task: str, cells: list[dict[str, Any]]) -> list[str]:
+def rank_lines(task: str, cells: list[Cell]) -> list[str]:
     """The table of effective ranks of each method's features, means over seeds."""
-    ranks: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for cell in cells:
-        if "rank" in cell:
-            ranks[cell["settings"]["method"]].append(cell["rank"])
-    if not ranks:
-        return []
-    return [
-        "",
-        f"Effective rank of features on the held-out volumes of {task}, in percent of the channels. Methods that train "
-        "the encoder alone leave local features random.",
-        "",
-        "| method | seeds | local | bottleneck |",
-        "|---|---|---|---|",
-        *(
-            f"| {METHODS.get(method, method)} | {len(ranks[method])} | "
-            + " | ".join(f"{np.mean([rank[name] for rank in ranks[method]]):.0f}" for name in ("local", "bottleneck"))
-            + " |"
-            for method in in_order(list(ranks))
-        ),
-    ]
-
-
-def pretraining_lines(task: str, cells: list[dict[str, Any]]) -> list[str]:
-    """The table of each method's pre-training loss, first and last, means over seeds."""
-    runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for cell in cells:
-        if "training" in cell:
-            runs[cell["settings"]["method"]].append(cell)
-    if not runs:
-        return []
-    return [
-        "",
-        f"Pre-training of {task}: each method's own loss, mean of the first and of the last epoch.",
-        "",
-        "| method | seeds | iterations | loss | minutes | GiB |",
-        "|---|---|---|---|---|---|",
-        *(pretraining_line(method, runs[method]) for method in in_order(list(runs))),
-    ]
-
-
-def pretraining_line(method: str, runs: list[dict[str, Any]]) -> str:
-    """The row of a method in the table of pre-training losses."""
-    first, last = (np.mean([run["training"][epoch]["loss"] for run in runs]) for epoch in (0, -1))
-    minutes = np.mean([run["seconds"] for run in runs]) / 60
-    memory = np.max([run["peak_memory_gib"] for run in runs])
-    iterations = runs[0]["training"][-1]["iteration"]
-    return (
-        f"| {METHODS.get(method, method)} | {len(runs)} | {iterations:.0f} | {first:.3f} to {last:.3f} "
-        f"| {minutes:.0f} | {memory:.1f} |"
-    )
-
-
-def ablation_lines(task: str, cells: list[dict[str, Any]]) -> list[str]:
-    """The table of the variants of a task's recipe, the best last probe first."""
-    variants = [cell for cell in cells if "variant" in cell["settings"]]
-    if not variants:
-        return []
     rows = []
-    for name in sorted({cell["settings"]["variant"] for cell in variants}):
-        runs = [cell["probes"] for cell in variants if cell["settings"]["variant"] == name]
+    for method, runs in by_method(cells, "rank").items():
+        means = [f"{np.mean([run['rank'][name] for run in runs]):.0f}" for name in ("local", "bottleneck")]
+        rows.append([METHODS.get(method, method), len(runs), *means])
+    text = (
+        f"Effective rank of features on the held-out volumes of {task}, in percent of the channels. Methods that train "
+        "the encoder alone leave local features random."
+    )
+    return markdown([text], ["method", "seeds", "local", "bottleneck"], rows)
+
+
+def pretraining_lines(task: str, cells: list[Cell]) -> list[str]:
+    """The table of each method's pre-training loss, first and last, means over seeds."""
+    rows = []
+    for method, runs in by_method(cells, "training").items():
+        first, last = (np.mean([run["training"][epoch]["loss"] for run in runs]) for epoch in (0, -1))
+        minutes = np.mean([run["seconds"] for run in runs]) / 60
+        memory = np.max([run["peak_memory_gib"] for run in runs])
+        numbers = [f"{runs[0]['training'][-1]['iteration']:.0f}", f"{first:.3f} to {last:.3f}"]
+        rows.append([METHODS.get(method, method), len(runs), *numbers, f"{minutes:.0f}", f"{memory:.1f}"])
+    text = f"Pre-training of {task}: each method's own loss, mean of the first and of the last epoch."
+    return markdown([text], ["method", "seeds", "iterations", "loss", "minutes", "GiB"], rows)
+
+
+def ablation_lines(task: str, cells: list[Cell]) -> list[str]:
+    """The table of the variants of a task's recipe, the best last probe first."""
+    rows = []
+    for name in {cell["settings"]["variant"] for cell in cells if "variant" in cell["settings"]}:
+        runs = [cell["probes"] for cell in cells if cell["settings"].get("variant") == name]
         last = min(max(map(int, run)) for run in runs)
         start, end, moved = (
             [100 * run[step][score] for run in runs if step in run]
             for step, score in (("0", "score"), (str(last), "score"), (str(last), "score_moved"))
         )
         each = ", ".join(f"{value:.1f}" for value in end)
-        line = f"| {name} | {last} | {len(runs)} | {_mean(start)} | {_mean(end)} ({each}) | {_mean(moved)} |"
-        rows.append((len(runs), np.mean(end), line))
-    return [
-        "",
+        ends = f"{np.mean(end):.1f} ({each})", f"{np.mean(moved):.1f}" if moved else ""
+        order = len(runs), np.mean(end), f"| {name} |"
+        rows.append((order, [name, last, len(runs), f"{np.mean(start):.1f}" if start else "", *ends]))
+    text = (
         f"Variants of the recipe of {task}: converged linear probe on the validation volumes, in percent. Where seeds "
-        "differ by five points and more, a variant of one seed says little.",
-        "",
-        "| variant | iterations | seeds | at the start | at the end (each seed) | at the end, volumes moved |",
-        "|---|---|---|---|---|---|",
-        *(line for *_, line in sorted(rows, reverse=True)),
-    ]
+        "differ by five points and more, a variant of one seed says little."
+    )
+    columns = "variant", "iterations", "seeds", "at the start", "at the end (each seed)", "at the end, volumes moved"
+    return markdown([text], columns, [row for _, row in sorted(rows, reverse=True)])
 
 
-def _mean(values: list[float]) -> str:
-    return f"{np.mean(values):.1f}" if values else ""
+def by_method(cells: list[Cell], key: str) -> dict[str, list[Cell]]:
+    """The cells that have a key, by method."""
+    having = [cell for cell in cells if key in cell]
+    methods = in_order({cell["settings"]["method"] for cell in having})
+    return {method: [cell for cell in having if cell["settings"]["method"] == method] for method in methods}
+
+
+def markdown(text: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Lines of Markdown with the text and a table; none if the table has no rows."""
+    head = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    return ["", *text, "", *head, *(f"| {' | '.join(map(str, row))} |" for row in rows)] if rows else []

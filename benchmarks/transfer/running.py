@@ -217,20 +217,14 @@ def timed(cell: Cell, log: IO[str]) -> tuple[dict[str, Any], float]:
 
 @contextmanager
 def locked_log(cell: Cell) -> Iterator[IO[str]]:
-    """The log of a cell, as soon as no other run measures the cell."""
+    """The log of a cell, as soon as no other run measures the cell. The lock ends with the process at the latest."""
     cell.log.parent.mkdir(parents=True, exist_ok=True)
-    with cell.log.open("a", encoding="utf-8") as log, locked(log):
-        yield log
-
-
-@contextmanager
-def locked(file: IO) -> Iterator[None]:
-    """Holds the lock of a file, which the system releases if the process ends earlier."""
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
+    with cell.log.open("a", encoding="utf-8") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        try:
+            yield log
+        finally:
+            fcntl.flock(log, fcntl.LOCK_UN)
 
 
 def plain(content: dict[str, Any]) -> dict[str, Any]:

@@ -17,43 +17,23 @@ RANDOM = "scratch"  # the method that starts from random weights
 
 @dataclass(frozen=True)
 class Pretraining:
-    """How a task pre-trains a method.
+    """How a task pre-trains a method."""
 
-    Args:
-        overrides: for the train.json of gvsl_pretrain.
-        overlays: files in gvsl_pretrain's configs that are laid over train.json, in this order.
-        source: folder in --data with other volumes to pre-train on; None for the unlabelled volumes of the task.
-    """
-
-    overrides: Overrides
-    overlays: list[str]
-    source: str | None
+    overrides: Overrides  # for the train.json of gvsl_pretrain
+    overlays: list[str]  # files in its configs that are laid over train.json, in this order
+    source: str | None  # folder in --data with other volumes; None for the unlabelled volumes of the task
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task with its volumes and folders.
-
-    Args:
-        file: the content of the task file.
-        cohort: its volumes.
-        data: folder with the sources of all tasks.
-        work: folder for the copies, weights and logs of all tasks.
-        results: file for the results of this task.
-        shares: the task whose pre-trainings this one uses; None if it pre-trains by itself.
-    """
+    """A task with its volumes and folders."""
 
     file: TaskFile
     cohort: Cohort
-    data: Path
-    work: Path
-    results: Path
-    shares: Task | None = None
-
-    @property
-    def pretrains_in(self) -> Task:
-        """The task that pre-trains the methods of this one: another or itself."""
-        return self.shares or self
+    data: Path  # folder with the sources of all tasks
+    work: Path  # folder for the copies, weights and logs of all tasks
+    results: Path  # file for the results of this task
+    pretrained_in: Task | None = None  # the task whose pre-trainings this one uses; None if it pre-trains by itself
 
     @property
     def recipe(self) -> Recipe:
@@ -75,7 +55,7 @@ class Task:
         Raises:
             ValueError: a name is not known.
         """
-        own, pretexts = [RANDOM, *self.file.methods], pretexts_of(self.pretrains_in.file)
+        own, pretexts = [RANDOM, *self.file.methods], pretexts_of(self.pretraining_task.file)
         known = {name: [name] for name in (*own, *pretexts)} | {"all": [RANDOM, *pretexts, "gvsl"]}
         if unknown := [name for name in chosen if name not in known]:
             raise ValueError(f"methods {unknown} are not known for {self.file.name}, expected some of {list(known)}")
@@ -90,8 +70,8 @@ class Task:
         own = self.file.methods.get(method, {})
         if method == RANDOM:
             return None
-        if pretraining_of(self.pretrains_in.file, method):
-            return self.pretrains_in.folder / f"{method}_seed{seed}"
+        if pretraining_of(self.pretraining_task.file, method):
+            return self.pretraining_task.folder / f"{method}_seed{seed}"
         if "task" in own:
             return self.work / own["task"] / f"{own['method']}_seed{seed}"
         return ROOT / own.get("weights", f"bundles/{self.file.bundle}/models/backbone.pt")
@@ -103,13 +83,13 @@ def prepare_task(name: str, data: Path, work: Path, results: Path, quick: bool =
     Args:
         name: of a file in benchmarks/tasks, or a path that ends with .json.
         data: folder with the sources of all tasks.
-        work: folder for the copies, weights and logs of all tasks.
+        work: folder for copies, weights and logs.
         results: folder for the results of all tasks.
         quick: makes the changes of the file's "quick".
     """
     file = shortened(read_task_file(name)) if quick else read_task_file(name)
-    shares = prepare_task(file.pretrained_in, data, work, results, quick) if file.pretrained_in else None
-    return Task(file, read_cohort(file, data, work), data, work, results / f"{file.name}.jsonl", shares)
+    other = prepare_task(file.pretrained_in, data, work, results, quick) if file.pretrained_in else None
+    return Task(file, read_cohort(file, data, work), data, work, results / f"{file.name}.jsonl", other)
 
 
 def pretraining_of(file: TaskFile, method: str) -> Pretraining | None:

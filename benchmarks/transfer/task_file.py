@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bundles import BENCHMARKS
+from custom.files import read_json
 
 TASKS = BENCHMARKS / "tasks"
 CLASSIFICATION = ("gvsl_covid_cls",)  # the other downstream bundles segment
@@ -81,7 +81,7 @@ def read_task_file(name: str) -> TaskFile:
     if not path.is_file():
         known = sorted(entry.stem for entry in TASKS.glob("*.json"))
         raise ValueError(f"task {name!r} is not known, expected one of {known} or a file of that kind")
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     for kind, part in ((TaskFile, content), (Recipe, content["recipe"])):
         if unknown := sorted(set(part) - {entry.name for entry in fields(kind)}):
             raise ValueError(f"{path} has unknown keys {unknown}, expected some of {[e.name for e in fields(kind)]}")

@@ -25,23 +25,14 @@ Items = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Cohort:
-    """What cells are measured on: a downstream bundle and its volumes as items {"image", "label", "subject"}.
+    """What cells are measured on: a downstream bundle and its volumes, items {"image", "label", "subject"}."""
 
-    Args:
-        bundle: the downstream bundle; None if the task pre-trains alone, on gvsl_pretrain's own phantoms.
-        labelled: number of labelled training volumes.
-        labels: value of each structure; None for those of the bundle.
-        pretraining: used without labels for pre-training; the labelled training volumes are drawn from these.
-        validation: choose learning rates and recipes.
-        test: are read once for each seed.
-    """
-
-    bundle: str | None = None
-    labelled: int = 0
-    labels: dict[str, int] | None = None
-    pretraining: Items = field(default_factory=list)
-    validation: Items = field(default_factory=list)
-    test: Items = field(default_factory=list)
+    bundle: str | None = None  # None if the task pre-trains alone, on the phantoms of gvsl_pretrain
+    labelled: int = 0  # number of labelled training volumes
+    labels: dict[str, int] | None = None  # value of each structure; None for those of the bundle
+    pretraining: Items = field(default_factory=list)  # without labels; labelled training volumes are drawn from these
+    validation: Items = field(default_factory=list)  # choose learning rates and recipes
+    test: Items = field(default_factory=list)  # are read once for each seed
 
     def labelled_items(self, seed: int) -> Items:
         """The labelled training volumes of a seed, equally many of each class.
@@ -77,30 +68,19 @@ def read_cohort(task: TaskFile, data: Path, work: Path) -> Cohort:
         parts = {"pretraining": parts["training"], "validation": parts["validation"], "test": parts["test"]}
     else:
         folder = copy_volumes(task, data, work)
-        parts = {part: [item_of(subject, folder) for subject in subjects] for part, subjects in task.split.items()}
+        images, labels = f"{folder}/images/{{}}.nii.gz", f"{folder}/labels/{{}}.nii.gz"
+        parts = {
+            part: [{"image": images.format(s), "label": labels.format(s), "subject": s} for s in subjects]
+            for part, subjects in task.split.items()
+        }
     return Cohort(task.bundle, task.labelled, task.labels, **parts)
 
 
-def item_of(subject: str, folder: Path) -> dict[str, str]:
-    """The files of a subject in a folder of copies."""
-    image, label = (str(folder / kind / f"{subject}.nii.gz") for kind in ("images", "labels"))
-    return {"image": image, "label": label, "subject": subject}
-
-
 def copy_volumes(task: TaskFile, data: Path, work: Path) -> Path:
-    """Copies the volumes and label maps of a task, oriented to RAS and `reduce` times coarser; existing copies stay.
+    """Copies volumes and label maps, oriented to RAS and `reduce` times coarser, to images/ and labels/ in a folder.
 
-    A coarse voxel is the mean of a cube of fine voxels; its label is the one that fills most of the cube.
-
-    Args:
-        data: folder with the `source` of the task.
-        work: folder for the copies.
-
-    Returns:
-        the folder with images/ and labels/.
-
-    Raises:
-        FileNotFoundError: a volume is missing.
+    A coarse voxel is the mean of a cube of fine voxels; its label is the one that fills most of the cube. Existing
+    copies stay. Arguments and errors are those of `read_cohort`.
     """
     target = work / task.name / "volumes"
     orient = Orientation(axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S")))
@@ -138,7 +118,7 @@ def fetch_volumes(task: TaskFile, data: Path) -> Path:
     """
     if task.source is None:
         raise ValueError(f"{task.name} is synthetic: `run` makes it")
-    target = data / task.source
+    target, subjects = data / task.source, [subject for part in task.split.values() for subject in part]
     if task.decathlon is None:
         raise ValueError(
             f"{task.name} cannot be fetched by a command: get it from {task.page} and put volumes at "
@@ -148,8 +128,7 @@ def fetch_volumes(task: TaskFile, data: Path) -> Path:
     DecathlonDataset(data, task.decathlon, "training", download=True, cache_rate=0.0)
     for folder, unpacked in (("images", "imagesTr"), ("labels", "labelsTr")):
         (target / folder).mkdir(parents=True, exist_ok=True)
-        for subject in (subject for part in task.split.values() for subject in part):
-            name = f"{subject}.nii.gz"
+        for name in (f"{subject}.nii.gz" for subject in subjects):
             if not (target / folder / name).is_file():
                 shutil.copyfile(data / task.decathlon / unpacked / name, target / folder / name)
     return target

@@ -42,7 +42,7 @@ from benchmarks.transfer.probe import probe_auc, probe_dice, rank_share
 from benchmarks.transfer.report import read_tasks, render, write_table
 from benchmarks.transfer.report import test_scores as scores_of
 from benchmarks.transfer.results import append_result, read_results
-from benchmarks.transfer.running import Progress, locked, measure_cell, result_of, run_cells, worker_pool
+from benchmarks.transfer.running import Progress, locked_log, measure_cell, result_of, run_cells, worker_pool
 from benchmarks.transfer.task import Task, prepare_task
 from benchmarks.transfer.task_file import Recipe, TaskFile, read_task_file
 from benchmarks.transfer.volumes import Cohort, coarse_affine, fetch_volumes, merged, reduced
@@ -282,7 +282,7 @@ def test_a_cell_that_another_run_measures_is_waited_for(tmp_path: Path, pool: Pr
     chosen = cell(tmp_path, "a", partial(dict, dice=0.5))
     theirs = {"settings": chosen.settings, "dice": 0.9, "seconds": 1.0}
     pool.submit(measure_cell, cell(tmp_path, "first", partial(dict))).result()  # a worker has started
-    with chosen.log.open("a") as log, locked(log):
+    with locked_log(chosen):
         waiting = pool.submit(measure_cell, chosen)
         with pytest.raises(concurrent.futures.TimeoutError):
             waiting.result(timeout=1)
@@ -474,7 +474,7 @@ def test_committed_cells_have_the_settings_of_the_committed_files(tmp_path: Path
         task = prepare_task(name, tmp_path, tmp_path, committed)
         methods = task.methods(["scratch", *task.file.methods, *(["all"] if name != "brain_t1" else [])])
         planned_cells = list(stages(task, methods, plan.PROTOCOLS, [0, 1, 2], searched=False))[:3]
-        results = {path.stem: read_results(path) for path in {task.results, task.pretrains_in.results}}
+        results = {path.stem: read_results(path) for path in {task.results, task.pretraining_task.results}}
         for chosen in chain.from_iterable(planned_cells):
             checked += result_of(chosen, results[chosen.results.stem]) is not None
     assert checked > 500
