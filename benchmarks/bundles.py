@@ -42,7 +42,7 @@ def workflow(bundle: str, files: list[str], overrides: dict[str, Any], kind: str
 
 def read_pretraining_config(name: str) -> dict[str, Any]:
     """The content of a file in the configs of gvsl_pretrain."""
-    return read_json(PRETRAINING_CONFIGS / name)
+    return read_json(PRETRAINING_CONFIGS / name, "a config")
 
 
 @cache

@@ -11,6 +11,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from custom.figures import save_figure
+
 from .cells import training_name
 from .report import DRAWN, METHODS, PROTOCOLS, baseline, by_method, in_order, read_tasks, test_scores
 
@@ -42,7 +44,7 @@ def draw_figures(results: Path, work: Path) -> list[Path]:
             if figure is not None:
                 path = results / f"{task}{ending}.png"
                 figure.suptitle(task)
-                figure.savefig(path, dpi=80)
+                save_figure(figure, path)
                 drawn.append(path)
     return drawn
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from custom.files import atomic, write_text
+
 from .results import read_results
 
 Cell = dict[str, Any]  # "settings" and what was measured
@@ -82,11 +84,11 @@ def test_scores(cells: list[Cell]) -> dict[str, dict[str, dict[int, float]]]:
 def write_table(results: Path) -> str:
     """Writes RESULTS.md and RESULTS.csv into the folder of the results; returns the Markdown."""
     text, rows = render(results)
-    with (results / "RESULTS.csv").open("w", newline="", encoding="utf-8") as file:
+    with atomic(results / "RESULTS.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["task", "protocol", "method", "seeds", "score", "spread", "gain"])
         writer.writeheader()
         writer.writerows(rows)
-    (results / "RESULTS.md").write_text(text, encoding="utf-8")
+    write_text(results / "RESULTS.md", text)
     return text
 
 

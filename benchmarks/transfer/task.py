@@ -45,6 +45,11 @@ class Task:
         """The folder of the task for copies, weights and logs."""
         return self.work / self.file.name
 
+    @property
+    def pretraining_task(self) -> Task:
+        """The task that pre-trains the methods of this one: another or itself."""
+        return self.pretrained_in or self
+
     def methods(self, chosen: list[str]) -> list[str]:
         """Names of methods without repetition.
 

@@ -81,7 +81,7 @@ def read_task_file(name: str) -> TaskFile:
     if not path.is_file():
         known = sorted(entry.stem for entry in TASKS.glob("*.json"))
         raise ValueError(f"task {name!r} is not known, expected one of {known} or a file of that kind")
-    content = read_json(path)
+    content = read_json(path, "a task file")
     for kind, part in ((TaskFile, content), (Recipe, content["recipe"])):
         if unknown := sorted(set(part) - {entry.name for entry in fields(kind)}):
             raise ValueError(f"{path} has unknown keys {unknown}, expected some of {[e.name for e in fields(kind)]}")

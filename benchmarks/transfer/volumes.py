@@ -105,7 +105,6 @@ def copy_volumes(task: TaskFile, data: Path, work: Path) -> Path:
                 label = merged(volume.as_tensor().round().long(), task)
                 occupancy = torch.cat([(label == value).float() for value in values.tolist()])
                 array = values[reduced(occupancy, task.reduce).argmax(0).numpy()].astype(np.int16)
-            copy.parent.mkdir(parents=True, exist_ok=True)
             write_volume(copy, array, coarse_affine(affine, task.reduce))
     return target
 
