@@ -25,6 +25,7 @@ from custom.files import read_json, write_json
 from custom.metrics import segmentation_measures
 
 MERGED = {"heart": (205, 420, 500, 550, 600), "aorta": (820,), "pulmonary_artery": (850,)}
+BUNDLE_NAMES = ("gvsl_seg_heart", "gvsl_seg_coronary")
 REFERENCE = {"heart": 1, "aorta": 2, "pulmonary_artery": 3}
 
 
@@ -39,7 +40,7 @@ def main(data: str, output: str = str(BENCHMARKS / "results" / "cardiac_cta.json
     ct, reference = (Path(data) / name for name in ("ct.nii.gz", "label_heart1_aorta2_pa3.nii.gz"))
     image = nibabel.load(ct)
     volume, true = np.asarray(image.dataobj), np.asarray(nibabel.load(reference).dataobj).astype(np.uint8)
-    heart, arteries = (predicted(name, ct) for name in ("gvsl_seg_heart", "gvsl_seg_coronary"))
+    heart, arteries = (predicted(name, ct) for name in BUNDLE_NAMES)
 
     merged = np.zeros_like(true)
     for name, values in MERGED.items():
@@ -48,26 +49,24 @@ def main(data: str, output: str = str(BENCHMARKS / "results" / "cardiac_cta.json
     measures = segmentation_measures(torch.as_tensor(merged), torch.as_tensor(true), REFERENCE, spacing)
     inside = arteries > 0
     near = float(np.mean(true[inside] == REFERENCE["heart"])) if inside.any() else None
-    write_json(
-        Path(output),
-        {
-            "volume": ct.name,
-            "heart": without_nan(measures) | {"weights": sha("gvsl_seg_heart")},
-            "coronary": {
-                "volume_ml": float(inside.sum() * np.prod(spacing) / 1000),
-                "share_inside_the_heart_label": near,
-                "median_hu": float(np.median(volume[inside])) if inside.any() else None,
-                "weights": sha("gvsl_seg_coronary"),
-            },
-        },
+    coronary = {
+        "volume_ml": float(inside.sum() * np.prod(spacing) / 1000),
+        "share_inside_the_heart_label": near,
+        "median_hu": float(np.median(volume[inside])) if inside.any() else None,
+        "weights": sha("gvsl_seg_coronary"),
+    }
+    heart_measures = without_nan(measures) | {"weights": sha("gvsl_seg_heart")}
+    write_json(Path(output), {"volume": ct.name, "heart": heart_measures, "coronary": coronary})
+    heart_png, coronary_png = (
+        Path(docs, f"{name}.png") if docs else BUNDLES / name / "docs" / "real_cta.png" for name in BUNDLE_NAMES
     )
     title = "A real contrast CT: reference, prediction of the phantom-trained bundle"
     planes = middle_planes(volume, true, merged, image.affine)
-    save_figure(segmentation_figure(planes, REFERENCE, title), folder(docs, "gvsl_seg_heart"))
+    save_figure(segmentation_figure(planes, REFERENCE, title), heart_png)
     marked = np.where(inside, 2, 0).astype(np.uint8)
     planes = middle_planes(volume, (true == REFERENCE["heart"]).astype(np.uint8), marked, image.affine, projected=True)
     structures = {"heart (reference)": 1, "coronary arteries (prediction, projected)": 2}
-    save_figure(segmentation_figure(planes, structures, title), folder(docs, "gvsl_seg_coronary"))
+    save_figure(segmentation_figure(planes, structures, title), coronary_png)
 
 
 def predicted(bundle: str, ct: Path) -> np.ndarray:
@@ -89,11 +88,6 @@ def without_nan(measures: dict[str, dict[str, float]]) -> dict[str, dict[str, fl
 def sha(bundle: str) -> str:
     """SHA-256 of a bundle's shipped weights."""
     return read_json(BUNDLES / bundle / "models" / "model.json")["files"]["model.pt"]["sha256"]
-
-
-def folder(docs: str, bundle: str) -> Path:
-    """The file of a bundle's picture."""
-    return Path(docs) / f"{bundle}.png" if docs else BUNDLES / bundle / "docs" / "real_cta.png"
 
 
 if __name__ == "__main__":

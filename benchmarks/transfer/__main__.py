@@ -1,13 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands of the transfer benchmark; benchmarks/README.md explains them.
-
-python -m benchmarks.transfer run --quick
-python -m benchmarks.transfer run --tasks brain,hippocampus
-python -m benchmarks.transfer ablate --tasks brain
-python -m benchmarks.transfer table
-python -m benchmarks.transfer figures
-python -m benchmarks.transfer fetch --tasks hippocampus --data DATA
-"""
+"""The commands run, ablate, table, figures and fetch of the transfer benchmark. benchmarks/README.md explains them."""
 
 from __future__ import annotations
 
@@ -82,14 +74,11 @@ def ablate(
 ) -> None:
     """Measures variants of a recipe that have no result yet, on the validation volumes alone.
 
+    The other arguments are those of `run`.
+
     Args:
         tasks: names of files in benchmarks/tasks that have an "ablation", or paths of such files.
         variants: names; all by default.
-        seeds: whole numbers.
-        data: folder with the sources of the tasks.
-        work: folder for copies, weights and logs.
-        results: folder for the results.
-        workers: number of variants measured side by side; by default one for each GPU, else for each core.
     """
     for name in _listed(tasks):
         task = prepare_task(name, Path(data), Path(work), Path(results))

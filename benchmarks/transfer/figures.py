@@ -42,10 +42,9 @@ def draw_figures(results: Path, work: Path) -> list[Path]:
         }
         for ending, figure in figures.items():
             if figure is not None:
-                path = results / f"{task}{ending}.png"
                 figure.suptitle(task)
-                save_figure(figure, path)
-                drawn.append(path)
+                drawn.append(results / f"{task}{ending}.png")
+                save_figure(figure, drawn[-1])
     return drawn
 
 

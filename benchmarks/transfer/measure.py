@@ -59,11 +59,6 @@ class Downstream:
         data = {"training": training or [], "validation": cohort.validation, "test": cohort.test}
         return workflow(cohort.bundle, files, {"data": data, **labels, **settings, **self.overrides})
 
-    @property
-    def classifies(self) -> bool:
-        """Whether the bundle classifies volumes; else it segments them."""
-        return self.cohort.bundle in CLASSIFICATION
-
 
 def pretrain(overrides: Overrides, overlays: Sequence[str], output: Path, every: int) -> Result:
     """Pre-trains with gvsl_pretrain and its `overlays`; weights of every `every` iterations go to output/steps/STEP.
@@ -86,11 +81,8 @@ def pretrain(overrides: Overrides, overlays: Sequence[str], output: Path, every:
     trainer.add_event_handler(Events.STARTED, lambda engine: store(engine) if engine.state.iteration == 0 else None)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, store)
     built.run()
-    iterations = built.parser.get_parsed_content("iterations_per_epoch")
-    return {
-        "validation": read_numbers(output / "validation.csv"),
-        "training": means(read_numbers(output / "training.csv"), iterations),
-    }
+    training = means(read_numbers(output / "training.csv"), built.parser.get_parsed_content("iterations_per_epoch"))
+    return {"validation": read_numbers(output / "validation.csv"), "training": training}
 
 
 def unlabelled_data(cohort: Cohort) -> Overrides:
@@ -117,9 +109,8 @@ def variant(downstream: Downstream, overrides: Overrides, output: Path, every: i
         {"pairs": rows of validation.csv, "probes": {iterations: result of `probe`}}
     """
     pairs = pretrain(unlabelled_data(downstream.cohort) | overrides, [], output, every)["validation"]
-    steps = sorted(int(folder.name) for folder in (output / "steps").iterdir())
-    folders, seed = {step: output / "steps" / str(step) for step in steps}, overrides["seed"]
-    probes = {step: probe(downstream, folder, seed, part="validation") for step, folder in folders.items()}
+    steps, seed = sorted(int(folder.name) for folder in (output / "steps").iterdir()), overrides["seed"]
+    probes = {step: probe(downstream, output / "steps" / str(step), seed, part="validation") for step in steps}
     return {"pairs": pairs, "probes": probes}
 
 
@@ -131,7 +122,7 @@ def probe(downstream: Downstream, weights: Path | None, seed: int, part: str) ->
     """
     items = [downstream.cohort.labelled_items(seed), getattr(downstream.cohort, part)]
     backbone, (training, test), labels = backbone_and_volumes(downstream, weights, seed, items)
-    if downstream.classifies:
+    if downstream.cohort.bundle in CLASSIFICATION:
         return {"score": round(probe_auc(backbone, training, test), 4)}
     as_is, randomly_moved = probe_dice(backbone, training, [test, moved(test)], len(labels) + 1)
     return {
@@ -166,14 +157,10 @@ def embedding(downstream: Downstream, weights: Path | None, seed: int, voxels: i
     backbone, (((image, label),),), labels = backbone_and_volumes(downstream, weights, seed, items)
     generator, values = np.random.default_rng(0), label.flatten().numpy()
     inside = {name: np.flatnonzero(values == index) for index, name in enumerate(labels, start=1)}
-    chosen = {
-        name: generator.choice(indices, min(voxels, len(indices)), replace=False)
-        for name, indices in inside.items()
-        if len(indices)
-    }
-    features = StandardScaler().fit_transform(
-        local_features(backbone.eval(), image)[np.concatenate([*chosen.values()])]
-    )
+    inside = {name: indices for name, indices in inside.items() if len(indices)}
+    chosen = {name: generator.choice(i, min(voxels, len(i)), replace=False) for name, i in inside.items()}
+    features = local_features(backbone.eval(), image)[np.concatenate([*chosen.values()])]
+    features = StandardScaler().fit_transform(features)
     points = TSNE(init="pca", perplexity=min(30, len(features) - 1), random_state=0).fit_transform(features).round(2)
     ends = np.cumsum([len(indices) for indices in chosen.values()])[:-1]
     return {"points": {name: part.tolist() for name, part in zip(chosen, np.split(points, ends), strict=True)}}
@@ -188,7 +175,7 @@ def train(downstream: Downstream, weights: Path | None, seed: int, output: Path)
     settings = {"output_dir": str(output), "seed": seed, "resume": True, "figures": False}
     settings["pretrained_weights"] = None if weights is None else str(weights)
     downstream.workflow(settings, downstream.cohort.labelled_items(seed)).run()
-    column = "roc_auc" if downstream.classifies else "mean_dice"
+    column = "roc_auc" if downstream.cohort.bundle in CLASSIFICATION else "mean_dice"
     rows = read_numbers(output / "validation.csv")
     return {"validation": [{"iteration": row["iteration"], "score": row[column]} for row in rows]}
 
@@ -203,7 +190,7 @@ def test(downstream: Downstream, model: Path) -> Result:
     settings = {"output_dir": str(output), "model_dir": str(model), "pretrained_weights": None}
     downstream.workflow(settings, evaluate=True).run()
     report = read_json(output / "metrics.json")
-    score = report["auc"] if downstream.classifies else report["dice"]["overall"]["mean"]
+    score = report["auc"] if downstream.cohort.bundle in CLASSIFICATION else report["dice"]["overall"]["mean"]
     return {"score": score, "test": report}
 
 

@@ -72,10 +72,12 @@ def probe_dice(
         targets.append(label.flatten().numpy()[sample])
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, tol=1e-3))
     model.fit(np.concatenate(features), np.concatenate(targets))
-    return [
-        np.stack([_dice(_predicted(model, backbone, image), label.flatten().numpy(), classes) for image, label in test])
-        for test in tests
-    ]
+
+    def dice(image: torch.Tensor, label: torch.Tensor) -> np.ndarray:
+        predicted = np.where(image.flatten().numpy() > 0, model.predict(local_features(backbone, image)), 0)
+        return _dice(predicted, label.flatten().numpy(), classes)
+
+    return [np.stack([dice(*volume) for volume in test]) for test in tests]
 
 
 @torch.no_grad()
@@ -114,10 +116,6 @@ def rank_share(
         features = function(image[None])[0].flatten(1).T
         samples.append(features[torch.randperm(len(features), generator=generator)[:voxels]])
     return 100 * float(effective_rank(torch.cat(samples))) / samples[0].shape[1]
-
-
-def _predicted(model, backbone: nn.Module, image: torch.Tensor) -> np.ndarray:
-    return np.where(image.flatten().numpy() > 0, model.predict(local_features(backbone, image)), 0)
 
 
 def _dice(predicted: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
