@@ -72,11 +72,9 @@ def stages(
     yield search_cells(task, others, protocols, seeds)
     trained = [(method, protocol) for protocol in protocols for method in trained_methods(task, protocol, chosen)]
     rates = best_rates(task, trained, seeds) if searched else [task.recipe.rates(name)[0] for _, name in trained]
-    rest = seeds[len(search_seeds(task, seeds)) :]
-    yield [
-        cells.training(task, *which, rate, seed) for which, rate in zip(trained, rates, strict=True) for seed in rest
-    ]
-    yield [cells.test(task, *which, rate, seed) for which, rate in zip(trained, rates, strict=True) for seed in seeds]
+    runs = [(*which, rate) for which, rate in zip(trained, rates, strict=True)]
+    yield [cells.training(task, *run, seed) for run in runs for seed in seeds[len(search_seeds(task, seeds)) :]]
+    yield [cells.test(task, *run, seed) for run in runs for seed in seeds]
 
 
 def pretraining_cells(task: Task, methods: list[str], seeds: list[int]) -> list[Cell]:

@@ -15,7 +15,7 @@ from custom.files import atomic, write_text
 
 from .results import read_results
 
-Cell = dict[str, Any]  # "settings" and what was measured
+Result = dict[str, Any]  # "settings" and what was measured
 PROTOCOLS = {
     "probe": "converged linear probe",
     "probe_moved": "the same, volumes randomly moved",
@@ -55,7 +55,7 @@ SEARCHED = "transfer.json"
 DRAWN = ("scratch", "phantom", "chest", "brain", "gvsl")  # methods whose features and examples are drawn
 
 
-def read_tasks(results: Path) -> dict[str, list[Cell]]:
+def read_tasks(results: Path) -> dict[str, list[Result]]:
     """The cells of each task in a folder of results, by name of the task."""
     files = {path.stem: path for path in results.glob("*.jsonl")}
     return {task: list(read_results(files[task]).values()) for task in sorted(files)}
@@ -67,7 +67,7 @@ def in_order(methods: Iterable[str]) -> list[str]:
     return sorted(methods, key=lambda name: (known.index(name) if name in known else len(known), name))
 
 
-def test_scores(cells: list[Cell]) -> dict[str, dict[str, dict[int, float]]]:
+def test_scores(cells: list[Result]) -> dict[str, dict[str, dict[int, float]]]:
     """Test scores in percent, by protocol, method and seed."""
     scores: dict[str, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for cell in cells:
@@ -135,7 +135,7 @@ def gain(scores: dict[int, float], at_random: dict[int, float]) -> str:
     return f"{np.mean(gains):+.1f}" if gains else ""
 
 
-def task_lines(task: str, cells: list[Cell], rows: list[dict[str, Any]]) -> list[str]:
+def task_lines(task: str, cells: list[Result], rows: list[dict[str, Any]]) -> list[str]:
     """The table of a task: a row for each method, a column for each protocol. Searched methods are never the best."""
     if not rows:
         return []
@@ -165,7 +165,7 @@ def best_score(rows: list[dict[str, Any]]) -> float | None:
     return max(float(row["score"]) for row in rows) if len({row["seeds"] for row in rows}) == 1 else None
 
 
-def rank_lines(task: str, cells: list[Cell]) -> list[str]:
+def rank_lines(task: str, cells: list[Result]) -> list[str]:
     """The table of effective ranks of each method's features, means over seeds."""
     rows = []
     for method, runs in by_method(cells, "rank").items():
@@ -178,7 +178,7 @@ def rank_lines(task: str, cells: list[Cell]) -> list[str]:
     return markdown([text], ["method", "seeds", "local", "bottleneck"], rows)
 
 
-def pretraining_lines(task: str, cells: list[Cell]) -> list[str]:
+def pretraining_lines(task: str, cells: list[Result]) -> list[str]:
     """The table of each method's pre-training loss, first and last, means over seeds."""
     rows = []
     for method, runs in by_method(cells, "training").items():
@@ -191,7 +191,7 @@ def pretraining_lines(task: str, cells: list[Cell]) -> list[str]:
     return markdown([text], ["method", "seeds", "iterations", "loss", "minutes", "GiB"], rows)
 
 
-def ablation_lines(task: str, cells: list[Cell]) -> list[str]:
+def ablation_lines(task: str, cells: list[Result]) -> list[str]:
     """The table of the variants of a task's recipe, the best last probe first."""
     rows = []
     for name in {cell["settings"]["variant"] for cell in cells if "variant" in cell["settings"]}:
@@ -213,7 +213,7 @@ def ablation_lines(task: str, cells: list[Cell]) -> list[str]:
     return markdown([text], columns, [row for _, row in sorted(rows, reverse=True)])
 
 
-def by_method(cells: list[Cell], key: str) -> dict[str, list[Cell]]:
+def by_method(cells: list[Result], key: str) -> dict[str, list[Result]]:
     """The cells that have a key, by method."""
     having = [cell for cell in cells if key in cell]
     methods = in_order({cell["settings"]["method"] for cell in having})
