@@ -74,8 +74,12 @@ def probe_dice(
     model.fit(np.concatenate(features), np.concatenate(targets))
 
     def dice(image: torch.Tensor, label: torch.Tensor) -> np.ndarray:
+        true = label.flatten().numpy()
         predicted = np.where(image.flatten().numpy() > 0, model.predict(local_features(backbone, image)), 0)
-        return _dice(predicted, label.flatten().numpy(), classes)
+        sizes, true_sizes, both = (
+            np.bincount(values, minlength=classes)[1:] for values in (predicted, true, true[predicted == true])
+        )
+        return np.where(true_sizes > 0, 2 * both / np.maximum(sizes + true_sizes, 1), np.nan)
 
     return [np.stack([dice(*volume) for volume in test]) for test in tests]
 
@@ -116,9 +120,3 @@ def rank_share(
         features = function(image[None])[0].flatten(1).T
         samples.append(features[torch.randperm(len(features), generator=generator)[:voxels]])
     return 100 * float(effective_rank(torch.cat(samples))) / samples[0].shape[1]
-
-
-def _dice(predicted: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
-    sizes, true_sizes = (np.bincount(values, minlength=classes)[1:] for values in (predicted, label))
-    both = np.bincount(label[predicted == label], minlength=classes)[1:]
-    return np.where(true_sizes > 0, 2 * both / np.maximum(sizes + true_sizes, 1), np.nan)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real cardiac CT under the shipped weights, as benchmarks/cardiac_cta.py measures it."""
+"""The real cardiac CT under the shipped weights, as benchmarks.cardiac_cta measures it."""
 
 import json
 import subprocess
