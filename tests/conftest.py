@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from custom.layers import AuthorsConventions, PhysicalConventions
 from custom.networks import (
     AffineHead,
     DeformableHead,
@@ -102,17 +103,16 @@ def make_pretext() -> Callable[..., GVSLPretext]:
         matching: bool = True,
         seed: int = 0,
         keypoints: bool = False,
-        **matching_arguments,
+        conventions: PhysicalConventions | AuthorsConventions | None = None,
     ) -> GVSLPretext:
         torch.manual_seed(seed)
         backbone = UNet3D(1, channels)
         if keypoints:
-            spacing = matching_arguments.get("spacing", (1.0, 1.0, 1.0))
-            affine_head = KeypointAffineHead(channels[-1], 2 ** (len(channels) - 1), spacing)
+            affine_head = KeypointAffineHead(channels[-1], 2 ** (len(channels) - 1))
         else:
             affine_head = None if affine is None else AffineHead(channels[-1], affine)
         deformable_head = None if deformable is None else DeformableHead(channels[0], deformable)
-        matching_head = ZMatchingHead(affine_head, deformable_head, **matching_arguments) if matching else None
+        matching_head = ZMatchingHead(affine_head, deformable_head, conventions) if matching else None
         restoration_head = None if restoration is None else RestorationHead(channels[0], restoration)
         return GVSLPretext(backbone, matching_head, restoration_head)
 

@@ -3,15 +3,15 @@
 
 from .affine import affine_to_displacement, compose_affine, linear_matrix, rotation_matrix, shear_matrix, voxel_affine
 from .authors import authors_affine_matrix, authors_affine_warp, authors_displacement, authors_flow_warp
-from .conventions import AuthorsConvention, PhysicalConvention, make_convention
+from .conventions import AuthorsConventions, PhysicalConventions
 from .displacement import folded_share, fuse, fuse_equation_12, jacobian_determinant
 from .layout import with_gradient_in_own_layout
-from .precision import at_least_float32
+from .precision import at_least_float32, in_float32
 from .warp import warp
 
 __all__ = [
-    "AuthorsConvention",
-    "PhysicalConvention",
+    "AuthorsConventions",
+    "PhysicalConventions",
     "affine_to_displacement",
     "at_least_float32",
     "authors_affine_matrix",
@@ -22,9 +22,9 @@ __all__ = [
     "folded_share",
     "fuse",
     "fuse_equation_12",
+    "in_float32",
     "jacobian_determinant",
     "linear_matrix",
-    "make_convention",
     "rotation_matrix",
     "shear_matrix",
     "voxel_affine",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the numbers of the heads become a map: our physical convention, and the authors' for loading their weights."""
+"""How the outputs of the heads become a map between volumes: our conventions, and the authors' for their weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHEAR_RANGE = math.pi / 18
 NUMBERS = ("rotation", "scale", "shear", "translation")
 
 
-class PhysicalConvention:
+class PhysicalConventions:
     """Rigid in millimetres, smooth range limits, one interpolation.
 
     Rotation within +-pi/9, scale 0.75 to 1.25, shear tan(+-pi/18), all through tanh; the translation is free, in
@@ -59,7 +59,7 @@ class PhysicalConvention:
         return warp(image, self.displacement(matrix, local))
 
 
-class AuthorsConvention:
+class AuthorsConventions:
     """The released code's: hard limits, normalised coordinates, two interpolations (see `authors`)."""
 
     def matrix(self, numbers: dict[str, torch.Tensor], spatial_shape: Sequence[int]) -> torch.Tensor:
@@ -81,12 +81,3 @@ class AuthorsConvention:
     def warp(self, image: torch.Tensor, matrix: torch.Tensor, local: torch.Tensor) -> torch.Tensor:
         """(N, C, *spatial) sampled under the affine map, and the result under the local displacement."""
         return authors_flow_warp(self.warp_affine(image, matrix), local)
-
-
-def make_convention(name: str, spacing: Sequence[float], fusion: str) -> PhysicalConvention | AuthorsConvention:
-    """ "physical" or "authors", the switch of the configs."""
-    if name == "physical":
-        return PhysicalConvention(spacing, fusion)
-    if name == "authors":
-        return AuthorsConvention()
-    raise ValueError(f"conventions must be 'physical' or 'authors', got {name!r}")

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Losses."""
 
-from .local_ncc import LocalNCCLoss, authors_ncc_loss, box_filter, local_ncc_loss
+from .local_ncc import AuthorsNCCLoss, LocalNCCLoss, authors_ncc_loss, box_filter, local_ncc_loss
 from .smoothness import SmoothnessLoss, smoothness_loss
 
 __all__ = [
+    "AuthorsNCCLoss",
     "LocalNCCLoss",
     "SmoothnessLoss",
     "authors_ncc_loss",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..layers import at_least_float32
+from ..layers import in_float32
 
 
 def box_filter(volume: torch.Tensor, window: int, mean: bool = True) -> torch.Tensor:
@@ -84,20 +84,34 @@ def _check(warped: torch.Tensor, fixed: torch.Tensor, window: int) -> None:
 
 
 class LocalNCCLoss(nn.Module):
-    """`local_ncc_loss`, or with conventions="authors" `authors_ncc_loss`, averaged over the batch, in float32."""
+    """`local_ncc_loss`, averaged over the batch, in float32 also under autocast.
 
-    def __init__(self, window: int = 9, min_variance: float = 1e-4, conventions: str = "physical") -> None:
+    Args:
+        window: see `local_ncc_loss`.
+        min_variance: see `local_ncc_loss`.
+    """
+
+    def __init__(self, window: int = 9, min_variance: float = 1e-4) -> None:
         super().__init__()
-        if conventions not in ("physical", "authors"):
-            raise ValueError(f"conventions must be 'physical' or 'authors', got {conventions!r}")
         self.window = window
         self.min_variance = min_variance
-        self.conventions = conventions
 
     def forward(self, warped: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
         """Two (N, C, *spatial) -> scalar."""
-        with torch.autocast(warped.device.type, enabled=False):
-            warped, fixed = at_least_float32(warped), at_least_float32(fixed)
-            if self.conventions == "authors":
-                return authors_ncc_loss(warped, fixed, self.window).mean()
-            return local_ncc_loss(warped, fixed, self.window, self.min_variance).mean()
+        return in_float32(local_ncc_loss, warped, fixed, window=self.window, min_variance=self.min_variance).mean()
+
+
+class AuthorsNCCLoss(nn.Module):
+    """`authors_ncc_loss`, averaged over the batch, in float32 also under autocast.
+
+    Args:
+        window: see `authors_ncc_loss`.
+    """
+
+    def __init__(self, window: int = 9) -> None:
+        super().__init__()
+        self.window = window
+
+    def forward(self, warped: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
+        """Two (N, C, *spatial) -> scalar."""
+        return in_float32(authors_ncc_loss, warped, fixed, window=self.window).mean()

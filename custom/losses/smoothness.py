@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ..layers import at_least_float32
+from ..layers import in_float32
 
 
 def smoothness_loss(displacement: torch.Tensor) -> torch.Tensor:
@@ -35,5 +35,4 @@ class SmoothnessLoss(nn.Module):
 
     def forward(self, displacement: torch.Tensor) -> torch.Tensor:
         """(N, 3, *spatial) -> scalar."""
-        with torch.autocast(displacement.device.type, enabled=False):
-            return smoothness_loss(at_least_float32(displacement)).mean()
+        return in_float32(smoothness_loss, displacement).mean()

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
-from ..layers import at_least_float32, make_convention
+from ..layers import AuthorsConventions, PhysicalConventions, at_least_float32, in_float32
 from .heads import AFFINE_NUMBERS, AffineHead, DeformableHead
 from .keypoints import KeypointAffineHead
 
@@ -25,30 +23,29 @@ class ZMatchingHead(nn.Module):
         affine_head: `KeypointAffineHead` (gives the matrix), `AffineHead` (gives numbers, of which the convention makes
             the matrix), or None.
         deformable_head: the head, or None.
-        spacing: millimetres per voxel of each axis of the volumes.
-        conventions: "physical" (ours), or "authors" for weights that were trained with the authors' code.
-        fusion: "fixed_grid" or "equation_12", see `PhysicalConvention`.
+        conventions: the geometry: `PhysicalConventions` of the volumes' spacing (without this argument of 1 mm), or
+            `AuthorsConventions` for weights that were trained with the authors' code.
 
     Raises:
-        ValueError: where keypoints, which lie in millimetres, meet the authors' conventions.
+        TypeError: `conventions` is something else, such as the name that earlier configs had.
+        ValueError: keypoints, which lie in millimetres, under the authors' conventions.
     """
 
     def __init__(
         self,
         affine_head: KeypointAffineHead | AffineHead | None,
         deformable_head: DeformableHead | None,
-        spacing: Sequence[float] = (1.0, 1.0, 1.0),
-        conventions: str = "physical",
-        fusion: str = "fixed_grid",
+        conventions: PhysicalConventions | AuthorsConventions | None = None,
     ) -> None:
         super().__init__()
-        if conventions != "physical" and isinstance(affine_head, KeypointAffineHead):
-            raise ValueError(
-                f"KeypointAffineHead needs the conventions 'physical', got {conventions!r}; use AffineHead"
-            )
+        conventions = PhysicalConventions() if conventions is None else conventions
+        if not isinstance(conventions, PhysicalConventions | AuthorsConventions):
+            raise TypeError(f"conventions must be PhysicalConventions or AuthorsConventions, got {conventions!r}")
+        if isinstance(conventions, AuthorsConventions) and isinstance(affine_head, KeypointAffineHead):
+            raise ValueError("KeypointAffineHead needs PhysicalConventions, got AuthorsConventions; use AffineHead")
         self.affine_head = affine_head
         self.deformable_head = deformable_head
-        self.convention = make_convention(conventions, spacing, fusion)
+        self.conventions = conventions
 
     def forward(self, moving: Features, fixed: Features) -> dict[str, torch.Tensor]:
         """Features are (bottleneck, local): (N, C, *spatial / divisor) and (N, C, *spatial).
@@ -65,26 +62,24 @@ class ZMatchingHead(nn.Module):
         else:
             affine = self.affine_head(moving_bottleneck, fixed_bottleneck)
         with torch.autocast(fixed_local.device.type, enabled=False):
-            matrix = affine if torch.is_tensor(affine) else self.convention.matrix(affine, spatial_shape)
+            matrix = affine if torch.is_tensor(affine) else self.conventions.matrix(affine, spatial_shape)
             if self.affine_head is not None and self.deformable_head is not None:
-                moving_local = self.convention.warp_affine(at_least_float32(moving_local), matrix)
+                moving_local = self.conventions.warp_affine(at_least_float32(moving_local), matrix)
         if self.deformable_head is None:
             local = matrix.new_zeros(len(matrix), 3, *spatial_shape)
         else:
             local = at_least_float32(self.deformable_head(moving_local, fixed_local))
         with torch.autocast(fixed_local.device.type, enabled=False):
-            displacement = self.convention.displacement(matrix, local)
+            displacement = self.conventions.displacement(matrix, local)
         return {"affine_matrix": matrix, "local_displacement": local, "displacement": displacement}
 
     def warp(self, image: torch.Tensor, match: dict[str, torch.Tensor]) -> torch.Tensor:
         """The moving image (N, C, *spatial) in the fixed grid, float32."""
-        with torch.autocast(image.device.type, enabled=False):
-            return self.convention.warp(at_least_float32(image), match["affine_matrix"], match["local_displacement"])
+        return in_float32(self.conventions.warp, image, match["affine_matrix"], match["local_displacement"])
 
     def warp_affine(self, image: torch.Tensor, match: dict[str, torch.Tensor]) -> torch.Tensor:
         """The moving image (N, C, *spatial) under the affine map alone, float32."""
-        with torch.autocast(image.device.type, enabled=False):
-            return self.convention.warp_affine(at_least_float32(image), match["affine_matrix"])
+        return in_float32(self.conventions.warp_affine, image, match["affine_matrix"])
 
 
 def identity_numbers(like: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -1,5 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Geometric visual similarity learning: register one patient to another from shared features, and restore."""
+"""GVSL: register one patient to another from the features of both, and restore a damaged volume.
+
+Y. He, G. Yang, R. Ge, Y. Chen, J.-L. Coatrieux, B. Wang, S. Li, "Geometric Visual Similarity Learning in 3D Medical
+Image Self-supervised Pre-training", CVPR 2023 (sections below are the paper's).
+
+x_A and x_B are volumes of two patients, x_A^t is x_A with a damaged appearance. The backbone gives the global features
+(bottleneck) and the local features f (last decoder level) of x_A^t and x_B. From the global features the affine head
+predicts an affine map M; from the local ones the deformable head predicts a displacement phi(p) at each voxel p of x_B
+(section 3.2, `ZMatchingHead`). Both together map p to M(p + phi(p)) in x_A. R is the restoration head.
+
+    L = w_g L_reg + w_s L_smooth + w_r L_rest (+ w_a L_aff)
+
+    "registration"         L_reg    = 1 - NCC(x_A(M(p + phi(p))), x_B(p))                (section 3.1.1, equation 1)
+    "smoothness"           L_smooth = mean over p and the three axes of |grad phi(p)|^2  (section 3.1.1, equation 2)
+    "restoration"          L_rest   = mean over p of (R(f_A)(p) - x_A(p))^2              (section 3.3)
+    "affine_registration"  L_aff    = 1 - NCC(x_A(M p), x_B(p)), at lower resolution     (not in the paper)
+
+The names in quotes are those of the outputs, of training.csv and of the weights w in train.json. NCC is the mean over
+all windows of the squared normalised cross-correlation of two volumes within a cubic window (`custom.losses`).
+
+- As the paper: one backbone for both volumes and the three heads; x_A itself, not x_A^t, is warped and restored, and
+  x_B is not damaged; L_rest shares the pass of x_A^t with the registration; weights 1 (paper.json).
+- As the authors' code, where the paper is silent or differs: windows of 9^3 voxels; smoothness of phi, which leaves
+  rotation and scale free (the paper's equation takes the whole displacement M(p + phi(p)) - p: `smooth_field`);
+  1x1x1 as last convolution of R. authors.json has the code's geometry and NCC too, for its weights.
+- Ours, geometry: the field above samples x_A once where the code samples twice; equation 12 of the appendix reads phi
+  at M p, away from the voxel where the head saw its evidence. M is rigid in millimetres, its ranges are limited by
+  tanh: the code's clamp has no gradient beyond them (`custom.layers.conventions`).
+- Ours, NCC: windows without texture in x_B do not count: the code counts empty background as mismatch.
+- Ours, affine stage (train.json): keypoints in place of the paper's pooled features, and L_aff, weight 6 at a quarter
+  of the resolution. With pooled features M stayed close to the identity: in 300 iterations on phantoms the mean Dice of
+  held-out pairs after M alone went from 0.373 to 0.377, at best to 0.398; with keypoints and L_aff to 0.507. Random
+  transforms must leave something to undo: of +-8 degrees instead of 15, Dice stayed at 0.373
+  (benchmarks/results/affine_head_ablation.json). paper.json has the paper's head and no L_aff.
+- Ours, spatial transform (train.json): independent for the two volumes, where the code moves both alike and the paper
+  names none; weight 2 of the smoothness.
+- Collapse has its price: constant features give one map for all pairs, which aligns none of them, so that L_reg is no
+  better than before registration ("registration_before" of validation.csv), and they restore a constant, so that L_rest
+  is the variance of the intensities. What did happen is a collapse of the bottleneck alone: with features alike for all
+  volumes M is the identity for every pair. Then "registration_affine" equals "registration_before" and
+  "effective_rank_bottleneck" falls.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +49,17 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..layers import at_least_float32, with_gradient_in_own_layout
-from ..losses import LocalNCCLoss, SmoothnessLoss
+from ..losses import AuthorsNCCLoss, LocalNCCLoss, SmoothnessLoss
 from ..networks import RestorationHead, ZMatchingHead
 
 
 class GVSLPretext(nn.Module):
-    """The pretext network of GVSL (He et al., CVPR 2023, figure 4).
+    """The pretext network of GVSL (figure 4 of the paper).
 
     Args:
-        backbone: a module with `forward_features(image) -> (bottleneck, local)`; shared by both volumes.
-        matching_head: the Z-matching head, or None for the ablation without it.
-        restoration_head: the restoration head, or None for the ablation without it.
+        backbone: a module with `forward_features(image) -> (bottleneck, local)`, shared by both volumes.
+        matching_head: the Z-matching head; None without registration.
+        restoration_head: the restoration head; None without restoration.
     """
 
     def __init__(
@@ -36,10 +77,10 @@ class GVSLPretext(nn.Module):
             batch: "moving" x_A, "moving_transformed" x_A^t and "fixed" x_B, (N, 1, *spatial) each.
 
         Returns:
-            "bottleneck" and "local" features of x_A^t and x_B stacked, (2N, C, ...); with the matching head
-            "affine_matrix", "local_displacement", "displacement" (see `ZMatchingHead`), "warped", the clean x_A in the
-            grid of x_B, and "affine_warped", the same by the affine map alone; with the restoration head "restored",
-            (N, 1, *spatial).
+            "bottleneck" and "local": features of x_A^t and x_B stacked, (2N, C, ...).
+            With the matching head "affine_matrix", "local_displacement" and "displacement" (see `ZMatchingHead`);
+            "warped", x_A in the grid of x_B, and "affine_warped", the same by the affine map alone, (N, 1, *spatial).
+            With the restoration head "restored", (N, 1, *spatial).
         """
         views = torch.cat((batch["moving_transformed"], batch["fixed"]))
         bottleneck, local = self.backbone.forward_features(views)
@@ -57,20 +98,22 @@ class GVSLPretext(nn.Module):
 
 
 class GVSLLoss(nn.Module):
-    """Weighted sum of the terms of the GVSL paper, each also given by its name.
+    """Weighted sum of the terms above, each also returned by its name.
 
-    Terms whose outputs a model does not give (an ablation without the matching or the restoration head) are left out.
+    A term is left out where the network does not give its outputs (ablations without a head).
 
     Args:
-        registration_weight, smoothness_weight, restoration_weight: weights of the terms; 1 each in the paper.
-        affine_registration_weight: weight of the registration loss after the affine stage alone. Not in the paper (0):
-            it makes the affine head align what it can instead of leaving all to the deformable head.
-        affine_downsampling: that term sees both volumes averaged over blocks of this side, in voxels, so that windows
-            reach as much further.
-        window, min_variance: see `local_ncc_loss`.
-        smooth_field: "local_displacement" (the authors' code; leaves rotation and scale free) or "displacement" (the
-            fused field, equation 2 of the paper).
-        conventions: "physical" or "authors", which normalised cross-correlation (see `LocalNCCLoss`).
+        registration_weight: w_g.
+        smoothness_weight: w_s.
+        restoration_weight: w_r.
+        affine_registration_weight: w_a; at 0 the term is not computed.
+        affine_downsampling: L_aff compares means over blocks of this side, in voxels, so that its windows reach as
+            much further.
+        correlation: 1 - NCC; None for `LocalNCCLoss()`.
+        smooth_field: "local_displacement" for phi, or "displacement" for M(p + phi(p)) - p.
+
+    Raises:
+        ValueError: another `smooth_field`.
     """
 
     def __init__(
@@ -80,10 +123,8 @@ class GVSLLoss(nn.Module):
         restoration_weight: float = 1.0,
         affine_registration_weight: float = 0.0,
         affine_downsampling: int = 2,
-        window: int = 9,
-        min_variance: float = 1e-4,
+        correlation: LocalNCCLoss | AuthorsNCCLoss | None = None,
         smooth_field: str = "local_displacement",
-        conventions: str = "physical",
     ) -> None:
         super().__init__()
         if smooth_field not in ("local_displacement", "displacement"):
@@ -96,25 +137,23 @@ class GVSLLoss(nn.Module):
         }
         self.affine_downsampling = affine_downsampling
         self.smooth_field = smooth_field
-        self.ncc = LocalNCCLoss(window, min_variance, conventions)
+        self.correlation = LocalNCCLoss() if correlation is None else correlation
         self.smoothness = SmoothnessLoss()
 
     def forward(self, outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Outputs of `GVSLPretext` and the batch it saw -> "loss" (the weighted sum) and the unweighted terms, scalars.
+        """Outputs of `GVSLPretext` and the batch it saw -> "loss", L, and the terms without their weights; scalars.
 
         Raises:
-            ValueError: where the outputs give none of the terms.
+            ValueError: the outputs give none of the terms.
         """
         terms = {}
         if "warped" in outputs:
-            terms["registration"] = self.ncc(outputs["warped"], batch["fixed"])
+            terms["registration"] = self.correlation(outputs["warped"], batch["fixed"])
             terms["smoothness"] = self.smoothness(outputs[self.smooth_field])
             if self.weights["affine_registration"]:
-                coarse = (
-                    F.avg_pool3d(volume, self.affine_downsampling)
-                    for volume in (outputs["affine_warped"], batch["fixed"])
-                )
-                terms["affine_registration"] = self.ncc(*coarse)
+                volumes = outputs["affine_warped"], batch["fixed"]
+                coarse = (F.avg_pool3d(volume, self.affine_downsampling) for volume in volumes)
+                terms["affine_registration"] = self.correlation(*coarse)
         if "restored" in outputs:
             terms["restoration"] = F.mse_loss(at_least_float32(outputs["restored"]), at_least_float32(batch["moving"]))
         if not terms:

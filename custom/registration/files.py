@@ -106,7 +106,7 @@ class RegistrationFiles:
         fixed, _ = _read_label(files["fixed_label"])
         moving, affine = _read_label(files["moving_label"])
         zero = torch.zeros_like(outputs["local_displacement"])
-        stages = {"before": zero, "affine": self.matching_head.convention.displacement(outputs["affine_matrix"], zero)}
+        stages = {"before": zero, "affine": self.matching_head.conventions.displacement(outputs["affine_matrix"], zero)}
         dice = {}
         for stage, displacement in stages.items():
             field = self._field(displacement, batch, grid)

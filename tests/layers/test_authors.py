@@ -9,7 +9,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from custom.layers import (
-    AuthorsConvention,
+    AuthorsConventions,
     authors_affine_matrix,
     authors_affine_warp,
     authors_displacement,
@@ -46,7 +46,7 @@ def test_matrix_from_the_numbers_of_the_head():
     generator = torch.Generator().manual_seed(0)
     numbers = {"rotation": 3, "scale": 3, "translation": 3, "shear": 6}
     numbers = {name: 2 * torch.rand(2, size, generator=generator) - 1 for name, size in numbers.items()}
-    matrix = AuthorsConvention().matrix(numbers, (12, 16, 20))
+    matrix = AuthorsConventions().matrix(numbers, (12, 16, 20))
     for item in range(2):
         rotation, scale, translation, shear = (numbers[name][item].double().numpy() for name in numbers)
         xy, xz, yx, yz, zx, zy = np.tan(shear * np.pi / 18)
@@ -60,7 +60,7 @@ def test_affine_warp(reference):
     warped = authors_affine_warp(reference["volume"], reference["affine_matrix"])
     torch.testing.assert_close(warped, reference["affine_warped"], atol=1e-5, rtol=0)
     torch.testing.assert_close(
-        AuthorsConvention().warp_affine(reference["volume"], reference["affine_matrix"]), warped, atol=0, rtol=0
+        AuthorsConventions().warp_affine(reference["volume"], reference["affine_matrix"]), warped, atol=0, rtol=0
     )
 
 
@@ -70,7 +70,7 @@ def test_flow_warp(reference):
 
 
 def test_both_warps(reference):
-    warped = AuthorsConvention().warp(reference["volume"], reference["affine_matrix"], reference["displacement"])
+    warped = AuthorsConventions().warp(reference["volume"], reference["affine_matrix"], reference["displacement"])
     torch.testing.assert_close(warped, reference["both_warped"], atol=1e-5, rtol=0)
 
 
@@ -89,9 +89,9 @@ def test_displacement_is_where_the_two_warps_read():
     voxel = torch.from_numpy(np.indices(shape)).double()
     local = local + 0.05 * voxel.flip(0)
     ramps = voxel[None].expand(2, 3, *shape)  # channel c holds the voxel's position along axis c
-    read = AuthorsConvention().warp(ramps.float(), matrix.float(), local.float())
+    read = AuthorsConventions().warp(ramps.float(), matrix.float(), local.float())
     displacement = authors_displacement(matrix, local)
-    ones = AuthorsConvention().warp(torch.ones(2, 1, *shape), matrix.float(), local.float())
+    ones = AuthorsConventions().warp(torch.ones(2, 1, *shape), matrix.float(), local.float())
     inside = (ones[:, 0] > 1 - 1e-6).unsqueeze(1).expand(2, 3, *shape)  # neither warp touched the zeros outside
     assert inside.float().mean() > 0.15
     torch.testing.assert_close((voxel + displacement).float()[inside], read[inside], atol=2e-4, rtol=0)
@@ -102,9 +102,9 @@ def test_displacement_moves_a_smooth_volume_as_the_two_warps_do():
     voxel = np.indices(shape)
     smooth = torch.from_numpy(np.sin(voxel / np.array([5, 6, 7])[:, None, None, None]).sum(0))[None, None].float()
     matrix, local = make_matrix(seed=2).float(), 2 * torch.ones(1, 3, *shape)
-    twice = AuthorsConvention().warp(smooth, matrix, local)
-    once = warp(smooth, AuthorsConvention().displacement(matrix, local))
-    inside = AuthorsConvention().warp(torch.ones_like(smooth), matrix, local) > 1 - 1e-6
+    twice = AuthorsConventions().warp(smooth, matrix, local)
+    once = warp(smooth, AuthorsConventions().displacement(matrix, local))
+    inside = AuthorsConventions().warp(torch.ones_like(smooth), matrix, local) > 1 - 1e-6
     assert inside.float().mean() > 0.15
     torch.testing.assert_close(once[inside], twice[inside], atol=0.05, rtol=0)
 
@@ -113,8 +113,8 @@ def test_the_range_is_clamped_hard():
     far = {name: torch.full((1, size), 9.0) for name, size in (("rotation", 3), ("scale", 3), ("shear", 6))}
     edge = {name: value.clamp(-1, 1) for name, value in far.items()}
     shift = {"translation": torch.tensor([[9.0, -7.0, 5.0]])}  # not limited
-    matrix = AuthorsConvention().matrix(far | shift, (8, 8, 8))
-    torch.testing.assert_close(matrix, AuthorsConvention().matrix(edge | shift, (8, 8, 8)))
+    matrix = AuthorsConventions().matrix(far | shift, (8, 8, 8))
+    torch.testing.assert_close(matrix, AuthorsConventions().matrix(edge | shift, (8, 8, 8)))
     assert matrix[0, :, 3].tolist() == [9, -7, 5]
 
 
@@ -132,9 +132,9 @@ def test_a_batch_is_its_items():
     matrix, local = make_matrix(pairs=2).float(), torch.randn(2, 3, 5, 6, 7, generator=torch.Generator().manual_seed(0))
     image = torch.rand(2, 2, 5, 6, 7, generator=torch.Generator().manual_seed(1))
     items = [slice(0, 1), slice(1, 2)]
-    warped = AuthorsConvention().warp(image, matrix, local)
+    warped = AuthorsConventions().warp(image, matrix, local)
     torch.testing.assert_close(
-        warped, torch.cat([AuthorsConvention().warp(image[i], matrix[i], local[i]) for i in items])
+        warped, torch.cat([AuthorsConventions().warp(image[i], matrix[i], local[i]) for i in items])
     )
     moved = authors_displacement(matrix, local)
     torch.testing.assert_close(moved, torch.cat([authors_displacement(matrix[i], local[i]) for i in items]))

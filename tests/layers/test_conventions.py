@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The physical convention: ranges, units, one interpolation; the switch."""
+"""The physical convention: ranges, units, one interpolation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from custom.layers import AuthorsConvention, PhysicalConvention, affine_to_displacement, fuse, make_convention, warp
+from custom.layers import AuthorsConventions, PhysicalConventions, affine_to_displacement, fuse, warp
 
 SHAPE = (6, 8, 10)
 SIZES = {"rotation": 3, "scale": 3, "translation": 3, "shear": 6}
@@ -23,7 +23,7 @@ def numbers(dtype=torch.float32, **given: list[float]) -> dict[str, torch.Tensor
 
 
 def test_zeros_are_the_exact_identity():
-    convention = PhysicalConvention((0.7, 1.3, 2.5))
+    convention = PhysicalConventions((0.7, 1.3, 2.5))
     matrix = convention.matrix(numbers(), SHAPE)
     assert torch.equal(matrix, torch.eye(3, 4)[None])
     assert not convention.displacement(matrix, torch.zeros(1, 3, *SHAPE)).any()
@@ -31,7 +31,7 @@ def test_zeros_are_the_exact_identity():
 
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_the_ranges_are_reached_but_not_left(sign):
-    convention = PhysicalConvention()
+    convention = PhysicalConventions()
     far = [sign * 50.0] * 3
     rotated = convention.matrix(numbers(rotation=far), SHAPE)[0, :, :3]
     expected = Rotation.from_euler("xyz", [sign * math.pi / 9] * 3).as_matrix()
@@ -48,12 +48,12 @@ def test_the_limit_is_smooth():
     values = numbers(rotation=[1.5, 0, 0], scale=[1.5, 0, 0], shear=[1.5, 0, 0, 0, 0, 0])
     for value in values.values():
         value.requires_grad_()
-    (PhysicalConvention().matrix(values, SHAPE) * torch.arange(12.0).view(3, 4)).sum().backward()
+    (PhysicalConventions().matrix(values, SHAPE) * torch.arange(12.0).view(3, 4)).sum().backward()
     assert all(value.grad[0, 0].abs() > 1e-3 for name, value in values.items() if name != "translation")
 
 
 def test_translation_counts_half_sides_in_millimetres_and_is_free():
-    matrix = PhysicalConvention((0.5, 1.0, 2.0)).matrix(numbers(translation=[1.0, -2.0, 3.0]), SHAPE)
+    matrix = PhysicalConventions((0.5, 1.0, 2.0)).matrix(numbers(translation=[1.0, -2.0, 3.0]), SHAPE)
     # half sides 6/2*0.5, 8/2*1, 10/2*2 mm
     assert matrix[0, :, 3].tolist() == [1.5, -8.0, 30.0]
 
@@ -61,7 +61,7 @@ def test_translation_counts_half_sides_in_millimetres_and_is_free():
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.7, 1.3, 2.5)])
 def test_rotation_numbers_make_a_rigid_map_on_a_long_grid(spacing):
     shape = (64, 96, 128)
-    matrix = PhysicalConvention(spacing).matrix(numbers(rotation=[0.7, -0.4, 0.9]), shape).double()
+    matrix = PhysicalConventions(spacing).matrix(numbers(rotation=[0.7, -0.4, 0.9]), shape).double()
     moved = affine_to_displacement(matrix, shape, spacing)[0].numpy()
     corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(shape) - 1)
     before = corners * np.array(spacing)
@@ -73,7 +73,7 @@ def test_rotation_numbers_make_a_rigid_map_on_a_long_grid(spacing):
 
 def test_warp_is_one_interpolation_of_the_fused_field():
     generator = torch.Generator().manual_seed(0)
-    convention = PhysicalConvention((0.7, 1.3, 2.5))
+    convention = PhysicalConventions((0.7, 1.3, 2.5))
     matrix = convention.matrix(numbers(rotation=[0.7, -0.4, 0.9], translation=[0.1, 0.2, -0.1]), SHAPE)
     image, local = torch.rand(1, 2, *SHAPE, generator=generator), torch.randn(1, 3, *SHAPE, generator=generator)
     fused = fuse(matrix, local, (0.7, 1.3, 2.5))
@@ -81,18 +81,18 @@ def test_warp_is_one_interpolation_of_the_fused_field():
     assert torch.equal(convention.warp(image, matrix, local), warp(image, fused))
     alone = affine_to_displacement(matrix, SHAPE, (0.7, 1.3, 2.5))
     assert torch.equal(convention.warp_affine(image, matrix), warp(image, alone))
-    other = PhysicalConvention((0.7, 1.3, 2.5), fusion="equation_12").displacement(matrix, local)
+    other = PhysicalConventions((0.7, 1.3, 2.5), fusion="equation_12").displacement(matrix, local)
     assert (other - fused).abs().max() > 0.1
 
 
 def test_half_precision_numbers_make_a_float32_matrix():
-    matrix = PhysicalConvention().matrix(numbers(torch.bfloat16, rotation=[0.5, 0.25, 1.0]), SHAPE)
+    matrix = PhysicalConventions().matrix(numbers(torch.bfloat16, rotation=[0.5, 0.25, 1.0]), SHAPE)
     assert matrix.dtype == torch.float32
     expected = Rotation.from_euler("xyz", np.tanh([0.5, 0.25, 1.0]) * math.pi / 9).as_matrix()
     np.testing.assert_allclose(matrix[0, :, :3], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("convention", [PhysicalConvention((0.7, 1.3, 2.5)), AuthorsConvention()])
+@pytest.mark.parametrize("convention", [PhysicalConventions((0.7, 1.3, 2.5)), AuthorsConventions()])
 def test_gradcheck_from_the_numbers_of_the_head(convention):
     generator = torch.Generator().manual_seed(0)
     sizes = SIZES.values()
@@ -105,11 +105,6 @@ def test_gradcheck_from_the_numbers_of_the_head(convention):
     assert torch.autograd.gradcheck(displacement, (local, *values))
 
 
-def test_the_switch():
-    physical = make_convention("physical", (1.0, 2.0, 3.0), "equation_12")
-    assert isinstance(physical, PhysicalConvention) and physical.spacing == (1.0, 2.0, 3.0)
-    assert isinstance(make_convention("authors", (1.0, 1.0, 1.0), "fixed_grid"), AuthorsConvention)
-    with pytest.raises(ValueError, match="'physical' or 'authors', got 'author'"):
-        make_convention("author", (1.0, 1.0, 1.0), "fixed_grid")
+def test_a_wrong_fusion_is_named():
     with pytest.raises(ValueError, match=r"\['equation_12', 'fixed_grid'\], got 'moving_grid'"):
-        PhysicalConvention(fusion="moving_grid")
+        PhysicalConventions(fusion="moving_grid")

@@ -10,7 +10,7 @@ from monai.losses import LocalNormalizedCrossCorrelationLoss
 from scipy.ndimage import uniform_filter
 
 from custom.layers import warp
-from custom.losses import LocalNCCLoss, authors_ncc_loss, box_filter, local_ncc_loss
+from custom.losses import AuthorsNCCLoss, LocalNCCLoss, authors_ncc_loss, box_filter, local_ncc_loss
 
 
 def noise(*shape: int, dtype=torch.float32, seed: int = 0) -> torch.Tensor:
@@ -121,7 +121,7 @@ def test_the_authors_numbers(shared_data):
     with np.load(shared_data / "reference" / "authors_modules.npz") as arrays:
         warped, fixed, loss = (torch.from_numpy(arrays[name]) for name in ("ncc_a", "ncc_b", "ncc_loss"))
     torch.testing.assert_close(authors_ncc_loss(warped, fixed)[0], loss, atol=1e-5, rtol=0)
-    torch.testing.assert_close(LocalNCCLoss(conventions="authors")(warped, fixed), loss, atol=1e-5, rtol=0)
+    torch.testing.assert_close(AuthorsNCCLoss()(warped, fixed), loss, atol=1e-5, rtol=0)
     assert (local_ncc_loss(warped, fixed)[0] - loss).abs() > 1e-3  # ours is another
 
 
@@ -210,11 +210,10 @@ def test_the_gradient_of_empty_volumes_is_finite():
     assert warped.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("conventions", ["physical", "authors"])
+@pytest.mark.parametrize("loss", [LocalNCCLoss(), AuthorsNCCLoss()])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_leaves_the_loss_in_float32(conventions, dtype):
+def test_autocast_leaves_the_loss_in_float32(loss, dtype):
     warped, fixed = noise(1, 1, 12, 12, 12), noise(1, 1, 12, 12, 12, seed=1)
-    loss = LocalNCCLoss(conventions=conventions)
     with torch.autocast("cpu", dtype=dtype):
         value = loss(warped, fixed)
     assert value.dtype == torch.float32 and torch.equal(value, loss(warped, fixed))
@@ -236,8 +235,3 @@ def test_autocast_leaves_the_loss_in_float32(conventions, dtype):
 def test_shapes_and_windows_that_do_not_fit_are_named(loss, warped, fixed, window, found):
     with pytest.raises(ValueError, match=found):
         loss(torch.zeros(warped), torch.zeros(fixed), window)
-
-
-def test_a_wrong_switch_is_named():
-    with pytest.raises(ValueError, match="'physical' or 'authors', got 'paper'"):
-        LocalNCCLoss(conventions="paper")

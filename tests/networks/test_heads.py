@@ -6,6 +6,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from custom.layers import AuthorsConventions, PhysicalConventions
+from custom.losses import AuthorsNCCLoss, LocalNCCLoss
 from custom.networks import (
     AffineHead,
     DeformableHead,
@@ -16,6 +18,7 @@ from custom.networks import (
 )
 from custom.pretext import GVSLLoss, GVSLPretext
 
+SPACING = (1.0, 1.5, 0.8)
 NUMBERS = {"rotation": 3, "scale": 3, "translation": 3, "shear": 6}
 
 
@@ -86,20 +89,19 @@ def test_a_batch_is_its_items(head, shapes):
 
 
 @pytest.mark.parametrize(
-    ("conventions", "fusion", "keypoints"),
+    ("conventions", "correlation", "keypoints"),
     [
-        ("physical", "fixed_grid", False),
-        ("physical", "equation_12", False),
-        ("authors", "fixed_grid", False),
-        ("physical", "fixed_grid", True),
+        (PhysicalConventions(SPACING), LocalNCCLoss(window=3), False),
+        (PhysicalConventions(SPACING, "equation_12"), LocalNCCLoss(window=3), False),
+        (AuthorsConventions(), AuthorsNCCLoss(window=3), False),
+        (PhysicalConventions(SPACING), LocalNCCLoss(window=3), True),
     ],
 )
-def test_gradcheck_through_heads_fusion_warp_and_loss(conventions, fusion, keypoints):
+def test_gradcheck_through_heads_fusion_warp_and_loss(conventions, correlation, keypoints):
     """Every parameter of a tiny network in float64, the loss as the function."""
     torch.manual_seed(0)
-    spacing = (1.0, 1.5, 0.8)
-    affine_head = KeypointAffineHead(2, 2, spacing, keypoints=5) if keypoints else AffineHead(2, 2)
-    head = ZMatchingHead(affine_head, DeformableHead(2, 2), spacing, conventions, fusion)
+    affine_head = KeypointAffineHead(2, 2, SPACING, keypoints=5) if keypoints else AffineHead(2, 2)
+    head = ZMatchingHead(affine_head, DeformableHead(2, 2), conventions)
     network = GVSLPretext(UNet3D(1, (2, 2)), head, RestorationHead(2, 2)).double()
     with torch.no_grad():  # away from the kinks of the interpolation at whole voxels
         for layer in affine_head.children():
@@ -109,7 +111,7 @@ def test_gradcheck_through_heads_fusion_warp_and_loss(conventions, fusion, keypo
     generator = torch.Generator().manual_seed(0)
     names = ("moving", "moving_transformed", "fixed")
     batch = {name: torch.rand(2, 1, 4, 4, 4, dtype=torch.float64, generator=generator) for name in names}
-    loss_function = GVSLLoss(window=3, conventions=conventions, affine_registration_weight=0.5)
+    loss_function = GVSLLoss(correlation=correlation, affine_registration_weight=0.5)
     parameters = tuple(network.parameters())
 
     def loss(*_) -> torch.Tensor:

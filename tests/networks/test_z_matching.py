@@ -6,18 +6,27 @@ from __future__ import annotations
 import pytest
 import torch
 
-from custom.layers import affine_to_displacement, authors_displacement, fuse, fuse_equation_12, warp
+from custom.layers import (
+    AuthorsConventions,
+    PhysicalConventions,
+    affine_to_displacement,
+    authors_displacement,
+    fuse,
+    fuse_equation_12,
+    warp,
+)
 from custom.networks import AffineHead, DeformableHead, KeypointAffineHead, ZMatchingHead
 
 SPACING = (1.0, 1.5, 0.8)
 SPATIAL = (8, 12, 16)
+PHYSICAL, EQUATION_12 = PhysicalConventions(SPACING), PhysicalConventions(SPACING, "equation_12")
 
 
-def make(affine: bool = True, deformable: bool = True, large: float = 1000.0, **arguments) -> ZMatchingHead:
+def make(affine: bool = True, deformable: bool = True, large: float = 1000.0, conventions=PHYSICAL) -> ZMatchingHead:
     """Heads whose last layers are `large` times their start, so that maps are far from the identity."""
     torch.manual_seed(0)
     heads = (AffineHead(16, 16) if affine else None, DeformableHead(8, 8) if deformable else None)
-    matching = ZMatchingHead(*heads, **{"spacing": SPACING, **arguments})
+    matching = ZMatchingHead(*heads, conventions)
     with torch.no_grad():
         for name, parameter in matching.named_parameters():
             if "conv_group" not in name:
@@ -48,9 +57,9 @@ def test_outputs():
     assert match["displacement"].abs().max() > 0.5
 
 
-@pytest.mark.parametrize(("fusion", "expected"), [("fixed_grid", fuse), ("equation_12", fuse_equation_12)])
-def test_displacement_is_the_fusion_and_the_warp_samples_once(fusion, expected):
-    matching = make(fusion=fusion)
+@pytest.mark.parametrize(("conventions", "expected"), [(PHYSICAL, fuse), (EQUATION_12, fuse_equation_12)])
+def test_displacement_is_the_fusion_and_the_warp_samples_once(conventions, expected):
+    matching = make(conventions=conventions)
     match = matching(features(), features(seed=1))
     fused = expected(match["affine_matrix"], match["local_displacement"], SPACING)
     assert torch.equal(match["displacement"], fused)
@@ -73,19 +82,19 @@ def test_the_deformable_head_sees_the_aligned_moving_features():
 def test_the_affine_head_sees_the_bottlenecks():
     matching = make(deformable=False)
     moving, fixed = features(), features(seed=1)
-    expected = matching.convention.matrix(matching.affine_head(moving[0], fixed[0]), SPATIAL)
+    expected = matching.conventions.matrix(matching.affine_head(moving[0], fixed[0]), SPATIAL)
     assert torch.equal(matching(moving, fixed)["affine_matrix"], expected)
 
 
 def test_keypoints_give_the_matrix_itself_and_only_in_millimetres():
     head = KeypointAffineHead(16, 4, SPACING)
-    matching = ZMatchingHead(head, None, SPACING)
+    matching = ZMatchingHead(head, None, PHYSICAL)
     moving, fixed = features(), features(seed=1)
     match = matching(moving, fixed)
     assert torch.equal(match["affine_matrix"], head(moving[0], fixed[0]))
     assert torch.equal(match["displacement"], affine_to_displacement(match["affine_matrix"], SPATIAL, SPACING))
-    with pytest.raises(ValueError, match="needs the conventions 'physical', got 'authors'"):
-        ZMatchingHead(head, None, SPACING, "authors")
+    with pytest.raises(ValueError, match="needs PhysicalConventions, got AuthorsConventions"):
+        ZMatchingHead(head, None, AuthorsConventions())
 
 
 def test_without_the_affine_head():
@@ -111,9 +120,9 @@ def test_without_both_heads_nothing_moves():
     assert torch.equal(matching.warp(image, match), warp(image, torch.zeros(2, 3, *SPATIAL)))
 
 
-@pytest.mark.parametrize("arguments", [{}, {"fusion": "equation_12"}, {"conventions": "authors"}])
-def test_a_batch_is_its_items(arguments):
-    matching, moving, fixed = make(**arguments), features(), features(seed=1)
+@pytest.mark.parametrize("conventions", [PHYSICAL, EQUATION_12, AuthorsConventions()])
+def test_a_batch_is_its_items(conventions):
+    matching, moving, fixed = make(conventions=conventions), features(), features(seed=1)
     image = torch.rand(2, 1, *SPATIAL, generator=torch.Generator().manual_seed(2))
     whole = matching(moving, fixed)
     whole["warped"] = matching.warp(image, whole)
@@ -125,16 +134,16 @@ def test_a_batch_is_its_items(arguments):
 
 
 def test_the_authors_conventions():
-    matching = make(conventions="authors")
+    matching = make(conventions=AuthorsConventions())
     match = matching(features(), features(seed=1))
     expected = authors_displacement(match["affine_matrix"], match["local_displacement"])
     assert torch.equal(match["displacement"], expected)
     # zero numbers are not the identity there
-    still = make(affine=False, deformable=False, conventions="authors")(features(), features(seed=1))
+    still = make(affine=False, deformable=False, conventions=AuthorsConventions())(features(), features(seed=1))
     assert still["displacement"].abs().max() > 0.4
 
 
-@pytest.mark.parametrize("conventions", ["physical", "authors"])
+@pytest.mark.parametrize("conventions", [PHYSICAL, AuthorsConventions()])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_geometry_stays_in_float32_under_autocast(conventions, dtype):
     matching, moving, fixed = make(conventions=conventions), features(), features(seed=1)
@@ -143,16 +152,19 @@ def test_geometry_stays_in_float32_under_autocast(conventions, dtype):
         match = matching(tuple(f.to(dtype) for f in moving), tuple(f.to(dtype) for f in fixed))
         warped, affine_warped = matching.warp(image, match), matching.warp_affine(image, match)
     assert affine_warped.dtype == torch.float32
-    assert torch.equal(affine_warped, matching.convention.warp_affine(image, match["affine_matrix"]))
+    assert torch.equal(affine_warped, matching.conventions.warp_affine(image, match["affine_matrix"]))
     assert all(value.dtype == torch.float32 for value in match.values()) and warped.dtype == torch.float32
     # and not only by name: the field is exactly that of the matrix and the local part
-    expected = matching.convention.displacement(match["affine_matrix"], match["local_displacement"])
+    expected = matching.conventions.displacement(match["affine_matrix"], match["local_displacement"])
     assert torch.equal(match["displacement"], expected)
-    assert torch.equal(warped, matching.convention.warp(image, match["affine_matrix"], match["local_displacement"]))
+    assert torch.equal(warped, matching.conventions.warp(image, match["affine_matrix"], match["local_displacement"]))
 
 
-def test_a_wrong_switch_is_named():
-    with pytest.raises(ValueError, match="'physical' or 'authors', got 'nnssl'"):
-        ZMatchingHead(None, None, conventions="nnssl")
-    with pytest.raises(ValueError, match="got 'both'"):
-        ZMatchingHead(None, None, fusion="both")
+def test_the_default_is_physical_with_a_spacing_of_1_mm():
+    conventions = ZMatchingHead(None, None).conventions
+    assert isinstance(conventions, PhysicalConventions) and conventions.spacing == (1.0, 1.0, 1.0)
+
+
+def test_other_conventions_are_named():
+    with pytest.raises(TypeError, match="PhysicalConventions or AuthorsConventions, got 'authors'"):
+        ZMatchingHead(None, None, conventions="authors")

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from torch.nn import functional as F
 
-from custom.losses import authors_ncc_loss, local_ncc_loss, smoothness_loss
+from custom.layers import AuthorsConventions
+from custom.losses import AuthorsNCCLoss, LocalNCCLoss, authors_ncc_loss, local_ncc_loss, smoothness_loss
 from custom.pretext import GVSLLoss
 
 SHAPE = (2, 1, 10, 11, 12)
@@ -63,12 +67,26 @@ def test_the_affine_stage_has_a_term_of_its_own_if_it_has_a_weight(side):
 
 def test_arguments_reach_the_terms():
     outputs, batch = make()
-    ours = GVSLLoss(window=5, min_variance=0.08, smooth_field="displacement")(outputs, batch)
+    ours = GVSLLoss(correlation=LocalNCCLoss(5, 0.08), smooth_field="displacement")(outputs, batch)
     expected = local_ncc_loss(outputs["warped"], batch["fixed"], 5, 0.08).mean()
     torch.testing.assert_close(ours["registration"], expected)
     torch.testing.assert_close(ours["smoothness"], smoothness_loss(outputs["displacement"]).mean())
-    authors = GVSLLoss(window=5, conventions="authors")(outputs, batch)
+    authors = GVSLLoss(correlation=AuthorsNCCLoss(5))(outputs, batch)
     torch.testing.assert_close(authors["registration"], authors_ncc_loss(outputs["warped"], batch["fixed"], 5).mean())
+
+
+def test_authors_json_replaces_the_geometry_and_the_correlation():
+    configs = Path(__file__).resolve().parents[2] / "bundles" / "gvsl_pretrain" / "configs"
+    parser = ConfigParser(ConfigParser.load_config_file(configs / "train.json"))
+    for overlay in ("paper.json", "authors.json"):
+        parser.update(ConfigParser.load_config_file(configs / overlay))
+    parser["channels"] = [8, 8, 16, 16, 32]
+    assert isinstance(parser.get_parsed_content("matching_head").conventions, AuthorsConventions)
+    assert isinstance(parser.get_parsed_content("loss").correlation, AuthorsNCCLoss)
+    parser.update({"conventions": "authors"})  # the switch of earlier configs is refused, not ignored
+    with pytest.raises(RuntimeError) as error:
+        parser.get_parsed_content("matching_head")
+    assert "got 'authors'" in str(error.value.__cause__)
 
 
 def test_missing_outputs_leave_their_terms_out():
@@ -88,8 +106,6 @@ def test_errors_name_what_was_found():
         GVSLLoss()({"local": torch.zeros(1), "bottleneck": torch.zeros(1)}, batch)
     with pytest.raises(ValueError, match="'local_displacement' or 'displacement', got 'flow'"):
         GVSLLoss(smooth_field="flow")
-    with pytest.raises(ValueError, match="'physical' or 'authors', got 'paper'"):
-        GVSLLoss(conventions="paper")
 
 
 def test_the_mean_of_two_batches_of_one():
@@ -104,10 +120,10 @@ def test_the_mean_of_two_batches_of_one():
         torch.testing.assert_close(term, (single[0][name] + single[1][name]) / 2)
 
 
-@pytest.mark.parametrize("conventions", ["physical", "authors"])
-def test_autocast_leaves_all_terms_in_float32(conventions):
+@pytest.mark.parametrize("correlation", [LocalNCCLoss(), AuthorsNCCLoss()])
+def test_autocast_leaves_all_terms_in_float32(correlation):
     outputs, batch = make()
-    loss_function = GVSLLoss(conventions=conventions, affine_registration_weight=1)
+    loss_function = GVSLLoss(correlation=correlation, affine_registration_weight=1)
     expected = loss_function(outputs, batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         terms = loss_function(outputs, batch)
@@ -131,6 +147,6 @@ def test_gradcheck():
 
     def loss(warped, restored, field, moving, fixed):
         outputs = {"warped": warped, "restored": restored, "local_displacement": field}
-        return GVSLLoss(window=3)(outputs, {"moving": moving, "fixed": fixed})["loss"]
+        return GVSLLoss(correlation=LocalNCCLoss(3))(outputs, {"moving": moving, "fixed": fixed})["loss"]
 
     assert torch.autograd.gradcheck(loss, (warped, restored, field.requires_grad_(), moving, fixed))

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from custom.layers import affine_to_displacement, warp
+from custom.layers import AuthorsConventions, PhysicalConventions, affine_to_displacement, warp
+from custom.losses import AuthorsNCCLoss, LocalNCCLoss
 from custom.pretext import GVSLLoss
 
 MATCH = {"affine_matrix", "local_displacement", "displacement", "warped", "affine_warped"}
@@ -69,9 +70,9 @@ def test_ablations_leave_out_what_they_name(make_pretext, random_pairs, without,
     "arguments",
     [
         {},
-        {"fusion": "equation_12"},
+        {"conventions": PhysicalConventions(fusion="equation_12")},
         {"restoration": None},
-        {"spacing": (0.7, 1.3, 2.5)},
+        {"conventions": PhysicalConventions((0.7, 1.3, 2.5))},
         {"keypoints": True},
     ],
 )
@@ -138,25 +139,28 @@ def test_a_batch_is_its_items(make_pretext, random_pairs):
         torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("conventions", ["physical", "authors"])
-def test_under_autocast_the_geometry_and_the_loss_are_float32(make_pretext, random_pairs, conventions):
+@pytest.mark.parametrize(
+    ("conventions", "correlation"),
+    [(PhysicalConventions(), LocalNCCLoss()), (AuthorsConventions(), AuthorsNCCLoss())],
+)
+def test_under_autocast_the_geometry_and_the_loss_are_float32(make_pretext, random_pairs, conventions, correlation):
     network, batch = make_pretext(conventions=conventions), random_pairs()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs = network(batch)
-        terms = GVSLLoss(conventions=conventions)(outputs, batch)
+        terms = GVSLLoss(correlation=correlation)(outputs, batch)
     assert outputs["local"].dtype == torch.bfloat16  # autocast was on
     assert all(outputs[name].dtype == torch.float32 for name in MATCH)
     assert all(term.dtype == torch.float32 for term in terms.values())
     # the values are those of float32 geometry: warping again outside of autocast changes nothing
     assert torch.equal(network.matching_head.warp(batch["moving"], outputs), outputs["warped"])
     assert torch.equal(network.matching_head.warp_affine(batch["moving"], outputs), outputs["affine_warped"])
-    again = GVSLLoss(conventions=conventions)(outputs, batch)
+    again = GVSLLoss(correlation=correlation)(outputs, batch)
     assert all(torch.equal(again[name], term) for name, term in terms.items())
     terms["loss"].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
-def test_the_authors_switch_also_trains_the_affine_head(make_pretext, random_pairs):
-    network, batch = make_pretext(conventions="authors"), random_pairs()
-    GVSLLoss(conventions="authors")(network(batch), batch)["loss"].backward()
+def test_the_authors_conventions_also_train_the_affine_head(make_pretext, random_pairs):
+    network, batch = make_pretext(conventions=AuthorsConventions()), random_pairs()
+    GVSLLoss(correlation=AuthorsNCCLoss())(network(batch), batch)["loss"].backward()
     assert all(p.grad.any() for p in network.matching_head.affine_head.parameters())

@@ -20,7 +20,7 @@ from oblique import (
 from torch import nn
 
 from custom.engines import PrepareBatch, PretextEvaluator
-from custom.layers import make_convention
+from custom.layers import PhysicalConventions
 from custom.registration import RegistrationFiles, RegistrationPair, label_dice, read_displacement_field
 from custom.volumes import write_volume
 
@@ -47,7 +47,7 @@ class PlantedNetwork(nn.Module):
 class PhysicalHead:
     """The part of a matching head that `RegistrationFiles` asks."""
 
-    convention = make_convention("physical", (2.0, 2.2, 1.8), "fixed_grid")
+    conventions = PhysicalConventions((2.0, 2.2, 1.8))
 
 
 @pytest.fixture(scope="module")
