@@ -60,7 +60,7 @@ class PairDataset(Dataset):
     the same two numbers. Worker count, order, rank and resuming change nothing (see `GlobalSampler`).
 
     Each sample holds plain tensors (1, *spatial): "moving" (A), "fixed" (B), "moving_label" and "fixed_label" if every
-    item has a "label" that `transform` loads, what `pair_transform` adds, "index", "moving_place" and "fixed_place" (of
+    item has a "label" that `transform` loads, what `pair_transform` adds, "index", "moving_index" and "fixed_index" (of
     both volumes in `data`), and "seed", an integer below 2^63 for random transforms on the device.
 
     Args:
@@ -143,8 +143,8 @@ class PairDataset(Dataset):
             found = volume_error(error)
             kind = RuntimeError if found is None else VolumeError
             raise kind(f"pair {index} ({files}): {found or innermost(error)}") from error
-        places = {"moving_place": moving, "fixed_place": fixed}
-        return _plain(pair) | places | {"index": index, "seed": device_seed}
+        indices = {"moving_index": moving, "fixed_index": fixed}
+        return _plain(pair) | indices | {"index": index, "seed": device_seed}
 
 
 class FixedPairDataset(Dataset):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Geometry: affine matrices, displacement fields, the warping layer."""
+"""Geometry: affine matrices, displacement fields, the warping layer, and the conventions that join them."""
 
 from .affine import affine_to_displacement, compose_affine, linear_matrix, rotation_matrix, shear_matrix, voxel_affine
 from .authors import authors_affine_matrix, authors_affine_warp, authors_displacement, authors_flow_warp

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Affine matrices with gradient, batched, rigid in millimetres; x -> R S Sh x + t about the volume's centre."""
+"""Affine matrices, batched and differentiable: x -> R S Sh x + t, in millimetres from the centre of the volume."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def rotation_matrix(rotation: torch.Tensor) -> torch.Tensor:
-    """Rotation about the spatial axes 0, 1, 2 in this order: R = R2 R1 R0.
+    """Rotation about the spatial axes 0, 1, 2, in this order: R = R2 R1 R0.
 
     Args:
         rotation: (N, 3) angles in radians, one for each spatial axis in array order.
@@ -27,7 +27,14 @@ def rotation_matrix(rotation: torch.Tensor) -> torch.Tensor:
 
 
 def shear_matrix(shear: torch.Tensor) -> torch.Tensor:
-    """Unit diagonal, `shear` (N, 6) = (01, 02, 10, 12, 20, 21) off it, dimensionless. Returns (N, 3, 3)."""
+    """Matrix with a diagonal of ones and the shear in the other entries.
+
+    Args:
+        shear: (N, 6), the entries 01, 02, 10, 12, 20, 21; dimensionless.
+
+    Returns:
+        (N, 3, 3).
+    """
     s01, s02, s10, s12, s20, s21 = shear.unbind(-1)
     one = torch.ones_like(s01)
     return torch.stack((one, s01, s02, s10, one, s12, s20, s21, one), dim=-1).unflatten(-1, (3, 3))
@@ -37,7 +44,9 @@ def linear_matrix(rotation: torch.Tensor, scale: torch.Tensor, shear: torch.Tens
     """R S Sh (appendix of the GVSL paper): a point is sheared, then scaled, then rotated.
 
     Args:
-        rotation: (N, 3) radians. scale: (N, 3) factors. shear: (N, 6), see `shear_matrix`.
+        rotation: (N, 3), see `rotation_matrix`.
+        scale: (N, 3) factors.
+        shear: (N, 6), see `shear_matrix`.
 
     Returns:
         (N, 3, 3), acting on millimetres in array order.
@@ -46,24 +55,27 @@ def linear_matrix(rotation: torch.Tensor, scale: torch.Tensor, shear: torch.Tens
 
 
 def compose_affine(linear: torch.Tensor, translation: torch.Tensor) -> torch.Tensor:
-    """(N, 3, 3) and (N, 3) millimetres -> (N, 3, 4): x -> L x + t, the translation last."""
+    """(N, 3, 3) and (N, 3) in millimetres -> (N, 3, 4), the map x -> L x + t."""
     return torch.cat((linear, translation.unsqueeze(-1)), dim=-1)
 
 
 def affine_to_displacement(
     affine_matrix: torch.Tensor, spatial_shape: Sequence[int], spacing: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> torch.Tensor:
-    """Displacement of every voxel under an affine map about the centre of the volume.
+    """Displacement of every voxel under an affine map.
 
     With D the spacing and c the centre, u(p) = D^-1 (L D (p - c) + t) + c - p.
 
     Args:
-        affine_matrix: (N, 3, 4), millimetres, axes in array order.
+        affine_matrix: (N, 3, 4), in millimetres from the centre of the volume, axes in array order.
         spatial_shape: the three sides in voxels.
         spacing: millimetres per voxel of each axis.
 
     Returns:
-        (N, 3, *spatial_shape) displacement in voxels; zero for the identity matrix.
+        (N, 3, *spatial_shape), in voxels; zero for the identity matrix.
+
+    Raises:
+        ValueError: `affine_matrix` has another shape.
     """
     if affine_matrix.ndim != 3 or affine_matrix.shape[1:] != (3, 4):
         raise ValueError(f"affine_matrix must have shape (N, 3, 4), got {tuple(affine_matrix.shape)}")
@@ -79,7 +91,7 @@ def affine_to_displacement(
 
 
 def voxel_affine(affine_matrix: torch.Tensor, spacing: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The linear part D^-1 L D (N, 3, 3) and translation D^-1 t (N, 3) in voxels of an affine in millimetres."""
+    """An affine map L, t in millimetres, (N, 3, 4), in voxels of spacing D: D^-1 L D, (N, 3, 3), and D^-1 t, (N, 3)."""
     millimetres = affine_matrix.new_tensor(tuple(spacing))
     linear = affine_matrix[:, :, :3] * millimetres / millimetres[:, None]
     return linear, affine_matrix[:, :, 3] / millimetres

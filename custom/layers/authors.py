@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The conventions of the GVSL authors' released code, for loading their weights; nothing else should use them.
+"""The geometry of the GVSL authors' released code, for weights that were trained with it and for nothing else.
 
-Where they differ from ours: the matrix is Sh S Rz Ry Rx in normalised coordinates with x the last spatial axis, the
-translation column is divided by the sides of axis 0, 1, 2 in that order, sampling positions are normalised by side - 1
-and sampled by side (so zero displacement is not the identity), and an image is interpolated twice.
+Where it differs from ours: the matrix is Sh S Rz Ry Rx in normalised coordinates, x is the last spatial axis; the
+translation column is divided by the sides of axes 0, 1, 2 in this order; sampling positions are normalised by side - 1
+and sampled by side, so that zero displacement is not the identity; an image is interpolated twice.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ def authors_affine_matrix(
     """Sh S Rz Ry Rx | t, (N, 3, 4), rows x, y, z with x the last spatial axis.
 
     Args:
-        rotation, scale, translation: (N, 3) for x, y, z; radians, factors, and what the warp divides by the sides.
-        shear: (N, 6) = (xy, xz, yx, yz, zx, zy), after the tangent.
+        rotation: (N, 3) for x, y, z, in radians.
+        scale: (N, 3) factors for x, y, z.
+        translation: (N, 3) for x, y, z; the warp divides it by the sides.
+        shear: (N, 6), the entries xy, xz, yx, yz, zx, zy, which are tangents of angles.
     """
     return compose_affine(shear_matrix(shear) @ (scale.unsqueeze(-1) * rotation_matrix(rotation)), translation)
 
 
 def authors_affine_warp(image: torch.Tensor, affine_matrix: torch.Tensor) -> torch.Tensor:
-    """Sample image (N, C, *spatial) under a matrix of `authors_affine_matrix`."""
+    """Samples an image (N, C, *spatial) under a matrix of `authors_affine_matrix`."""
     sides = affine_matrix.new_tensor(image.shape[2:])
     theta = torch.cat((affine_matrix[:, :, :3], (affine_matrix[:, :, 3] / sides).unsqueeze(-1)), dim=-1)
     grid = F.affine_grid(theta, list(image.shape), align_corners=False)
@@ -35,7 +37,7 @@ def authors_affine_warp(image: torch.Tensor, affine_matrix: torch.Tensor) -> tor
 
 
 def authors_flow_warp(image: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
-    """Sample image (N, C, *spatial) at p + displacement (N, 3, *spatial), voxels, with the authors' normalisation."""
+    """Samples an image (N, C, *spatial) at p + displacement, (N, 3, *spatial) in voxels, normalised as in the code."""
     axes = []
     for axis, side in enumerate(image.shape[2:]):
         along_axis = [1, 1, 1]
@@ -46,7 +48,7 @@ def authors_flow_warp(image: torch.Tensor, displacement: torch.Tensor) -> torch.
 
 
 def authors_displacement(affine_matrix: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
-    """Where the two warps, affine then flow, read the image: (N, 3, *spatial) in voxels relative to each voxel."""
+    """The displacement, (N, 3, *spatial) in voxels, at which the affine warp and then the flow warp sample an image."""
     sides = displacement.new_tensor(displacement.shape[2:])
     voxel = torch.stack(
         torch.meshgrid(*(torch.arange(side).to(sides) for side in displacement.shape[2:]), indexing="ij"), dim=-1

@@ -14,21 +14,25 @@ from .displacement import fuse, fuse_equation_12
 from .precision import at_least_float32
 from .warp import warp
 
-ROTATION_RANGE = math.pi / 9  # the ranges of the authors' code; the paper says only that they are limited
+ROTATION_RANGE = math.pi / 9  # these ranges are the authors' code's; the paper only says that ranges are limited
 SCALE_RANGE = 0.25
 SHEAR_RANGE = math.pi / 18
 NUMBERS = ("rotation", "scale", "shear", "translation")
 
 
 class PhysicalConventions:
-    """Rigid in millimetres, smooth range limits, one interpolation.
+    """Our geometry: rigid in millimetres, smooth range limits, one interpolation.
 
-    Rotation within +-pi/9, scale 0.75 to 1.25, shear tan(+-pi/18), all through tanh; the translation is free, in
-    half sides of the volume.
+    Rotation within +-pi/9, scale 0.75 to 1.25 and shear within tan(+-pi/18), limited by tanh; the translation is not
+    limited, its unit is half a side of the volume.
 
     Args:
         spacing: millimetres per voxel of each axis.
-        fusion: "fixed_grid" (`fuse`) or "equation_12" (`fuse_equation_12`).
+        fusion: how the affine map and the local displacement become one field: "fixed_grid" (`fuse`) or "equation_12"
+            (`fuse_equation_12`).
+
+    Raises:
+        ValueError: another `fusion`.
     """
 
     def __init__(self, spacing: Sequence[float] = (1.0, 1.0, 1.0), fusion: str = "fixed_grid") -> None:
@@ -39,7 +43,7 @@ class PhysicalConventions:
         self._fuse = fusions[fusion]
 
     def matrix(self, numbers: dict[str, torch.Tensor], spatial_shape: Sequence[int]) -> torch.Tensor:
-        """Numbers of `AffineHead` -> (N, 3, 4) in millimetres about the centre, float32."""
+        """Numbers of `AffineHead` -> (N, 3, 4), in millimetres from the centre of the volume, at least float32."""
         rotation, scale, shear, translation = (at_least_float32(numbers[name]) for name in NUMBERS)
         rotation, scale, shear = rotation.tanh(), scale.tanh(), shear.tanh()
         linear = linear_matrix(ROTATION_RANGE * rotation, 1 + SCALE_RANGE * scale, (SHEAR_RANGE * shear).tan())
@@ -51,19 +55,19 @@ class PhysicalConventions:
         return warp(image, affine_to_displacement(matrix, image.shape[2:], self.spacing))
 
     def displacement(self, matrix: torch.Tensor, local: torch.Tensor) -> torch.Tensor:
-        """The whole map as one field in voxels, (N, 3, *spatial)."""
+        """Both maps as one displacement field, (N, 3, *spatial), in voxels."""
         return self._fuse(matrix, local, self.spacing)
 
     def warp(self, image: torch.Tensor, matrix: torch.Tensor, local: torch.Tensor) -> torch.Tensor:
-        """(N, C, *spatial) sampled once under the whole map."""
+        """(N, C, *spatial) sampled once under both maps."""
         return warp(image, self.displacement(matrix, local))
 
 
 class AuthorsConventions:
-    """The released code's: hard limits, normalised coordinates, two interpolations (see `authors`)."""
+    """The geometry of the released code: hard limits, normalised coordinates, two interpolations (see `authors`)."""
 
     def matrix(self, numbers: dict[str, torch.Tensor], spatial_shape: Sequence[int]) -> torch.Tensor:
-        """Numbers of `AffineHead` -> (N, 3, 4), rows x, y, z with x the last axis, float32."""
+        """Numbers of `AffineHead` -> (N, 3, 4), rows x, y, z with x the last axis, at least float32."""
         rotation, scale, shear, translation = (at_least_float32(numbers[name]) for name in NUMBERS)
         rotation, scale, shear = rotation.clamp(-1, 1), scale.clamp(-1, 1), shear.clamp(-1, 1)
         return authors_affine_matrix(
@@ -75,9 +79,9 @@ class AuthorsConventions:
         return authors_affine_warp(at_least_float32(image), matrix)
 
     def displacement(self, matrix: torch.Tensor, local: torch.Tensor) -> torch.Tensor:
-        """The whole map as one field in voxels, (N, 3, *spatial)."""
+        """Both maps as one displacement field, (N, 3, *spatial), in voxels."""
         return authors_displacement(matrix, local)
 
     def warp(self, image: torch.Tensor, matrix: torch.Tensor, local: torch.Tensor) -> torch.Tensor:
-        """(N, C, *spatial) sampled under the affine map, and the result under the local displacement."""
+        """(N, C, *spatial) sampled under the affine map, then the result sampled under the local displacement."""
         return authors_flow_warp(self.warp_affine(image, matrix), local)

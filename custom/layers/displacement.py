@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Displacement fields: fusion of affine and local field, and their Jacobian."""
+"""Displacement fields: the fusion of an affine map with a local field, and the Jacobian."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .warp import warp
 def fuse(
     affine_matrix: torch.Tensor, displacement: torch.Tensor, spacing: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> torch.Tensor:
-    """One field for the affine map M after the local displacement phi: u(p) = M(p + phi(p)) - p.
+    """One field for the local displacement phi and then the affine map M: u(p) = M(p + phi(p)) - p.
 
-    The deformable head sees f_A(M p) and f_B(p), so phi lives on the fixed grid and M acts last; x_A(p + u(p)) is
-    what warping by M and then by phi gives, with one interpolation instead of two.
+    The deformable head sees f_A(M p) and f_B(p), so phi is defined on the fixed grid and M acts last. x_A(p + u(p)) is
+    x_A warped by M and then by phi, with one interpolation instead of two.
 
     Args:
-        affine_matrix: (N, 3, 4), millimetres about the centre.
-        displacement: phi, (N, 3, *spatial), voxels.
+        affine_matrix: M, (N, 3, 4), in millimetres from the centre of the volume.
+        displacement: phi, (N, 3, *spatial), in voxels.
         spacing: millimetres per voxel of each axis.
 
     Returns:
-        u, (N, 3, *spatial), voxels.
+        u, (N, 3, *spatial), in voxels.
     """
     linear, _ = voxel_affine(affine_matrix, spacing)
     moved = torch.einsum("nij,njxyz->nixyz", linear, displacement)
@@ -35,19 +35,21 @@ def fuse(
 def fuse_equation_12(
     affine_matrix: torch.Tensor, displacement: torch.Tensor, spacing: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> torch.Tensor:
-    """The fusion as equation 12 of the paper's appendix reads: u(p) = phi(p') + p' - p with p' = M p.
+    """The fusion of the paper's equation 12 (appendix): u(p) = phi(p') + p' - p with p' = M p.
 
-    It reads phi at M p, away from the voxel where the head saw its evidence. Shapes and units as `fuse`.
+    It takes phi at M p, not at the voxel p for which the head predicted it. Arguments and result as for `fuse`.
     """
     affine_displacement = affine_to_displacement(affine_matrix, displacement.shape[2:], spacing)
     return warp(displacement, affine_displacement, padding_mode="border") + affine_displacement
 
 
 def jacobian_determinant(displacement: torch.Tensor) -> torch.Tensor:
-    """Determinant of the map p -> p + u(p) by forward differences; a voxel is folded where it is not positive.
+    """Jacobian determinant of the map p -> p + u(p), by forward differences.
+
+    The map is folded at a voxel where the determinant is not positive.
 
     Args:
-        displacement: (N, 3, *spatial), voxels.
+        displacement: u, (N, 3, *spatial), in voxels.
 
     Returns:
         (N, *(spatial - 1)); 1 for zero displacement.
@@ -63,5 +65,5 @@ def jacobian_determinant(displacement: torch.Tensor) -> torch.Tensor:
 
 
 def folded_share(displacement: torch.Tensor) -> torch.Tensor:
-    """Share of voxels with a non-positive Jacobian, (N,), in [0, 1]."""
+    """Share of folded voxels (see `jacobian_determinant`), (N,), in [0, 1]."""
     return (jacobian_determinant(displacement) <= 0).float().flatten(1).mean(1)

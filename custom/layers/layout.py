@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory layout of gradients."""
+"""The memory layout of gradients."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import torch
 
 
 def with_gradient_in_own_layout(features: torch.Tensor) -> torch.Tensor:
-    """The tensor itself (N, C, *spatial); its gradient is laid out in memory as it is, channels last or first.
+    """Returns its argument (N, C, *spatial), whose gradient will have the same memory layout, channels last or first.
 
-    Samplers and slices give gradients with the channels first. A network that ran channels last would go back through
-    all of its layers in the slower mixed layout: at the paper's widths and 64^3 that is 1 s of a step of 12 s on CPU.
+    Samplers and slices give gradients with the channels first. With a channels-last network all layers would then run
+    backwards in mixed layouts, which is slower: 1 s of a step of 12 s on CPU, at the paper's widths and 64^3.
     """
     if features.requires_grad:
         channels_last = features.is_contiguous(memory_format=torch.channels_last_3d)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Geometry and losses are computed in float32 under autocast, and in float64 where the input is."""
+"""The precision of geometry and losses: float32 also under autocast, float64 for float64 input."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor in float32 if it has fewer bits, else as it is."""
+    """Converts a tensor of fewer than 32 bits to float32; returns others as they are."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 

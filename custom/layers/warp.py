@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The warping layer: sample a volume at displaced voxel positions."""
+"""The warping layer: samples a volume at displaced voxel positions."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def warp(
         image: (N, C, *spatial).
         displacement: (N, 3, *spatial_out), channel c along spatial axis c in array order, in voxels of `image`.
         mode: "bilinear" (trilinear for volumes) or "nearest".
-        padding_mode: "zeros" or "border", what lies outside of `image`.
+        padding_mode: the values outside of `image`: "zeros", or "border" for those of the nearest voxel.
 
     Returns:
         (N, C, *spatial_out).
 
     Raises:
-        ValueError: where the shapes do not fit together.
+        ValueError: the shapes do not fit together.
     """
     if image.ndim != 5:
         raise ValueError(f"image must have shape (N, C, *spatial) with three spatial axes, got {tuple(image.shape)}")
@@ -40,9 +40,9 @@ def warp(
 
 
 def _sample_in_slabs(image: torch.Tensor, grid: torch.Tensor, mode: str, padding_mode: str) -> torch.Tensor:
-    """grid_sample of one volume on the CPU, which spreads a batch but not a volume over its threads.
+    """`grid_sample` of one volume on the CPU, which uses several threads for a batch but not for a single volume.
 
-    Slabs of the grid stand in for a batch; two for every number of threads, so that this number changes no rounding.
+    The grid is cut into two slabs, which form a batch. Two for any number of threads: results do not depend on it.
     """
     slabs = 2 if grid.shape[1] % 2 == 0 else 1
     grid = grid.unflatten(1, (slabs, -1)).squeeze(0)
@@ -52,7 +52,7 @@ def _sample_in_slabs(image: torch.Tensor, grid: torch.Tensor, mode: str, padding
 
 
 def _sampling_grid(displacement: torch.Tensor, image_shape: tuple[int, ...]) -> torch.Tensor:
-    """Displacements in voxels as grid_sample wants them: (N, *spatial, 3), [-1, 1], last axis first."""
+    """Displacements in voxels -> positions for `grid_sample`: (N, *spatial_out, 3), in [-1, 1], last axis first."""
     axes = []
     for axis, (side, side_out) in enumerate(zip(image_shape, displacement.shape[2:], strict=True)):
         position = _voxel_centres(side, torch.arange(side_out, dtype=displacement.dtype, device=displacement.device))
@@ -65,8 +65,8 @@ def _sampling_grid(displacement: torch.Tensor, image_shape: tuple[int, ...]) -> 
 def _voxel_centres(side: int, voxel: torch.Tensor) -> torch.Tensor:
     """Normalised coordinates (align_corners=False) of the voxels 0, 1, ... of an axis of `side` voxels.
 
-    grid_sample turns x back into ((x + 1) side - 1) / 2. Rounding there would miss the voxel's centre by up to
-    1e-5 voxel in float32; one correction by what it would miss makes zero displacement the identity.
+    `grid_sample` converts x back to ((x + 1) side - 1) / 2. In float32, rounding would miss the centre of the voxel by
+    up to 1e-5 voxel. One correction by this error makes zero displacement the identity.
     """
     centre = (2 * voxel + 1) / side - 1
     return centre + (voxel - ((centre + 1) * side - 1) / 2) * (2 / side)

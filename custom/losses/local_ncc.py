@@ -10,12 +10,17 @@ from ..layers import in_float32
 
 
 def box_filter(volume: torch.Tensor, window: int, mean: bool = True) -> torch.Tensor:
-    """Mean (or sum) over a cube of `window` voxels a side, of the voxels that lie inside the volume.
+    """Mean (or sum) over the cube around each voxel, of the voxels inside the volume.
 
     Each axis is one product with a banded matrix: exact, differentiable, and faster than pooling or convolution.
 
     Args:
-        volume: (*batch, *spatial) with three spatial axes. window: odd side in voxels.
+        volume: (*batch, *spatial) with three spatial axes.
+        window: side of the cube in voxels, odd.
+        mean: whether to divide by the number of voxels of the cube that are inside the volume.
+
+    Returns:
+        The shape of `volume`.
     """
     for axis in (-3, -2, -1):
         index = torch.arange(volume.shape[axis], device=volume.device)
@@ -29,21 +34,22 @@ def box_filter(volume: torch.Tensor, window: int, mean: bool = True) -> torch.Te
 def local_ncc_loss(
     warped: torch.Tensor, fixed: torch.Tensor, window: int = 9, min_variance: float = 1e-4
 ) -> torch.Tensor:
-    """1 - weighted mean over windows of cov(A, B)^2 / (var A var B), in [0, 1] (paper, equation 1).
+    """1 - mean over windows of cov(A, B)^2 / (var A var B), in [0, 1] (He et al., CVPR 2023, equation 1).
 
-    Variances are clamped to `min_variance`. A window counts where the *fixed* volume has more variance than that: empty
-    background is no mismatch, while moving A out of view leaves the weights alone and costs.
+    Variances below `min_variance` are raised to it. A window counts where the variance of the *fixed* volume is above
+    it. So empty background is no mismatch, and moving A out of view does not reduce the number of windows.
 
     Args:
-        warped, fixed: (N, C, *spatial), intensities of the order of one.
-        window: odd side of the cubic window in voxels; windows are cut at the border.
-        min_variance: (intensity)^2; 1e-4 is a standard deviation of 20 HU in a window of 2048 HU.
+        warped: A, (N, C, *spatial), intensities of the order of one.
+        fixed: B, the same shape.
+        window: side of the cubic window in voxels, odd; windows are cut at the border of the volume.
+        min_variance: in squared intensities; 1e-4 is a standard deviation of 20 HU for intensities of 2048 HU.
 
     Returns:
-        (N,), each volume's own mean; 0 where the fixed volume is constant.
+        (N,), the mean of each volume; 0 where the fixed volume is constant.
 
     Raises:
-        ValueError: where the shapes differ, or the window is even.
+        ValueError: the shapes differ, or the window is even.
     """
     _check(warped, fixed, window)
     warped = warped - warped.mean(dim=(2, 3, 4), keepdim=True).detach()  # variances without cancellation
@@ -61,9 +67,21 @@ def local_ncc_loss(
 
 
 def authors_ncc_loss(warped: torch.Tensor, fixed: torch.Tensor, window: int = 9, epsilon: float = 1e-5) -> torch.Tensor:
-    """The released code's 1 - NCC: sums over zero-padded windows, epsilon on the product of the sums, no weights.
+    """1 - NCC of the authors' released code: sums over zero-padded windows, all of which count.
 
-    Empty background counts as mismatch and the value leaves [0, 1] where windows are nearly flat. Returns (N,).
+    Empty background counts as mismatch, and the value leaves [0, 1] where windows are nearly constant.
+
+    Args:
+        warped: (N, C, *spatial).
+        fixed: the same shape.
+        window: side of the cubic window in voxels, odd.
+        epsilon: added to the product of the two sums of squared deviations.
+
+    Returns:
+        (N,), the mean of each volume.
+
+    Raises:
+        ValueError: the shapes differ, or the window is even.
     """
     _check(warped, fixed, window)
     moments = torch.stack((warped, fixed, warped * warped, fixed * fixed, warped * fixed))
@@ -84,12 +102,7 @@ def _check(warped: torch.Tensor, fixed: torch.Tensor, window: int) -> None:
 
 
 class LocalNCCLoss(nn.Module):
-    """`local_ncc_loss`, averaged over the batch, in float32 also under autocast.
-
-    Args:
-        window: see `local_ncc_loss`.
-        min_variance: see `local_ncc_loss`.
-    """
+    """`local_ncc_loss` with these arguments, averaged over the batch, in float32 also under autocast."""
 
     def __init__(self, window: int = 9, min_variance: float = 1e-4) -> None:
         super().__init__()
@@ -102,11 +115,7 @@ class LocalNCCLoss(nn.Module):
 
 
 class AuthorsNCCLoss(nn.Module):
-    """`authors_ncc_loss`, averaged over the batch, in float32 also under autocast.
-
-    Args:
-        window: see `authors_ncc_loss`.
-    """
+    """`authors_ncc_loss` with this window, averaged over the batch, in float32 also under autocast."""
 
     def __init__(self, window: int = 9) -> None:
         super().__init__()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Smoothness of a displacement field (paper, equation 2)."""
+"""Smoothness of a displacement field (He et al., CVPR 2023, equation 2)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ..layers import in_float32
 
 
 def smoothness_loss(displacement: torch.Tensor) -> torch.Tensor:
-    """Mean squared forward difference, each axis averaged over its voxels and channels, then over the axes.
+    """Mean squared forward difference: the mean over voxels and channels for each axis, then over the axes.
 
-    Forward differences see a checkerboard, which the central ones of monai.losses.DiffusionLoss miss.
+    Forward differences penalise a checkerboard, which the central differences of monai.losses.DiffusionLoss do not.
 
     Args:
-        displacement: (N, 3, *spatial), voxels.
+        displacement: (N, 3, *spatial), in voxels.
 
     Returns:
         (N,), dimensionless; 0 for a constant field.
@@ -31,7 +31,7 @@ def smoothness_loss(displacement: torch.Tensor) -> torch.Tensor:
 
 
 class SmoothnessLoss(nn.Module):
-    """`smoothness_loss` averaged over the batch, in float32."""
+    """`smoothness_loss`, averaged over the batch, in float32 also under autocast."""
 
     def forward(self, displacement: torch.Tensor) -> torch.Tensor:
         """(N, 3, *spatial) -> scalar."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Backbone and heads, and the networks of downstream tasks."""
+"""The backbone, the heads of GVSL, and the networks of downstream tasks."""
 
 from .adapted import AdaptedBackbone
 from .downstream import ClassificationNetwork, SegmentationNetwork

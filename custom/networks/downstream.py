@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The backbone with one layer on top: for segmentation and for classification (paper, section 4.1)."""
+"""The backbone with one more layer, for segmentation and for classification (He et al., CVPR 2023, section 4.1)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .unet import UNet3D
 
 
 class _DownstreamNetwork(nn.Module):
-    """A backbone and a head; a frozen backbone stays in eval mode and takes no gradient."""
+    """A backbone and a head; a frozen backbone stays in evaluation mode and gets no gradient."""
 
     def __init__(self, backbone: UNet3D, head: nn.Module, frozen: bool) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class _DownstreamNetwork(nn.Module):
             self.backbone.eval()
 
     def train(self, mode: bool = True) -> _DownstreamNetwork:
-        """Training or evaluation mode, of the head alone where the backbone is frozen."""
+        """Sets training or evaluation mode, for the head alone where the backbone is frozen."""
         super().train(mode)
         if self.frozen:
             self.backbone.eval()
@@ -34,12 +34,12 @@ class SegmentationNetwork(_DownstreamNetwork):
 
     Args:
         backbone: its `forward` gives local features (N, channels[0], *spatial).
-        classes: structures and background.
-        kernel_size: of the convolution: 1 is linear evaluation as the paper words it, 3 is the authors' code.
+        classes: number of structures plus one for the background.
+        kernel_size: side of the convolution's kernel; 1 as the paper says ("linear"), 3 as the authors' code.
         frozen: train the convolution alone (linear evaluation).
 
     Raises:
-        ValueError: fewer than two classes, or an even kernel_size.
+        ValueError: fewer than two classes, or an even `kernel_size`.
     """
 
     def __init__(self, backbone: UNet3D, classes: int, kernel_size: int = 1, frozen: bool = False) -> None:
@@ -56,22 +56,23 @@ class SegmentationNetwork(_DownstreamNetwork):
 class ClassificationNetwork(_DownstreamNetwork):
     """Bottleneck features of the backbone, averaged over the volume, then one linear layer to the logits.
 
-    The backbone's decoder is kept, so that its weights load as a whole, but neither runs nor takes gradient.
+    The backbone's decoder stays in the network, so that the weights of a backbone load as a whole, but it neither runs
+    nor gets gradient.
 
     Args:
         backbone: its `forward_bottleneck` gives features (N, channels[-1], *spatial).
-        classes: width of the output; one for a single logit.
+        classes: number of logits.
         frozen: train the linear layer alone (linear evaluation).
 
     Raises:
-        ValueError: no classes.
+        ValueError: `classes` is below 1.
     """
 
     def __init__(self, backbone: UNet3D, classes: int, frozen: bool = False) -> None:
         if classes < 1:
             raise ValueError(f"classes is {classes}, expected 1 or more")
         super().__init__(backbone, nn.Linear(backbone.channels[-1], classes), frozen)
-        self.backbone.decoder.requires_grad_(False)  # DistributedDataParallel wants every gradient that it waits for
+        self.backbone.decoder.requires_grad_(False)  # DistributedDataParallel waits for every gradient
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Logits (N, classes) of an image (N, 1, *spatial) of any size."""

@@ -8,18 +8,19 @@ from torch import nn
 
 from .unet import ConvGroup
 
-INITIAL_STD = 2e-5  # last layers start this close to zero: within 0.05 voxel of the identity, yet in reach of gradient
+INITIAL_STD = 2e-5  # of the last layers' weights: maps start within 0.05 voxel of the identity, with gradient
 AFFINE_NUMBERS = {"rotation": 3, "scale": 3, "translation": 3, "shear": 6}
 
 
 class AffineHead(nn.Module):
-    """Bottleneck features of both volumes -> the twelve-plus-three numbers of an affine map, before any range limit.
+    """The paper's affine head: bottleneck features of both volumes -> 15 numbers, from which an affine map is made.
 
-    Conv group, global average pooling, four linear layers (paper, section 3.2.1).
+    Conv group, global average pooling, four linear layers (paper, section 3.2.1). The conventions
+    (`custom.layers.PhysicalConventions`) limit the ranges and make the matrix.
 
     Args:
         in_channels: channels of the bottleneck of one volume.
-        channels: width of the conv group; 256 in the paper.
+        channels: channels of the conv group; 256 in the paper.
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:
@@ -32,7 +33,7 @@ class AffineHead(nn.Module):
             self.add_module(name, layer)
 
     def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Two (N, in_channels, *spatial) -> "rotation", "scale", "translation" (N, 3), "shear" (N, 6), unlimited."""
+        """Two (N, in_channels, *spatial) -> "rotation", "scale" and "translation", (N, 3) each, and "shear", (N, 6)."""
         pooled = self.conv_group(torch.cat((moving, fixed), dim=1)).mean(dim=(2, 3, 4))
         return {name: self.get_submodule(name)(pooled) for name in AFFINE_NUMBERS}
 
@@ -42,7 +43,7 @@ class DeformableHead(nn.Module):
 
     Args:
         in_channels: channels of the local features of one volume; 32 in the paper.
-        channels: width of the conv group; 16 in the paper.
+        channels: channels of the conv group; 16 in the paper.
     """
 
     def __init__(self, in_channels: int, channels: int = 16) -> None:
@@ -53,7 +54,7 @@ class DeformableHead(nn.Module):
         nn.init.zeros_(self.displacement.bias)
 
     def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
-        """Two (N, in_channels, *spatial), the moving one already aligned -> (N, 3, *spatial), voxels."""
+        """Two (N, in_channels, *spatial), the moving features under the affine map -> (N, 3, *spatial), voxels."""
         return self.displacement(self.conv_group(torch.cat((moving, fixed), dim=1)))
 
 

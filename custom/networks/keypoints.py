@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The keypoint affine head: where each bottleneck channel lies in either volume, and the affine map between the two."""
+"""The keypoint affine head: the affine map between the positions of the same features in both volumes."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from ..layers import at_least_float32
 
 
 class KeypointAffineHead(nn.Module):
-    """Bottleneck features of both volumes -> affine map in closed form, by keypoints.
+    """Bottleneck features of both volumes -> affine map in closed form, from keypoints.
 
-    A 1x1x1 convolution gives one heat map for each keypoint; softmax over space makes it a distribution, whose centre
-    of mass is the keypoint. The map is the least-squares affine map from the keypoints of the fixed volume to those of
-    the moving one (Wang et al., "A robust and interpretable deep learning framework for multi-modal registration via
-    keypoints", 2023), pulled to the identity by a ridge on its linear part. Where features lie is read off instead of
-    learnt, so the map follows the volumes from the first step on; the paper's head (`AffineHead`) has to learn it from
-    pooled features.
+    A keypoint is the position of one learned feature in a volume. A 1x1x1 convolution gives a heat map for each
+    keypoint; softmax over space makes it a distribution, whose centre of mass is the keypoint. The result is the
+    least-squares affine map from the keypoints of the fixed volume to those of the moving one (Wang et al., "A robust
+    and interpretable deep learning framework for multi-modal registration via keypoints", 2023); a ridge penalty pulls
+    its linear part to the identity. The positions are computed, not learned, so the map follows the volumes from the
+    first step on. The paper's head (`AffineHead`) has to learn positions from features averaged over space.
 
     Args:
         in_channels: channels of the bottleneck of one volume.
         stride: side of a bottleneck cell in voxels, 2^(levels - 1).
         spacing: millimetres per voxel of each axis of the volumes.
-        keypoints: how many.
-        temperature: of the softmax; small ones give sharp heat maps.
-        ridge: in cells. The linear part is held as by keypoints that lie still and spread by this much.
+        keypoints: number of keypoints.
+        temperature: temperature of the softmax; a small one gives sharp heat maps.
+        ridge: strength of the ridge, in cells: it acts like keypoints at rest with this standard deviation.
     """
 
     def __init__(
@@ -52,8 +52,10 @@ class KeypointAffineHead(nn.Module):
         return centres_of_mass(share) * share.new_tensor(self.cell)
 
     def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
-        """Two (N, in_channels, *cells) -> (N, 3, 4), from positions in the fixed to positions in the moving volume, in
-        millimetres about the centre, at least float32."""
+        """Two (N, in_channels, *cells) -> affine maps (N, 3, 4), in at least float32.
+
+        The maps take positions in the fixed volume to positions in the moving volume, in millimetres from the centre.
+        """
         source, target = self.keypoints(fixed), self.keypoints(moving)
         with torch.autocast(moving.device.type, enabled=False):
             return fit_affine(source, target, [self.ridge * side for side in self.cell])
@@ -70,8 +72,9 @@ def fit_affine(source: torch.Tensor, target: torch.Tensor, ridge: Sequence[float
     """The affine map x -> L x + t with the least mean |L x_k + t - y_k|^2 + sum_i ridge_i^2 |column i of L - I|^2.
 
     Args:
-        source, target: points x_k and y_k, (N, K, 3).
-        ridge: three lengths, in the unit of the points; where they are positive, any points have one best map.
+        source: points x_k, (N, K, 3).
+        target: points y_k, (N, K, 3).
+        ridge: three lengths in the unit of the points; with positive lengths the map is unique for any points.
 
     Returns:
         (N, 3, 4): L, then t.

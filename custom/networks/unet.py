@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The backbone: the 3D U-Net of the GVSL paper, of any depth and width."""
+"""The backbone: the 3D U-Net of the GVSL paper, with any number of levels and channels."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from torch.nn import functional as F
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Group norm of eight channels a group; one group for fewer than sixteen channels."""
+    """Group norm with eight channels in a group, or a single group for fewer than sixteen channels."""
     return nn.GroupNorm(max(channels // 8, 1), channels)
 
 
 def pad_to_multiples(image: torch.Tensor, divisor: int) -> torch.Tensor:
-    """Zeros around an image (N, C, *spatial) to multiples of the divisor, half of them (rounded down) in front."""
+    """Pads an image (N, C, *spatial) with zeros to multiples of the divisor, half of them (rounded down) in front."""
     x, y, z = [(-side) % divisor for side in image.shape[2:]]
     return F.pad(image, [z // 2, z - z // 2, y // 2, y - y // 2, x // 2, x - x // 2])
 
 
 def crop_back(features: torch.Tensor, image: torch.Tensor, divisor: int) -> torch.Tensor:
-    """The part of features of the padded image, at its resolution, where the image lies; a view."""
+    """Undoes `pad_to_multiples` of an image for features of the padded image, at its resolution; gives a view."""
     x, y, z = image.shape[2:]
     i, j, k = [(-side) % divisor // 2 for side in image.shape[2:]]
     return features[:, :, i : i + x, j : j + y, k : k + z]
 
 
 class ConvGroup(nn.Sequential):
-    """Two 3x3x3 convolutions, each with group norm and LeakyReLU(0.2), at constant resolution; He-normal weights."""
+    """Two 3x3x3 convolutions of constant resolution, each with group norm and LeakyReLU(0.2); He-normal weights."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(
@@ -41,17 +41,17 @@ class ConvGroup(nn.Sequential):
 
 
 class UNet3D(nn.Module):
-    """3D U-Net with a convolution group per level, max pooling by 2 down, trilinear interpolation by 2 up.
+    """3D U-Net: a `ConvGroup` for each level, max pooling by 2 downwards, trilinear interpolation by 2 upwards.
 
-    Inputs of any size are zero-padded to multiples of 2^(levels - 1), half of the padding (rounded down) in front;
-    the local features are cropped back, the bottleneck is that of the padded volume.
+    Inputs of any size are zero-padded to multiples of 2^(levels - 1), half of the padding (rounded down) in front. The
+    local features are cropped to the size of the input, the bottleneck is that of the padded volume.
 
     Args:
         in_channels: channels of the input volume.
-        channels: width of each level from full resolution to the bottleneck; the paper's is 32 to 512.
+        channels: channels of each level from full resolution to the bottleneck; 32, 64, 128, 256, 512 in the paper.
 
     Raises:
-        ValueError: fewer than two levels, or a width that its group norm cannot divide.
+        ValueError: fewer than two levels, or a number of channels that group norm cannot divide.
     """
 
     def __init__(self, in_channels: int = 1, channels: Sequence[int] = (32, 64, 128, 256, 512)) -> None:

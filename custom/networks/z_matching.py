@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Z-matching head: features of two volumes -> one displacement field, first affine, then deformable."""
+"""The Z-matching head of GVSL: from the features of two volumes to one displacement field."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ Features = tuple[torch.Tensor, torch.Tensor]
 
 
 class ZMatchingHead(nn.Module):
-    """Affine head on the bottleneck features, deformable head on the local ones, fused (paper, section 3.2).
+    """An affine map from the bottleneck features, then a local displacement from the local features (section 3.2).
 
-    Either head may be left out: without the affine head the matrix is the identity, without the deformable head the
-    local displacement is zero. Geometry is computed in float32 also under autocast.
+    The moving local features are warped by the affine map before the deformable head sees them; both maps together give
+    the displacement of each voxel of the fixed volume. Geometry is computed in float32 also under autocast.
 
     Args:
-        affine_head: `KeypointAffineHead` (gives the matrix), `AffineHead` (gives numbers, of which the convention makes
-            the matrix), or None.
-        deformable_head: the head, or None.
-        conventions: the geometry: `PhysicalConventions` of the volumes' spacing (without this argument of 1 mm), or
+        affine_head: `KeypointAffineHead`, which gives the matrix, or `AffineHead`, which gives numbers from which the
+            conventions make the matrix; None for the identity.
+        deformable_head: the head; None for no local displacement.
+        conventions: the geometry: `PhysicalConventions` with the spacing of the volumes (None for 1 mm), or
             `AuthorsConventions` for weights that were trained with the authors' code.
 
     Raises:
-        TypeError: `conventions` is something else, such as the name that earlier configs had.
-        ValueError: keypoints, which lie in millimetres, under the authors' conventions.
+        TypeError: `conventions` is something else, such as "authors" from a config of an earlier version.
+        ValueError: `KeypointAffineHead`, whose matrix is in millimetres, with `AuthorsConventions`.
     """
 
     def __init__(
@@ -48,11 +48,16 @@ class ZMatchingHead(nn.Module):
         self.conventions = conventions
 
     def forward(self, moving: Features, fixed: Features) -> dict[str, torch.Tensor]:
-        """Features are (bottleneck, local): (N, C, *spatial / divisor) and (N, C, *spatial).
+        """Registers the moving volumes to the fixed volumes.
+
+        Args:
+            moving: bottleneck and local features, (N, C, *spatial / divisor) and (N, C, *spatial).
+            fixed: the same of the fixed volumes.
 
         Returns:
-            "affine_matrix" (N, 3, 4), see the convention; "local_displacement" and the fused "displacement",
-            (N, 3, *spatial), voxels of the fixed grid.
+            "affine_matrix" (N, 3, 4), see the conventions.
+            "local_displacement", of the deformable head, and "displacement", of both maps together, (N, 3, *spatial),
+            in voxels of the fixed grid.
         """
         moving_bottleneck, moving_local = moving
         fixed_bottleneck, fixed_local = fixed
@@ -74,14 +79,14 @@ class ZMatchingHead(nn.Module):
         return {"affine_matrix": matrix, "local_displacement": local, "displacement": displacement}
 
     def warp(self, image: torch.Tensor, match: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The moving image (N, C, *spatial) in the fixed grid, float32."""
+        """The moving image (N, C, *spatial) in the fixed grid, under both maps, in float32."""
         return in_float32(self.conventions.warp, image, match["affine_matrix"], match["local_displacement"])
 
     def warp_affine(self, image: torch.Tensor, match: dict[str, torch.Tensor]) -> torch.Tensor:
-        """The moving image (N, C, *spatial) under the affine map alone, float32."""
+        """The moving image (N, C, *spatial) in the fixed grid, under the affine map alone, in float32."""
         return in_float32(self.conventions.warp_affine, image, match["affine_matrix"])
 
 
 def identity_numbers(like: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What an affine head that predicts the identity puts out, (N, 3) and (N, 6) zeros."""
+    """The output of an `AffineHead` that predicts the identity: zeros, (N, 3) and (N, 6), like a tensor (N, ...)."""
     return {name: like.new_zeros(len(like), size) for name, size in AFFINE_NUMBERS.items()}

@@ -1,39 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DeepCluster: cluster the features of all blocks of all volumes, then learn to tell the clusters, again and again.
+"""DeepCluster: in turns, cluster the features of all blocks of all volumes and learn to predict the clusters.
 
 M. Caron, P. Bojanowski, A. Joulin, M. Douze, "Deep Clustering for Unsupervised Learning of Visual Features", ECCV 2018.
 
-At the start of each epoch k-means assigns each block x_n of the training volumes to a cluster y_n (equation 2), where f
-is the encoder, its features averaged over space, and z_n is f(x_n), PCA-reduced, whitened and of unit length (section
+At the start of each epoch k-means assigns each block x_n of the training volumes to a cluster y_n (equation 2). f is
+the encoder, its features averaged over space; z_n is f(x_n), PCA-reduced, whitened and scaled to unit length (section
 3.4):
 
     min over centroids c and assignments y of sum over n of |z_n - c_(y_n)|^2
 
-Through the epoch the encoder and a new linear classifier W learn these pseudo-labels (equation 1):
+During the epoch the encoder and a new linear classifier W learn these pseudo-labels (equation 1):
 
     loss = - mean over n of w_n log softmax(W f(x_n))_(y_n),    w_n = B / (K |cluster y_n|) for B blocks, K clusters
 
 - As the paper: clusters of central crops, training under spatial transforms; a new classifier each epoch (section 3.4
-  and the authors' code: weights of standard deviation 0.01, an optimiser without memory), and therefore a constant
-  learning rate: one that falls to nothing leaves the last classifiers untrained. The paper's epochs have thousands of
-  steps, a small cohort's twenty: the overlay gives the classifier ten times the encoder's rate. The paper draws
-  pictures uniformly over clusters; pairs are drawn here as for all methods of the comparison, so the loss is weighted
-  by the inverse cluster size, which the paper calls the same. Weights are not normalised within a batch.
-- Blocks: the paper has 1.3 million pictures for 10,000 clusters, a small cohort ten volumes, of one anatomy. Clusters
-  of whole volumes do not last there, and six labels left features an effective rank of 6 to 8 % of the channels. So a
-  picture is a block of a volume; as few as cover the patch, eight by default. Clusters are then places in the body,
-  found in every subject. Training takes the central crop, too, so that a block stays where its label was given: with
-  random crops of wider volumes the loss stayed at log K. Centroids as classifier (DeepCluster-v2, Caron et al., NeurIPS
-  2020) made it rise: whitened features of few blocks are mostly noise.
+  and the authors' code: weights of standard deviation 0.01, an optimizer without memory), and therefore a constant
+  learning rate: with one that falls to zero the last classifiers stay untrained. The paper's epochs have thousands of
+  steps, those of a small cohort twenty: deep_cluster.json gives the classifier ten times the encoder's rate. The paper
+  draws pictures uniformly over clusters. Here pairs are drawn as for all methods of the comparison, and the loss is
+  weighted by the inverse cluster size, which the paper calls equivalent. Weights are not normalised within a batch.
+- Blocks: the paper has 1.3 million pictures for 10,000 clusters, a small cohort ten volumes of one anatomy. There,
+  clusters of whole volumes change from epoch to epoch, and six labels left features an effective rank of 6 to 8 % of
+  the channels. So a block of a volume takes the part of a picture: as few blocks as cover the patch, eight by default.
+  Clusters are then positions in the body, which every subject has. Training takes the central crop, too, so that a
+  block stays where its label was assigned: with random crops of wider volumes the loss stayed at log K. Centroids as
+  classifier (DeepCluster-v2, Caron et al., NeurIPS 2020) made the loss rise: whitened features of few blocks are mostly
+  noise.
 - Few blocks: the paper has 5000 pictures for each of 256 components. B blocks whitened in B - 1 components are all at
-  the same distance from each other, whatever they look like, and have no clusters. So only so many components are kept
-  that each has `blocks_per_component` blocks. k-means (scikit-learn) gives a cluster that loses its members the block
-  that is farthest from its centroid; the paper splits another cluster (section 3.3). Where fewer blocks differ than
-  there are clusters, the rest stays empty and out of the softmax.
+  the same distance from each other, whatever they look like, and have no clusters. So the number of components is
+  limited to one for every `blocks_per_component` blocks. To a cluster that loses its members k-means (scikit-learn)
+  assigns the block that is farthest from its centroid; the paper splits another cluster (section 3.3). Where fewer
+  blocks differ than there are clusters, the other clusters stay empty and out of the softmax.
 - Held-out volumes have no assignment: their pseudo-label is the nearest centroid. The paper has no held-out loss.
-- Features that collapse make one cluster and a loss of zero, at no cost, as the paper warns. Re-assigning and weighting
-  work against it, nothing forbids it: how far the pooled features differ is logged each epoch, with a warning where
-  they do not.
+- Collapse costs nothing, as the paper warns: equal features make one cluster and a loss of 0. Re-assigning and
+  weighting work against it but do not exclude it. Each epoch logs how far the pooled features differ, with a warning
+  where they are equal.
 """
 
 from __future__ import annotations
@@ -57,25 +58,26 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from ..layers import at_least_float32
+from ..layers import at_least_float32, in_float32
 from .pairs import features_of_pairs
 
 logger = logging.getLogger(__name__)
 
 CLUSTERS = ("assignments", "sizes", "mean", "whitening", "centroids")  # buffers that a clustering fills
 INITIAL_STD = 0.01  # of the classifier's weights, as in the authors' code
-ALIKE = 1e-5  # features that differ less, relative to their size, differ by rounding
+ROUNDING = 1e-5  # features that differ less than this, relative to their size, differ by rounding
 
 
 class DeepClusterPretext(nn.Module):
-    """Says from the encoder's pooled features to which cluster each block of both volumes of a pair belongs.
+    """Classifies the blocks of both volumes of a pair by cluster, from the encoder's pooled features.
 
     Args:
         backbone: a module with `forward_bottleneck` and `forward_features`, as `UNet3D`.
-        channels: of its bottleneck.
-        clusters: at most so many.
+        channels: channels of the bottleneck.
+        clusters: number of clusters, of which some may stay empty.
         volumes: number of training volumes. To evaluate weights on other data give the number they were trained on.
-        patch_size: of a volume in a batch. block_size: of the blocks that cover it; both in voxels, array order.
+        patch_size: sides of the volumes in a batch, in voxels, array order.
+        block_size: sides of the blocks that cover a patch, in voxels, array order.
     """
 
     def __init__(
@@ -102,22 +104,23 @@ class DeepClusterPretext(nn.Module):
         """One pass of a batch of pairs.
 
         Args:
-            batch: "moving" and "fixed", (N, 1, *patch_size), and for training volumes their "moving_place" and
-                "fixed_place", (N,).
+            batch: "moving" and "fixed", (N, 1, *patch_size), and for training volumes their indices "moving_index" and
+                "fixed_index", (N,).
 
         Returns:
-            "logits" (2N blocks, clusters), first of all moving, then of all fixed volumes, minus infinity for empty
-            clusters; "cluster" and "weight" (2N, blocks), pseudo-label and weight of each; in evaluation "bottleneck"
-            and "local" features, (2N, C, ...).
+            "logits" (2N * blocks, clusters), of all moving volumes, then of all fixed volumes; minus infinity for empty
+            clusters.
+            "cluster" and "weight" (2N, blocks), the pseudo-label of each block and its weight in the loss.
+            In evaluation also the features of `features_of_pairs`.
 
         Raises:
-            RuntimeError: before the first clustering.
+            RuntimeError: there are no clusters yet.
         """
         if not self.sizes.any():
             raise RuntimeError("there are no clusters yet: train with the handler ReassignClusters, or load weights")
         pooled = self.pooled(torch.cat((batch["moving"], batch["fixed"])))
-        if "moving_place" in batch:
-            cluster = self.assignments[torch.cat((batch["moving_place"], batch["fixed_place"]))]
+        if "moving_index" in batch:
+            cluster = self.assignments[torch.cat((batch["moving_index"], batch["fixed_index"]))]
         else:
             cluster = self.nearest(pooled.detach().flatten(0, 1)).view(pooled.shape[:2])
         logits = self.classifier(pooled.flatten(0, 1)).masked_fill(self.sizes == 0, -torch.inf)
@@ -130,30 +133,29 @@ class DeepClusterPretext(nn.Module):
         return self.backbone.forward_bottleneck(blocks.flatten(0, 1)).mean(dim=(2, 3, 4)).unflatten(0, blocks.shape[:2])
 
     def whitened(self, pooled: torch.Tensor) -> torch.Tensor:
-        """Features (N, channels), PCA-reduced, whitened and of unit length; (N, channels), unused components are 0."""
-        with torch.autocast(pooled.device.type, enabled=False):
-            return F.normalize((at_least_float32(pooled) - self.mean) @ self.whitening, dim=1)
+        """Features (N, channels), PCA-reduced, whitened and of unit length: (N, channels), 0 in unused components."""
+        return in_float32(lambda features: F.normalize((features - self.mean) @ self.whitening, dim=1), pooled)
 
     def nearest(self, pooled: torch.Tensor) -> torch.Tensor:
-        """The cluster (N,) whose centroid is nearest to each of the features (N, channels)."""
+        """The clusters (N,) with the nearest centroid, for features (N, channels)."""
         distance = (self.whitened(pooled)[:, None] - self.centroids).square().sum(dim=2)
         return distance.masked_fill(self.sizes == 0, torch.inf).argmin(dim=1)
 
     @torch.no_grad()
     def reset_classifier(self, generator: torch.Generator) -> None:
-        """Draws the classifier anew, in place: an optimiser and DistributedDataParallel hold its parameters."""
+        """Draws new weights of the classifier, in place: optimizer and DistributedDataParallel hold its parameters."""
         weight = torch.empty(self.classifier.weight.shape).normal_(std=INITIAL_STD, generator=generator)
         self.classifier.weight.copy_(weight)
         self.classifier.bias.zero_()
 
 
 def block_size(patch_size: Sequence[int], parts: int, multiple: int) -> list[int]:
-    """A patch's sides divided by `parts` and rounded up to what the network takes without padding."""
+    """Sides of blocks in voxels: those of the patch divided by `parts`, rounded up to multiples of `multiple`."""
     return [multiple * math.ceil(side / (parts * multiple)) for side in patch_size]
 
 
 def block_starts(patch_size: Sequence[int], block_size: Sequence[int]) -> list[tuple[int, ...]]:
-    """Where the blocks of a patch begin: as few as cover it, at equal distances, on each axis from face to face.
+    """First voxels of the blocks of a patch: as few blocks as cover it, at equal distances along each axis.
 
     Raises:
         ValueError: a block is larger than the patch, or has no voxels.
@@ -163,21 +165,21 @@ def block_starts(patch_size: Sequence[int], block_size: Sequence[int]) -> list[t
     axes = []
     for side, block in zip(patch_size, block_size, strict=True):
         count = math.ceil(side / block)
-        axes.append([round(place * (side - block) / max(count - 1, 1)) for place in range(count)])
+        axes.append([round(index * (side - block) / max(count - 1, 1)) for index in range(count)])
     return list(itertools.product(*axes))
 
 
 def cut_blocks(volumes: torch.Tensor, starts: Sequence[tuple[int, ...]], block_size: Sequence[int]) -> torch.Tensor:
-    """Blocks (N, blocks, C, *block_size) of volumes (N, C, *spatial) that begin at these voxels."""
+    """Blocks (N, blocks, C, *block_size) of volumes (N, C, *spatial), from their first voxels (see `block_starts`)."""
     i, j, k = block_size
     return torch.stack([volumes[:, :, x : x + i, y : y + j, z : z + k] for x, y, z in starts], dim=1)
 
 
 class DeepClusterLoss(nn.Module):
-    """Cross-entropy between the logits and the pseudo-labels, weighted by the inverse size of the cluster."""
+    """Cross-entropy of the logits and the pseudo-labels, weighted by the inverse size of the cluster."""
 
     def forward(self, outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Outputs of `DeepClusterPretext` -> "loss" and "accuracy", the share of clusters that are found; scalars."""
+        """Outputs of `DeepClusterPretext` -> "loss" and "accuracy", the share of correct clusters; scalars."""
         logits, cluster = at_least_float32(outputs["logits"]), outputs["cluster"].flatten()
         cross_entropy = F.cross_entropy(logits, cluster, reduction="none")
         accuracy = (logits.argmax(dim=1) == cluster).to(logits.dtype).mean()
@@ -185,20 +187,23 @@ class DeepClusterLoss(nn.Module):
 
 
 class ReassignClusters:
-    """At the start of each epoch clusters the training blocks and draws the classifier of a `DeepClusterPretext` anew.
+    """Handler: clusters the training blocks and draws a new classifier at the start of each epoch.
 
-    The optimiser forgets the moments of the classifier, which belong to clusters that are gone; the parameters stay the
-    same objects. One seed gives one run. Several processes share the passes of the encoder; the first one clusters for
-    all. A run that resumes within an epoch keeps the clusters and the classifier of its checkpoint.
+    The optimizer forgets the moments of the classifier, which belong to the previous clusters; the parameters stay the
+    same objects. The clusters depend on the seed and the epoch alone. Several processes share the passes of the
+    encoder; the first process clusters for all. A run that is resumed within an epoch continues with the clusters and
+    the classifier of its checkpoint.
 
     Args:
-        network: the pretext network. optimizer: of its parameters.
-        volumes: training volumes, items with "image" (1, *spatial), by their place.
-        seed: of the run.
-        components: most to keep; 256 in the paper. blocks_per_component: fewest, see `fit_whitening`.
+        network: the pretext network.
+        optimizer: the optimizer of its parameters.
+        volumes: training volumes, items with "image" (1, *spatial), in the order of the batches' indices.
+        seed: seed of the run.
+        components: see `fit_whitening`; 256 in the paper.
+        blocks_per_component: see `fit_whitening`.
 
     Raises:
-        ValueError: another number of volumes than the network is made for.
+        ValueError: another number of volumes than the network was made for.
     """
 
     def __init__(
@@ -225,7 +230,7 @@ class ReassignClusters:
         trainer.add_event_handler(Events.EPOCH_STARTED, self.reassign)
 
     def reassign(self, trainer: Engine) -> None:
-        """New clusters, a new classifier."""
+        """Clusters the blocks and draws the classifier, unless the run was resumed within an epoch."""
         if trainer.state.iteration % trainer.state.epoch_length:  # resumed within an epoch
             return
         random = np.random.default_rng([self.seed, trainer.state.epoch])
@@ -245,9 +250,9 @@ class ReassignClusters:
         network = self.network
         features = network.mean.new_zeros(*network.assignments.shape, len(network.mean))
         with eval_mode(network):
-            for place in range(idist.get_rank(), len(self.volumes), idist.get_world_size()):
-                image = convert_to_tensor(self.crop(self.volumes[place]["image"]), track_meta=False)
-                features[place] = network.pooled(image[None].to(features))[0]
+            for index in range(idist.get_rank(), len(self.volumes), idist.get_world_size()):
+                image = convert_to_tensor(self.crop(self.volumes[index]["image"]), track_meta=False)
+                features[index] = network.pooled(image[None].to(features))[0]
         return (idist.all_reduce(features) if idist.get_world_size() > 1 else features).flatten(0, 1)
 
     @torch.no_grad()
@@ -268,16 +273,16 @@ class ReassignClusters:
         network.centroids.zero_().index_add_(0, clusters, points.to(network.centroids))
         network.centroids.div_(network.sizes.clamp_min(1)[:, None])
         sizes = sorted(network.sizes[network.sizes > 0].tolist(), reverse=True)
-        kept = "none before" if before is None else f"{normalized_mutual_info_score(before, labels):.2f}"
+        agreement = "none before" if before is None else f"{normalized_mutual_info_score(before, labels):.2f}"
         differ = float((features - features.mean(dim=0)).norm() / features.norm())
         logger.info(
             f"epoch {epoch}: features of blocks differ by {differ:.2%}; {len(sizes)} of {len(network.sizes)} "
-            f"clusters, of {sizes} blocks; normalised mutual information with the clusters before: {kept}"
+            f"clusters, of {sizes} blocks; normalised mutual information with the clusters before: {agreement}"
         )
 
 
 def inverse_size_weights(sizes: torch.Tensor) -> torch.Tensor:
-    """Weights (clusters,) of the blocks of each cluster, from the sizes: 1 in the mean of all blocks, 0 if empty."""
+    """Weights w of the clusters: inverse to their sizes, with a mean of 1 over all blocks; 0 for empty clusters."""
     weights = sizes.sum() / ((sizes > 0).sum() * sizes.clamp_min(1).float())
     return weights * (sizes > 0)
 
@@ -285,14 +290,15 @@ def inverse_size_weights(sizes: torch.Tensor) -> torch.Tensor:
 def fit_whitening(features: np.ndarray, components: int, blocks_per_component: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean m and matrix A such that (x - m) A are the whitened principal components of features x.
 
-    At most `components` are kept, and only so many that each has `blocks_per_component` blocks, one at least.
-    Components without variance are left out: where all features are alike A is zero.
+    Components without variance are left out: A is zero where all features are equal.
 
     Args:
         features: (blocks, channels).
+        components: number of components at most.
+        blocks_per_component: limits the number to blocks / blocks_per_component, but not below one.
 
     Returns:
-        (channels,) and (channels, channels); columns behind the last component are zero.
+        m (channels,) and A (channels, channels), whose columns after the last component are zero.
     """
     blocks, channels = features.shape
     count = max(min(components, channels, blocks // blocks_per_component), 1)
@@ -300,14 +306,14 @@ def fit_whitening(features: np.ndarray, components: int, blocks_per_component: i
     with threadpool_limits(1):  # sums in one order, so that one seed gives one result
         _, singular_values, directions = np.linalg.svd(features - mean, full_matrices=False)
     deviation = singular_values[:count] / np.sqrt(max(blocks - 1, 1))
-    kept = int((deviation > ALIKE * np.sqrt(np.square(features).sum() / blocks)).sum())
+    varying = int((deviation > ROUNDING * np.sqrt(np.square(features).sum() / blocks)).sum())
     matrix = np.zeros((channels, channels))
-    matrix[:, :kept] = directions[:kept].T / deviation[:kept]
+    matrix[:, :varying] = directions[:varying].T / deviation[:varying]
     return mean, matrix
 
 
 def k_means(points: np.ndarray, clusters: int, random: np.random.Generator) -> np.ndarray:
-    """Cluster (blocks,) of each of the points (blocks, components); as many clusters as points differ, at most."""
+    """Clusters (blocks,) of points (blocks, components); fewer than `clusters` where fewer points differ."""
     different = len(np.unique(points.round(5), axis=0))
     with threadpool_limits(1):
         fitted = KMeans(min(clusters, different), n_init=10, random_state=int(random.integers(2**31))).fit(points)

@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rotation: by which right angles has this volume been turned?
+"""Rotation: predict by which right angles a volume was turned.
 
 S. Gidaris, P. Singh, N. Komodakis, "Unsupervised Representation Learning by Predicting Image Rotations", ICLR 2018
 (equations 1 to 3). In 3D: A. Taleb et al., "3D Self-Supervised Methods for Medical Imaging", NeurIPS 2020.
 
-    loss = - mean over volumes x, and over rotations y that x is seen in, of log p(y | R_y x)
+    loss = - mean over volumes x, and over the rotations y applied to x, of log p(y | R_y x)
 
-with p the softmax over K rotations of a linear layer on the encoder's features, averaged over space.
+R_y x is the turned volume; p is the softmax over K rotations of a linear layer on the encoder's features, averaged over
+space.
 
 - The paper has the K = 4 turns of a picture. Here K is 10, as in Taleb et al. (none; 90, 180 and 270 degrees about each
   axis), or 24, all proper rotations of the cube. A rotation permutes and flips axes: no interpolation leaves traces.
-- The paper shows the network all K = 4 copies of a picture in one batch, as better than one of them at random; Taleb et
-  al. show one. Here each volume is seen in `copies` different rotations, drawn uniformly: one alone taught nothing
-  in 300 steps of two pairs; four, the paper's number, make a step of the encoder as long as one of GVSL (1.9 s on CPU).
-- A volume that is not a cube is cropped to the cube in its centre before it is turned. So all classes have one shape
-  and no padding of ours, either of which would give the answer away. What the crop cannot remove does so still: spacing
-  that differs between axes (the anatomy looks stretched), or a preprocessing that had to pad along one axis only.
-- Features cannot collapse at no cost: constant ones leave the loss at log(K) or more.
+- The paper shows the network all K = 4 copies of a picture in one batch, which it found better than one of them at
+  random; Taleb et al. show one. Here each volume is seen in `copies` different rotations, drawn uniformly. With one
+  copy the network learned nothing in 300 steps of two pairs; four, the paper's number, take as long as a step of GVSL
+  (1.9 s on CPU).
+- A volume that is not a cube is cropped to the cube in its centre before it is turned: otherwise the shape or the
+  padding would give the answer away. Two things still can: a spacing that differs between axes (the anatomy looks
+  stretched), and padding along one axis alone in the preprocessing.
+- Collapse has its price: constant features leave the loss at log(K) or more.
 """
 
 from __future__ import annotations
@@ -32,23 +34,24 @@ from ..layers import at_least_float32
 from .pairs import features_of_pairs
 
 Rotation = tuple[tuple[int, int, int], tuple[int, int, int]]
-STREAM = 24  # a random stream apart from that of other transforms with the same seed
+STREAM = 24  # second seed, so that the draws differ from those of transforms with the same seed
 
 
 def right_angle_rotations(count: int = 24) -> list[Rotation]:
-    """The rotations that map the axes onto each other, the identity first.
+    """The rotations by multiples of 90 degrees, the identity first.
 
     Args:
-        count: 24, all of them, or 10, those that keep an axis where it is; they are the first 10 of the 24.
+        count: 24 for all; 10 for those that leave the direction of one axis as it is, which are the first 10 of the 24.
 
     Returns:
-        (permutation, signs) each: axis i of the turned volume is axis permutation[i], backwards where signs[i] is -1.
+        For each (permutation, signs): axis i of the turned volume is axis permutation[i] of the volume, reversed where
+        signs[i] is -1.
 
     Raises:
         ValueError: another count.
     """
     if count not in (10, 24):
-        raise ValueError(f"there are 10 or 24 right-angle rotations to tell apart, got {count}")
+        raise ValueError(f"rotations is {count}, expected 10 or 24")
     every = itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3))
     proper = [rotation for rotation in every if np.linalg.det(rotation_matrix(rotation)) > 0]
     proper.sort(key=lambda rotation: 1 not in rotation_matrix(rotation).diagonal())
@@ -56,13 +59,13 @@ def right_angle_rotations(count: int = 24) -> list[Rotation]:
 
 
 def rotation_matrix(rotation: Rotation) -> np.ndarray:
-    """3x3: maps a position relative to the volume's centre, in voxels, to where the rotation takes it."""
+    """3x3 matrix: maps a position in the volume to the position in the turned volume, in voxels from the centre."""
     permutation, signs = rotation
     return np.eye(3, dtype=int)[list(permutation)] * np.array(signs)[:, None]
 
 
 def turn(volumes: torch.Tensor, rotation: Rotation) -> torch.Tensor:
-    """Volumes (..., *spatial), turned exactly; the sides are permuted."""
+    """Turns volumes (..., *spatial) without interpolation; the sides are permuted."""
     permutation, signs = rotation
     leading = volumes.ndim - 3
     turned = volumes.permute(*range(leading), *(leading + axis for axis in permutation))
@@ -70,7 +73,7 @@ def turn(volumes: torch.Tensor, rotation: Rotation) -> torch.Tensor:
 
 
 def centre_cube(volumes: torch.Tensor) -> torch.Tensor:
-    """The cube in the centre of volumes (..., *spatial), of the shortest side; a view."""
+    """The cube in the centre of volumes (..., *spatial), as large as the shortest side; a view."""
     shape = volumes.shape[-3:]
     side = min(shape)
     x, y, z = (slice((size - side) // 2, (size - side) // 2 + side) for size in shape)
@@ -78,13 +81,15 @@ def centre_cube(volumes: torch.Tensor) -> torch.Tensor:
 
 
 def draw_rotations(seeds: torch.Tensor, count: int, copies: int) -> torch.Tensor:
-    """Different rotations for each volume of a batch, from the seed of its pair alone.
+    """Draws different rotations for each volume of a batch, from the seed of its pair alone.
 
     Args:
-        seeds: (N,), not negative. count: of rotations to draw from. copies: of each volume, at most `count`.
+        seeds: (N,), one for each pair, 0 or more.
+        count: number of rotations to draw from.
+        copies: number of rotations for each volume, at most `count`.
 
     Returns:
-        (2N, copies) indices below `count`, first of all moving, then of all fixed volumes; on the CPU.
+        (2N, copies) indices below `count`, of all moving volumes, then of all fixed volumes; on the CPU.
     """
     generators = [np.random.default_rng([seed, STREAM]) for seed in seeds.tolist()]
     drawn = [[generator.permutation(count)[:copies] for generator in generators] for _ in ("moving", "fixed")]
@@ -92,16 +97,16 @@ def draw_rotations(seeds: torch.Tensor, count: int, copies: int) -> torch.Tensor
 
 
 class RotationPretext(nn.Module):
-    """Turns both volumes of a pair, each on its own, and says by which rotations from the encoder's pooled features.
+    """Turns each volume of a pair and classifies the rotation from the encoder's pooled features.
 
     Args:
         backbone: a module with `forward_bottleneck` and `forward_features`, as `UNet3D`.
-        channels: of its bottleneck.
-        rotations: 10 or 24 (see `right_angle_rotations`).
-        copies: of each volume in a step, in different rotations; the paper has as many as rotations.
+        channels: channels of the bottleneck.
+        rotations: number of classes, 10 or 24 (see `right_angle_rotations`).
+        copies: number of rotations in which each volume is seen in a step, from 1 to `rotations`.
 
     Raises:
-        ValueError: another number of rotations, no copies or more than there are rotations.
+        ValueError: another number of rotations or copies.
     """
 
     def __init__(self, backbone: nn.Module, channels: int, rotations: int = 10, copies: int = 4) -> None:
@@ -120,9 +125,9 @@ class RotationPretext(nn.Module):
             batch: "moving" and "fixed", (N, 1, *spatial), and "seed", (N,), from which the rotations are drawn.
 
         Returns:
-            "rotation" (2N, copies), the indices to be found, first for all moving, then for all fixed volumes; "logits"
-            (2N * copies, rotations), in the same order; in evaluation "bottleneck" and "local" features of both volumes
-            as they are, (2N, C, ...).
+            "rotation" (2N, copies), indices of the applied rotations, of all moving volumes, then of all fixed volumes.
+            "logits" (2N * copies, rotations), in the same order.
+            In evaluation also the features of `features_of_pairs`.
         """
         volumes = torch.cat((batch["moving"], batch["fixed"]))
         rotation = draw_rotations(batch["seed"], len(self.rotations), self.copies)
@@ -134,10 +139,10 @@ class RotationPretext(nn.Module):
 
 
 class RotationLoss(nn.Module):
-    """Cross-entropy between the logits and the rotations that were applied."""
+    """Cross-entropy of the logits and the applied rotations."""
 
     def forward(self, outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Outputs of `RotationPretext` -> "loss" and "accuracy", the share of rotations that are found; scalars."""
+        """Outputs of `RotationPretext` -> "loss" and "accuracy", the share of correct rotations; scalars."""
         logits, rotation = at_least_float32(outputs["logits"]), outputs["rotation"].flatten()
         accuracy = (logits.argmax(dim=1) == rotation).to(logits.dtype).mean()
         return {"loss": F.cross_entropy(logits, rotation), "accuracy": accuracy}

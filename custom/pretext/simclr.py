@@ -10,22 +10,23 @@ the same volume (equation 1, NT-Xent):
     l(i, j) = - log( exp(s_ij / tau) / sum over k != i of exp(s_ik / tau) ),    s_ik = z_i . z_k / (|z_i| |z_k|)
     loss = mean of l over all 2M views
 
-Both volumes of a pair are volumes of the batch, on equal terms: each is a negative of the other.
+Both volumes of a pair are volumes of the batch; each is a negative of the other.
 
 - As the paper: negatives from all processes (the joined batch), a projector of two layers as wide as the encoder, tau
-  0.1, its best on ImageNet. The output has the paper's 128 channels where the encoder has GVSL's 512.
+  0.1, the paper's best on ImageNet. The output has the paper's 128 channels where the encoder has GVSL's 512.
 - The projector has batch norm between its layers; section 2.1 of the paper has none, its code has it at the output too.
-  Without any, volumes of one anatomy, which start out alike (cosine 0.99), stay so: with layer norm the loss did not
-  leave log(2M - 1) in 240 steps of small phantoms. At the output it blows eight rows up to noise: no fall either.
-- A batch of pairs can hold a volume twice, the paper's cannot: its other views are then left out of the sum over k.
-  Held-out batches do not say which volumes they hold; they are one pair each.
+  Volumes of one anatomy give similar features from the start (cosine 0.99), and without batch norm they stay similar:
+  with layer norm the loss did not leave log(2M - 1) in 240 steps of small phantoms. Batch norm at the output turns
+  eight rows into noise; the loss did not fall either.
+- A batch of pairs can hold a volume twice, which the paper's cannot: the other rows of the same volume are then left
+  out of the sum over k. Held-out batches do not say which volumes they hold; they are one pair each.
 - As in GVSL's comparison (He et al., CVPR 2023, section 4): the encoder of the same 3D U-Net, its bottleneck averaged
-  over space; the optimiser of all methods, where the paper has LARS and weight decay; small batches, where the paper
-  has 256 to 8192 pictures and gains from more. Two pairs give six negatives to a view, and their eight views are
-  encoded about as fast as a pair goes through GVSL.
+  over space; the optimizer of all methods, where the paper has LARS and weight decay; small batches, where the paper
+  has 256 to 8192 pictures and gains from more. Two pairs give each view six negatives; to encode their eight views
+  takes about as long as one pair of GVSL.
 - Views: the pair's crop, for each view a spatial transform (for the paper's random crop and flip), a monotone intensity
-  curve (for its colour jitter) and a blur of its own.
-- Collapse has its price: equal projections give log(2M - 1), and negatives push them apart.
+  curve (for its color jitter) and a blur of its own.
+- Collapse has its price: equal projections give a loss of log(2M - 1).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..layers import at_least_float32
+from ..layers import in_float32
 from .pairs import features_of_pairs
 from .projection import ProjectionMLP, projection_spread, rows_of_all_processes, rows_of_views
 
@@ -44,7 +45,7 @@ class SimCLRPretext(nn.Module):
 
     Args:
         backbone: a module with `forward_bottleneck` and `forward_features`, as `UNet3D`.
-        projector: from the channels of its bottleneck.
+        projector: its input has the channels of the bottleneck.
     """
 
     def __init__(self, backbone: nn.Module, projector: ProjectionMLP) -> None:
@@ -56,39 +57,43 @@ class SimCLRPretext(nn.Module):
         """One pass of a batch of pairs.
 
         Args:
-            batch: "moving" and "fixed", and "moving_view" and "fixed_view", other views of the same volumes,
-                (N, 1, *spatial) each; in training "moving_place" and "fixed_place", (N,), which volumes they are.
+            batch: the first views "moving" and "fixed", the second views "moving_view" and "fixed_view" of the same
+                volumes, (N, 1, *spatial) each; in training also the volumes' indices "moving_index" and "fixed_index",
+                (N,).
 
         Returns:
-            "projection" (2M, C), the first views of all M volumes, then the second; in training also "volume" (2, M),
-            which volume each row is of, M = 2N times the number of processes. In evaluation M = 2N, and "bottleneck"
-            and "local" features of "moving" and "fixed", (2N, C, ...).
+            "projection" (2M, C), of the first views of all M volumes, then of the second views.
+            In training also "volume" (2, M), the index of each row's volume; M = 2N times the number of processes.
+            In evaluation M = 2N, and also the features of `features_of_pairs`.
         """
         outputs = {"projection": self.projector(rows_of_views(self.backbone, batch))}
         if not self.training:
             return outputs | features_of_pairs(self.backbone, batch)
-        volume = torch.cat((batch["moving_place"], batch["fixed_place"])).repeat(2)
+        volume = torch.cat((batch["moving_index"], batch["fixed_index"])).repeat(2)
         return outputs | {"volume": rows_of_all_processes(volume).view(2, -1)}
 
 
 def nt_xent_loss(projection: torch.Tensor, volume: torch.Tensor, temperature: float) -> torch.Tensor:
-    """The normalised temperature-scaled cross-entropy of Chen et al., a scalar.
+    """The normalised temperature-scaled cross-entropy of Chen et al. (equation 1).
 
     Args:
-        projection: (2M, C), the first views of M volumes, then the second views of the same.
-        volume: (2M,), which volume a row is of; other rows of the same volume are no negatives.
+        projection: (2M, C), of the first views of M volumes, then of their second views.
+        volume: (2M,), the index of each row's volume; rows of the same volume are no negatives of each other.
         temperature: tau.
+
+    Returns:
+        The mean of l over all rows, a scalar.
     """
     rows = F.normalize(projection, dim=1)
     other_view = torch.arange(len(rows), device=rows.device).roll(len(rows) // 2)
-    left_out = volume[:, None] == volume
-    left_out[torch.arange(len(rows), device=rows.device), other_view] = False
-    similarity = (rows @ rows.T / temperature).masked_fill(left_out, -torch.inf)
+    no_negative = volume[:, None] == volume
+    no_negative[torch.arange(len(rows), device=rows.device), other_view] = False
+    similarity = (rows @ rows.T / temperature).masked_fill(no_negative, -torch.inf)
     return F.cross_entropy(similarity, other_view)
 
 
 class NTXentLoss(nn.Module):
-    """Cross-entropy of finding the other view of the same volume.
+    """`nt_xent_loss`, in float32 also under autocast.
 
     Args:
         temperature: tau, above 0.
@@ -105,11 +110,10 @@ class NTXentLoss(nn.Module):
 
     def forward(self, outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Outputs of `SimCLRPretext` -> "loss" and "projection_spread"; scalars."""
-        projection = at_least_float32(outputs["projection"])
+        projection = outputs["projection"]
         if "volume" in outputs:
             volume = outputs["volume"].flatten()
-        else:  # held-out volumes of a batch are all different
+        else:  # the volumes of a held-out batch are all different
             volume = torch.arange(len(projection) // 2, device=projection.device).repeat(2)
-        with torch.autocast(projection.device.type, enabled=False):
-            loss = nt_xent_loss(projection, volume, self.temperature)
+        loss = in_float32(nt_xent_loss, projection, volume=volume, temperature=self.temperature)
         return {"loss": loss, "projection_spread": projection_spread(projection)}

@@ -75,7 +75,7 @@ class RandDamaged(Randomizable, MapTransform):
         return item
 
 
-NUMBERS = {"index", "moving_place", "fixed_place", "seed"}
+NUMBERS = {"index", "moving_index", "fixed_index", "seed"}
 
 
 def crop_and_damage():
@@ -124,7 +124,7 @@ def test_places_name_the_volumes(items):
     for index in range(20):
         sample = dataset[index]
         for side in ("moving", "fixed"):
-            assert torch.equal(sample[side], dataset.volumes[sample[f"{side}_place"]]["image"].as_tensor())
+            assert torch.equal(sample[side], dataset.volumes[sample[f"{side}_index"]]["image"].as_tensor())
 
 
 def test_subjects_are_drawn_uniformly_whatever_their_number_of_files(items):

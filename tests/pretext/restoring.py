@@ -77,8 +77,8 @@ class RestorationTests:
             "bottleneck": (4, 32, 4, 4, 4),
             "local": (4, 8, *SIDES),
         }
-        for place, name in enumerate(("moving", "fixed")):
-            half = slice(2 * place, 2 * place + 2)
+        for index, name in enumerate(("moving", "fixed")):
+            half = slice(2 * index, 2 * index + 2)
             bottleneck, local = network.backbone.forward_features(batch[name])
             torch.testing.assert_close(outputs["bottleneck"][half], bottleneck)
             torch.testing.assert_close(outputs["local"][half], local)
@@ -91,8 +91,8 @@ class RestorationTests:
         squares = []
         for volume in range(4):
             clean = batch["moving" if volume < 2 else "fixed"][volume % 2, 0]
-            for place in np.ndindex(*SIDES):
-                squares.append((outputs["restored"][volume, 0][place].item() - clean[place].item()) ** 2)
+            for index in np.ndindex(*SIDES):
+                squares.append((outputs["restored"][volume, 0][index].item() - clean[index].item()) ** 2)
         terms = self.loss()(outputs, batch)
         assert set(terms) == {"loss", "restoration"} and terms["restoration"] is terms["loss"]
         assert terms["loss"].item() == pytest.approx(np.mean(squares), rel=1e-5)

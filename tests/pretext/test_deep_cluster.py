@@ -42,7 +42,7 @@ def volumes(count: int = 8, shape: tuple[int, ...] = (18, 16, 17), seed: int = 0
     generator = torch.Generator().manual_seed(seed)
     fine = torch.rand(count, 1, *shape, generator=generator)
     coarse = nn.functional.avg_pool3d(fine, 5, stride=1, padding=2)
-    return [{"image": (fine, coarse)[place % 2][place]} for place in range(count)]
+    return [{"image": (fine, coarse)[index % 2][index]} for index in range(count)]
 
 
 def network(count: int = 8, clusters: int = 3, seed: int = 0, block: tuple[int, ...] = BLOCK) -> DeepClusterPretext:
@@ -50,12 +50,12 @@ def network(count: int = 8, clusters: int = 3, seed: int = 0, block: tuple[int, 
     return DeepClusterPretext(UNet3D(1, CHANNELS), CHANNELS[-1], clusters, count, PATCH, block)
 
 
-def patches(items: list[dict[str, torch.Tensor]], moving: list[int], fixed: list[int], places: bool = True) -> dict:
+def patches(items: list[dict[str, torch.Tensor]], moving: list[int], fixed: list[int], indices: bool = True) -> dict:
     """A batch of the central patches of these volumes."""
     centre = torch.stack([item["image"][:, 1:17, :, :16] for item in items])
     batch = {"moving": centre[moving], "fixed": centre[fixed], "index": torch.arange(len(moving))}
-    there = {"moving_place": torch.tensor(moving), "fixed_place": torch.tensor(fixed)}
-    return batch | (there if places else {})
+    there = {"moving_index": torch.tensor(moving), "fixed_index": torch.tensor(fixed)}
+    return batch | (there if indices else {})
 
 
 class Pairs(torch.utils.data.Dataset):
@@ -207,8 +207,8 @@ def test_blocks_are_slices():
     volumes = torch.rand(2, 1, *PATCH, generator=torch.Generator().manual_seed(0))
     blocks = cut_blocks(volumes, CORNERS, BLOCK)
     assert blocks.shape == (2, 4, 1, *BLOCK)
-    for place, (_, y, z) in enumerate(CORNERS):
-        assert torch.equal(blocks[:, place], volumes[..., y : y + 12, z : z + 8])
+    for index, (_, y, z) in enumerate(CORNERS):
+        assert torch.equal(blocks[:, index], volumes[..., y : y + 12, z : z + 8])
 
 
 # network
@@ -239,7 +239,7 @@ def test_outputs_in_training_and_evaluation():
 def test_the_label_of_held_out_blocks_is_the_nearest_centroid():
     model, items = network(clusters=6), volumes()
     clustered(model, items)
-    batch = patches(volumes(40, seed=9), list(range(20)), list(range(20, 40)), places=False)
+    batch = patches(volumes(40, seed=9), list(range(20)), list(range(20, 40)), indices=False)
     found = model.eval()(batch)["cluster"]
     assert found.shape == (40, 4) and len(found.unique()) > 1
     pooled = model.pooled(torch.cat((batch["moving"], batch["fixed"]))).detach().flatten(0, 1).double().numpy()
@@ -310,9 +310,9 @@ def test_loss_is_that_of_a_loop_and_each_cluster_weighs_the_same():
     batch = patches(items, [0, 7, 6], [1, 3, 2])
     outputs = model.train()(batch)
     expected, hits = 0.0, 0
-    for place, block in itertools.product((0, 7, 6, 1, 3, 2), range(4)):
-        cluster = int(model.assignments[place, block])
-        features = pooled_of(model, items[place], block)
+    for index, block in itertools.product((0, 7, 6, 1, 3, 2), range(4)):
+        cluster = int(model.assignments[index, block])
+        features = pooled_of(model, items[index], block)
         logits = (features @ model.classifier.weight.T + model.classifier.bias).detach().double()[0]
         full = [logits[other] for other in (0, 2, 4)]  # empty clusters take no part
         share = math.exp(logits[cluster]) / sum(math.exp(logit) for logit in full)
@@ -412,7 +412,7 @@ def test_clusters_survive_the_round_trip_of_weights(tmp_path):
     clustered(model, items)
     save_pretext(model, tmp_path, {"pretext_task": "deep_cluster"})
     load_pretext(other, tmp_path)
-    batch = patches(items, [0, 2], [1, 3], places=False)
+    batch = patches(items, [0, 2], [1, 3], indices=False)
     for name, value in model.eval()(batch).items():
         assert torch.equal(value, other.eval()(batch)[name]), name
     with pytest.raises(ValueError, match=r"assignments has shape \(8, 4\), the network \(6, 4\)"):

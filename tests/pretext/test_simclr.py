@@ -23,7 +23,7 @@ def network(seed: int = 0) -> SimCLRPretext:
 
 
 def pairs(count: int = 2) -> dict[str, torch.Tensor]:
-    return views.pairs(count) | {"moving_place": torch.arange(count), "fixed_place": torch.arange(count) + count}
+    return views.pairs(count) | {"moving_index": torch.arange(count), "fixed_index": torch.arange(count) + count}
 
 
 class TestSimCLR(ViewsTests):
@@ -104,7 +104,7 @@ def joined_batch() -> dict[str, torch.Tensor]:
     batch = {name: value.double() if name in VIEWS else value for name, value in pairs(4).items()}
     for view in ("moving", "moving_view"):
         batch[view][2] = 0.9 * batch[view][0]
-    batch["moving_place"][2] = batch["moving_place"][0]
+    batch["moving_index"][2] = batch["moving_index"][0]
     return batch
 
 
