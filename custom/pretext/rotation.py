@@ -51,7 +51,7 @@ def right_angle_rotations(count: int = 24) -> list[Rotation]:
         ValueError: another count.
     """
     if count not in (10, 24):
-        raise ValueError(f"rotations is {count}, expected 10 or 24")
+        raise ValueError(f"count must be 10 or 24 right-angle rotations, got {count}")
     every = itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3))
     proper = [rotation for rotation in every if np.linalg.det(rotation_matrix(rotation)) > 0]
     proper.sort(key=lambda rotation: 1 not in rotation_matrix(rotation).diagonal())
