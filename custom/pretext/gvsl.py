@@ -12,12 +12,12 @@ predicts an affine map M; from the local ones the deformable head predicts a dis
     L = w_g L_reg + w_s L_smooth + w_r L_rest (+ w_a L_aff)
 
     "registration"         L_reg    = 1 - NCC(x_A(M(p + phi(p))), x_B(p))                (section 3.1.1, equation 1)
-    "smoothness"           L_smooth = mean over p and the three axes of |grad phi(p)|^2  (section 3.1.1, equation 2)
+    "smoothness"           L_smooth = mean of the squared entries of grad phi(p)         (section 3.1.1, equation 2)
     "restoration"          L_rest   = mean over p of (R(f_A)(p) - x_A(p))^2              (section 3.3)
     "affine_registration"  L_aff    = 1 - NCC(x_A(M p), x_B(p)), at lower resolution     (not in the paper)
 
-The names in quotes are those of the outputs, of training.csv and of the weights w in train.json. NCC is the mean over
-all windows of the squared normalised cross-correlation of two volumes within a cubic window (`custom.losses`).
+The names in quotes stand in training.csv and, with "_weight", in train.json. NCC is the mean over all windows of the
+squared normalised cross-correlation of two volumes within a cubic window (`custom.losses.local_ncc`).
 
 - As the paper: one backbone for both volumes and the three heads; x_A itself, not x_A^t, is warped and restored, and
   x_B is not damaged; L_rest shares the pass of x_A^t with the registration; weights 1 (paper.json).
@@ -25,13 +25,13 @@ all windows of the squared normalised cross-correlation of two volumes within a 
   rotation and scale free (the paper's equation takes the whole displacement M(p + phi(p)) - p: `smooth_field`);
   1x1x1 as last convolution of R. authors.json has the code's geometry and NCC too, for its weights.
 - Ours, geometry: the field above samples x_A once where the code samples twice; equation 12 of the appendix reads phi
-  at M p, away from the voxel where the head saw its evidence. M is rigid in millimetres, its ranges are limited by
+  at M p, not at the voxel for which the head predicted it. M is rigid in millimetres, its ranges are limited by
   tanh: the code's clamp has no gradient beyond them (`custom.layers.conventions`).
 - Ours, NCC: windows without texture in x_B do not count: the code counts empty background as mismatch.
 - Ours, affine stage (train.json): keypoints in place of the paper's pooled features, and L_aff, weight 6 at a quarter
-  of the resolution. With pooled features M stayed close to the identity: in 300 iterations on phantoms the mean Dice of
-  held-out pairs after M alone went from 0.373 to 0.377, at best to 0.398; with keypoints and L_aff to 0.507. Random
-  transforms must leave something to undo: of +-8 degrees instead of 15, Dice stayed at 0.373
+  of the resolution. With heads on averaged features M stayed close to the identity: in 300 iterations on phantoms M
+  alone raised the mean Dice of held-out pairs from 0.373 to 0.398 at best, with keypoints and L_aff to 0.507. This
+  needs large random transforms: with +-8 degrees instead of 15 the Dice stayed at 0.373
   (benchmarks/results/affine_head_ablation.json). paper.json has the paper's head and no L_aff.
 - Ours, spatial transform (train.json): independent for the two volumes, where the code moves both alike and the paper
   names none; weight 2 of the smoothness.

@@ -9,4 +9,4 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("restoration", "views")
+pytest.register_assert_rewrite("restoring", "views")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every pretext task promises that restores damaged volumes: who sees what, loss, gradient, descent, collapse."""
+"""Tests of every task of custom/pretext/restoration.py: inputs, loss, gradient, descent, collapse."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ def smooth(seed: int) -> torch.Tensor:
 
 
 class RestorationTests:
-    """Inherit; the loss sees all voxels unless told otherwise."""
+    """The base of the test classes, for a loss over all voxels."""
 
     task: str
-    network: type[RestorationPretext]
     loss: type[nn.Module]
 
     def overlay(self) -> ConfigParser:
@@ -41,7 +40,7 @@ class RestorationTests:
 
     def make_network(self, seed: int = 0) -> RestorationPretext:
         torch.manual_seed(seed)
-        return self.network(UNet3D(1, (8, 16, 32)), RestorationHead(8, 8))
+        return RestorationPretext(UNet3D(1, (8, 16, 32)), RestorationHead(8, 8))
 
     def damaged_batch(self, pairs: int = 2, moved: bool = True) -> dict[str, torch.Tensor]:
         """A batch of smooth volumes with the damage and the spatial transform of the overlay."""

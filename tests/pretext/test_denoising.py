@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from restoring import RestorationTests
 
-from custom.pretext.restoration import RestorationLoss, RestorationPretext
+from custom.pretext.restoration import RestorationLoss
 
 
 class TestDenoising(RestorationTests):
-    task, network, loss = "denoising", RestorationPretext, RestorationLoss
+    task, loss = "denoising", RestorationLoss
 
     def test_the_overlay_adds_independent_gaussian_noise_of_one_sigma(self):
         batch = self.damaged_batch(20, moved=False)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from restoring import SIDES, RestorationTests
 
-from custom.pretext.restoration import SMALLEST_DAMAGE, InPaintingLoss, RestorationPretext, masked_mse
+from custom.pretext.restoration import SMALLEST_DAMAGE, InPaintingLoss, masked_mse
 
 
 class TestInPainting(RestorationTests):
-    task, network, loss = "in_painting", RestorationPretext, InPaintingLoss
+    task, loss = "in_painting", InPaintingLoss
 
     def target(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         pairs = [(batch[name + "_transformed"], batch[name]) for name in ("moving", "fixed")]

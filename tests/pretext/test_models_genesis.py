@@ -9,7 +9,7 @@ import torch
 from monai.transforms import OneOf
 from restoring import SIDES, RestorationTests, smooth
 
-from custom.pretext.restoration import RestorationLoss, RestorationPretext
+from custom.pretext.restoration import RestorationLoss
 
 NAMES = ("moving", "fixed")
 
@@ -21,7 +21,7 @@ def painted_share(volume: torch.Tensor) -> float:
 
 
 class TestModelsGenesis(RestorationTests):
-    task, network, loss = "models_genesis", RestorationPretext, RestorationLoss
+    task, loss = "models_genesis", RestorationLoss
 
     def test_the_overlay_has_the_rates_of_the_paper(self):
         damage = self.overlay().get_parsed_content("train#pair_transform").set_random_state(seed=0)
