@@ -132,5 +132,5 @@ def write_tensors(path: str | os.PathLike, content: Any, what: str = "the tensor
             torch.save(content, file)
         except RuntimeError as error:
             if isinstance(error.__context__, OSError):  # torch raises its own error after that of a full disk
-                raise error.__context__ from error
+                raise error.__context__ from None
             raise

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import copy
 import os
-import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,42 +15,32 @@ from monai.transforms import Compose, RandomizableTrait
 from monai.utils import convert_to_tensor
 from torch.utils.data import Dataset
 
+from ..files import write_tensors
 from ..volumes import VolumeError
-
-
-def volume_error(error: BaseException) -> VolumeError | None:
-    """The VolumeError inside the RuntimeErrors that MONAI's Compose wraps around it."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, VolumeError):
-        cause = cause.__cause__
-    return cause
-
-
-def innermost(error: BaseException) -> BaseException:
-    return innermost(error.__cause__) if error.__cause__ is not None else error
+from .errors import innermost, volume_error
 
 
 def _preprocessing_error(error: Exception, item: dict[str, Any]) -> VolumeError:
-    """The error to raise for an item, its cause set: a transform's own VolumeError, or one that names the image."""
-    found = volume_error(error)
-    if found is None:
+    """The error to raise for an item, with its cause: a transform's own VolumeError, or one that names the image."""
+    failure = volume_error(error)
+    if failure is None:
         inner = innermost(error)
-        found = VolumeError(f"{item['image']}: preprocessing failed ({type(inner).__name__}: {inner})")
-        found.__cause__ = error
-    return found
+        failure = VolumeError(f"{item['image']}: preprocessing failed ({type(inner).__name__}: {inner})")
+        failure.__cause__ = error
+    return failure
 
 
 class _MemoryCache(CacheDataset):
-    """CacheDataset that goes on after a bad volume and then reports all of them in one error."""
+    """A CacheDataset that continues after a bad volume and then reports all bad volumes in one error."""
 
     def _load_cache_item(self, idx: int) -> Any:
         try:
             return super()._load_cache_item(idx)
         except Exception as error:
-            found = volume_error(error)
-            if found is None:  # not the file's fault alone: stop at once
+            failure = volume_error(error)
+            if failure is None:  # the transform may fail for every file: stop at once
                 raise _preprocessing_error(error, self.data[idx]) from error
-            return found
+            return failure
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list:
         cache = super()._fill_cache(indices)
@@ -66,22 +54,24 @@ class _MemoryCache(CacheDataset):
 
 
 def _file_state(path: str) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of a file, or of each file in a DICOM folder: a changed volume is read anew."""
+    """Name, size and time of change of a file, or of each file in a DICOM folder: a changed volume is read again."""
     paths = sorted(entry.path for entry in os.scandir(path)) if os.path.isdir(path) else [path]
     states = [(name, os.stat(name)) for name in paths if os.path.exists(name)]
     return [(os.path.abspath(name), state.st_size, state.st_mtime_ns) for name, state in states]
 
 
 def _item_hash(item: dict[str, Any]) -> bytes:
-    """Hash of what an item says, with the state of a file instead of its path."""
+    """Hash of an item in which the state of a file stands for its path."""
     paths = {key: value for key, value in item.items() if isinstance(value, (str, os.PathLike))}
     files = {key: _file_state(path) for key, path in paths.items() if os.path.exists(path)}
     return pickle_hashing({**item, **files})
 
 
 class _DiskCache(PersistentDataset):
-    """PersistentDataset whose files are keyed on transform and file state and appear by an atomic rename only, so that
-    killed runs and loader workers that meet at one volume leave no partial file behind."""
+    """A PersistentDataset whose file names depend on the transform and the state of the volume's files.
+
+    Its files appear complete (`custom.files.atomic`), also when a run is killed or two loader workers write one file.
+    """
 
     def __init__(self, data: Sequence[dict[str, Any]], transform: Compose, cache_dir: str | os.PathLike) -> None:
         super().__init__(data, transform, cache_dir, hash_func=_item_hash, hash_transform=pickle_hashing)
@@ -93,26 +83,26 @@ class _DiskCache(PersistentDataset):
             return torch.load(file, weights_only=True)
         volumes = self._pre_transform(copy.deepcopy(item_transformed))
         volumes = convert_to_tensor(volumes, convert_numeric=False, track_meta=False)
-        temporary = Path(f"{file}.{os.getpid()}.{threading.get_ident()}.part")
-        torch.save(volumes, temporary)
-        os.replace(temporary, file)
+        write_tensors(file, volumes, "the preprocessed volume")
         return volumes
 
 
 class VolumeCache(Dataset):
-    """Preprocessed volumes, each with errors that name its file; by itself the data set of validation and inference.
+    """Preprocessed volumes with errors that name the file; it is also the data set of validation and inference.
 
     Args:
         data: items {"image": path, "label": path or class (optional), "subject": name (optional)}.
         transform: deterministic preprocessing of an item.
-        cache_rate: share of the volumes preprocessed now and kept in memory; the others are read when asked for.
-        num_workers: threads that fill this cache.
-        cache_dir: keep preprocessed volumes in this folder instead, each from its first use on, as plain tensors.
+        cache_rate: share of the volumes that are preprocessed now and stay in memory; the others are read at each use.
+        num_workers: threads that fill this cache; None for one per core.
+        cache_dir: folder for preprocessed volumes as plain tensors, written at the first use of each; then nothing
+            stays in memory.
         progress: show a progress bar while filling the cache.
 
     Raises:
-        ValueError: a random `transform`.
-        VolumeError: a bad volume, named; all bad ones together while the cache is filled, else when it is read.
+        ValueError: `transform` is random.
+        VolumeError: a volume cannot be used. While the cache is filled, one error names all such volumes; otherwise it
+            is raised when the volume is read.
     """
 
     def __init__(
@@ -145,6 +135,8 @@ class VolumeCache(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         try:
             return self.cache[index]
+        except OSError:  # the folder of the cache cannot be written; errors of volumes are no OSErrors
+            raise
         except Exception as error:
             failure = _preprocessing_error(error, self.data[index])
             raise failure from failure.__cause__

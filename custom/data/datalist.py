@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a folder to a list of volumes, to a training and a validation part, to fixed validation pairs."""
+"""Lists of volumes: the volumes of a folder, their split into training and validation, fixed validation pairs."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import os
 import re
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files import read_json
 from ..volumes import VOLUME_SUFFIXES, is_dicom_file
 
 logger = logging.getLogger(__name__)
@@ -36,11 +36,11 @@ def _raise(error: OSError) -> None:
 
 
 def _walk_volumes(root: str) -> Iterator[str]:
-    """Relative paths of volume files and DICOM folders; skips hidden names and each `labels` beside an `images`."""
+    """Relative paths of volume files and DICOM folders, without hidden names and folders `labels` beside `images`."""
     seen = set()
     for folder, folders, files in os.walk(root, onerror=_raise, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # a link that leads back
+        if real in seen:  # a link to a folder that was read before
             folders.clear()
             continue
         seen.add(real)
@@ -62,12 +62,12 @@ def _item(root: str, path: str) -> dict[str, str]:
         return {"image": full_path, "subject": os.path.basename(os.path.abspath(root))}
     item = {"image": full_path}
     if "images" in parts[:-1]:
-        place = len(parts) - 2 - parts[-2::-1].index("images")
-        label = os.path.join(root, *parts[:place], "labels", *parts[place + 1 :])
-        found = [label + suffix for suffix in VOLUME_SUFFIXES if os.path.isfile(label + suffix)]
-        if found:
-            item["label"] = os.path.normpath(found[0])
-        del parts[place]
+        index = len(parts) - 2 - parts[-2::-1].index("images")
+        label = os.path.join(root, *parts[:index], "labels", *parts[index + 1 :])
+        labels = [label + suffix for suffix in VOLUME_SUFFIXES if os.path.isfile(label + suffix)]
+        if labels:
+            item["label"] = os.path.normpath(labels[0])
+        del parts[index]
     return item | {"subject": "/".join(parts)}
 
 
@@ -75,33 +75,30 @@ def read_dataset_json(
     file: str, lists: Sequence[str] = ("training",), other_files: Sequence[str] = ()
 ) -> dict[str, list[dict[str, Any]]]:
     """
-    Items of the lists of a Decathlon dataset.json.
+    Read lists of a dataset.json of the Medical Segmentation Decathlon.
 
     Args:
-        file: its paths are relative to its folder.
-        lists: which lists to read. The first must be there; of the others one that is not there is empty, and so is one
-            without any label, such as Decathlon's own "test".
-        other_files: keys beside image and label that hold paths.
+        file: the file; its paths are relative to its folder.
+        lists: names of the lists to read. The first one is required. Another list is empty if the file lacks it or if
+            none of its entries has a label, such as the list "test" of the Decathlon.
+        other_files: keys that hold paths, besides image and label.
 
     Returns:
-        list -> items {"image": path, "label": path or class (int) if known, "subject": name; by default the relative
-        path of the image without suffix} and `other_files` where an entry has them.
+        list -> items {"image": path, "label": path or class (int), "subject": name} and `other_files`. Label and
+        `other_files` are present where the entry has them; the default subject is the relative path of the image
+        without suffix.
 
     Raises:
-        ValueError: a malformed file, or entries that cannot be used; every problem is reported.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is malformed, or entries cannot be used; the message lists every problem.
     """
-    try:
-        with open(file, encoding="utf-8") as stream:
-            content = json.load(stream)
-    except ValueError as error:
-        raise ValueError(f"{file}: not valid JSON ({error})") from error
-    content = content if isinstance(content, dict) else {}
+    content = read_json(file, f'{{"{lists[0]}": [{{"image": path, "label": path}}, ...]}}')
     parts = {name: content.get(name, None if name == lists[0] else []) for name in lists}
     for name, entries in parts.items():
         if not isinstance(entries, list):
             raise ValueError(f'{file}: expected {{"{name}": [{{"image": path, "label": path}}, ...]}}')
         if entries and name != lists[0] and not any(isinstance(entry, dict) and "label" in entry for entry in entries):
-            logger.info(f"{file}: the {len(entries)} volumes of {name} have no label and are left aside")
+            logger.info(f"{file}: the {len(entries)} volumes of {name} have no label and are not used")
             parts[name] = []
     problems: dict[str, list[str]] = {}
     items = {
@@ -118,7 +115,7 @@ def read_dataset_json(
 def _read_entry(
     entry: Any, name: str, file: str, other_files: Sequence[str], problems: dict[str, list[str]]
 ) -> dict[str, Any]:
-    """One item; what is wrong with it is added to `problems` under its name."""
+    """The item of one entry. Problems are added to `problems` under the name of the entry."""
     root = os.path.dirname(file)
     entry = {"image": entry} if isinstance(entry, str) else entry
     if not isinstance(entry, dict) or "image" not in entry:
@@ -141,7 +138,7 @@ def _read_entry(
 
 
 def group_by_subject(items: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
-    """Indices of the items of each subject, subjects in natural order; an item without `subject` is its own."""
+    """Subject -> indices of its items, subjects in natural order. An item without `subject` is a subject of its own."""
     groups: dict[str, list[int]] = {}
     for index, item in enumerate(items):
         groups.setdefault(str(item.get("subject", item["image"])), []).append(index)
@@ -150,24 +147,26 @@ def group_by_subject(items: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
 
 def find_volumes(dataset_dir: str | os.PathLike, min_subjects: int = 2) -> list[dict[str, str]]:
     """
-    List the volumes of a folder, in an order that depends on their names only.
+    List the volumes of a folder in an order that depends on their names only.
 
-    With a `dataset.json` (Medical Segmentation Decathlon) the list is its "training". Otherwise every .nii, .nii.gz,
-    .nrrd, .mha and .mhd file below the folder and every folder that holds DICOM files counts as one volume, hidden
-    names (._* too) aside. A folder `labels` beside a folder `images` is not searched: its files are the label maps of
-    the images of the same name. Without such folders label maps cannot be told from images: keep them elsewhere, or
-    list the images in a dataset.json, which can also say which volumes are of the same `subject`.
+    With a `dataset.json` (Medical Segmentation Decathlon) its list "training" is used. Otherwise each .nii, .nii.gz,
+    .nrrd, .mha and .mhd file below the folder, and each folder that holds DICOM files, is one volume; hidden files
+    (names that begin with a dot) are skipped. In a folder `labels` beside a folder `images`, each file is the label
+    map of the image of the same name. Without these two folders a label map would count as an image: put label maps
+    elsewhere, or list the images in a dataset.json, which can also name the `subject` of each volume.
 
     Args:
         dataset_dir: folder of volumes, or of `images/` and `labels/`.
-        min_subjects: fewer different subjects are an error.
+        min_subjects: smallest number of different subjects.
 
     Returns:
-        Items {"image": path, "label": path if known, "subject": name; by default the relative path without suffix}.
+        Items {"image": path, "label": path, "subject": name}. The label is present where a label map exists; the
+        default subject is the relative path of the image without suffix.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: no such folder.
-        ValueError: too few subjects, or a dataset.json that is malformed or names missing files.
+        FileNotFoundError: the folder does not exist.
+        NotADirectoryError: the path is a file.
+        ValueError: there are too few subjects, or dataset.json is malformed or names missing files.
     """
     root = os.path.expanduser(os.fspath(dataset_dir))
     if not os.path.exists(root):
@@ -199,22 +198,22 @@ def split_volumes(
     items: Sequence[dict[str, Any]], validation: int | float, seed: int
 ) -> dict[str, list[dict[str, Any]]]:
     """
-    Split into training and validation by subject; one seed gives one split whatever the order of the items.
+    Split the volumes into training and validation by subject. The split depends on subjects and seed, not on the order.
 
-    Both sides keep at least two subjects, because a pair needs two: a smaller validation part is raised to two, a
-    larger share is lowered, each with a logged warning. Two or three subjects cannot be split: then validation uses
-    the training volumes, with a logged warning that its figures are not of held-out subjects.
+    Each part has at least two subjects, because a pair needs two: a smaller validation part is raised to two, a larger
+    share is lowered, each with a logged warning. Two or three subjects cannot be split. Then validation uses the
+    training volumes, and a logged warning says that its measures are not of held-out subjects.
 
     Args:
         items: from `find_volumes`.
         validation: number of subjects (int) or share of the subjects (float between 0 and 1).
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         {"training": items, "validation": items}, each in the order of `items`.
 
     Raises:
-        ValueError: fewer than two subjects, or a `validation` that is not positive or leaves fewer than two.
+        ValueError: there are fewer than two subjects, or `validation` is not positive or leaves fewer than two.
     """
     subjects = list(group_by_subject(items))
     if len(subjects) < 2:
@@ -237,7 +236,7 @@ def split_volumes(
     if count != wanted:
         logger.warning("validation uses %d subjects instead of %d: each side needs two", count, wanted)
     order = np.random.default_rng(seed).permutation(len(subjects))
-    held_out = {subjects[place] for place in order[:count]}
+    held_out = {subjects[index] for index in order[:count]}
     parts: dict[str, list[dict[str, Any]]] = {"training": [], "validation": []}
     for subject, indices in group_by_subject(items).items():
         parts["validation" if subject in held_out else "training"] += indices
@@ -246,14 +245,19 @@ def split_volumes(
 
 def fixed_pairs(items: Sequence[dict[str, Any]], count: int, seed: int) -> list[dict[str, str]]:
     """
-    Draw distinct ordered pairs of different subjects, the same ones for the same items and seed.
+    Draw different ordered pairs of volumes of different subjects; equal items and seeds give equal pairs.
+
+    Args:
+        items: from `find_volumes`.
+        count: number of pairs.
+        seed: seed of the draw.
 
     Returns:
-        `count` pairs {"moving", "fixed", "moving_subject", "fixed_subject"} with "moving_label" and "fixed_label"
-        where both are known; fewer, with a logged warning, where so many do not exist.
+        `count` pairs {"moving", "fixed", "moving_subject", "fixed_subject"}, with "moving_label" and "fixed_label"
+        where both volumes have labels. If fewer pairs exist, all of them, with a logged warning.
 
     Raises:
-        ValueError: `count` below one, or fewer than two subjects.
+        ValueError: `count` is below one, or there are fewer than two subjects.
     """
     groups = group_by_subject(items)
     if count < 1 or len(groups) < 2:
@@ -264,7 +268,7 @@ def fixed_pairs(items: Sequence[dict[str, Any]], count: int, seed: int) -> list[
         logger.warning("only %d of %d validation pairs exist for %d subjects", len(candidates), count, len(groups))
     chosen = np.random.default_rng(seed).permutation(len(candidates))[:count]
     pairs = []
-    for moving, fixed in (candidates[place] for place in chosen):
+    for moving, fixed in (candidates[index] for index in chosen):
         pair = {"moving": items[moving]["image"], "fixed": items[fixed]["image"]}
         pair |= {"moving_subject": subject_of[moving], "fixed_subject": subject_of[fixed]}
         if "label" in items[moving] and "label" in items[fixed]:

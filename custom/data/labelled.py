@@ -30,36 +30,39 @@ def labelled_data(
     """
     Labelled volumes for training, validation and test; no subject is in two parts.
 
-    A `dataset.json` in Decathlon layout may hold the lists "training", "validation" and "test"; those with labels are
-    used as they are. A list "validation" or "test" that is missing, empty or without any label (Decathlon's own
-    "test") is cut from "training" by subject; one seed gives one split. Without dataset.json the folders `images` and
-    `labels` count as "training" (see `find_volumes`).
+    A `dataset.json` of the Medical Segmentation Decathlon may hold the lists "training", "validation" and "test". A
+    list with labels is used unchanged. A list "validation" or "test" that is missing, empty or without any label (such
+    as "test" of the Decathlon) is replaced: its subjects are taken from "training", drawn with the seed. Without a
+    dataset.json all volumes of the folder are "training" (see `find_volumes`).
 
     Args:
         dataset_dir: the folder.
-        cohort: a phantom cohort with `root` and `make()`; made first if dataset_dir is its root.
-        validation, test: number (int) or share (float) of the subjects of "training" that are cut off; a share takes
-            one subject at least, 0 takes none.
-        seed: of the split.
-        other_files: further keys of the entries of dataset.json that are paths below dataset_dir, such as lung masks.
+        cohort: a phantom cohort with `root` and `make()`, which is made first if dataset_dir is its root; or None.
+        validation: number (int) or share (float) of the subjects of "training" for validation. A share takes at least
+            one subject, 0 takes none.
+        test: the same for the test.
+        seed: seed of the split.
+        other_files: further keys of the entries of dataset.json that hold paths, such as lung masks.
 
     Returns:
-        Items {"image": path, "label": path or class (int), "subject": name} and `other_files` where an entry has them.
+        part -> items {"image": path, "label": path or class (int), "subject": name} and `other_files` where an entry
+        has them.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: no such folder.
-        ValueError: volumes without label or with one that does not exist (all of them named), a subject in two lists,
-            no subject left for training, a malformed dataset.json.
+        FileNotFoundError: the folder does not exist.
+        NotADirectoryError: the path is a file.
+        ValueError: volumes have no label or one that does not exist (the message lists them), a subject is in two
+            lists, no subject is left for training, or dataset.json is malformed.
     """
     make_default_cohort(dataset_dir, cohort)
-    found = _listed_parts(dataset_dir, other_files)
-    _refuse_unlabelled(found, dataset_dir)
-    _refuse_shared_subjects(found, dataset_dir)
-    missing = {"test": test, "validation": validation}
-    found |= _cut(found["training"], {part: size for part, size in missing.items() if not found[part]}, seed)
-    counts = ", ".join(f"{len(found[part])} for {part}" for part in PARTS)
+    parts = _listed_parts(dataset_dir, other_files)
+    _refuse_unlabelled(parts, dataset_dir)
+    _refuse_shared_subjects(parts, dataset_dir)
+    sizes = {"test": test, "validation": validation}
+    parts |= _split(parts["training"], {part: size for part, size in sizes.items() if not parts[part]}, seed)
+    counts = ", ".join(f"{len(parts[part])} for {part}" for part in PARTS)
     logger.info(f"{dataset_dir}: {counts}")
-    return {part: found[part] for part in PARTS}
+    return {part: parts[part] for part in PARTS}
 
 
 def _listed_parts(dataset_dir: str, other_files: Sequence[str]) -> dict[str, Items]:
@@ -70,43 +73,43 @@ def _listed_parts(dataset_dir: str, other_files: Sequence[str]) -> dict[str, Ite
     return read_dataset_json(file, PARTS, other_files)
 
 
-def _refuse_unlabelled(found: dict[str, Items], source: str) -> None:
-    unlabelled = [f"{part}: {item['image']}" for part, items in found.items() for item in items if "label" not in item]
+def _refuse_unlabelled(parts: dict[str, Items], source: str) -> None:
+    unlabelled = [f"{part}: {item['image']}" for part, items in parts.items() for item in items if "label" not in item]
     if unlabelled:
         listed = "\n  ".join(unlabelled)
-        total = sum(len(items) for items in found.values())
+        total = sum(len(items) for items in parts.values())
         raise ValueError(
             f"{source}: {len(unlabelled)} of {total} volumes have no label, expected one each:\n  {listed}"
         )
 
 
-def _refuse_shared_subjects(found: dict[str, Items], source: str) -> None:
+def _refuse_shared_subjects(parts: dict[str, Items], source: str) -> None:
     parts_of: dict[str, list[str]] = {}
-    for part, items in found.items():
+    for part, items in parts.items():
         for subject in group_by_subject(items):
             parts_of.setdefault(subject, []).append(part)
-    shared = [f"{subject} in {' and '.join(parts)}" for subject, parts in parts_of.items() if len(parts) > 1]
+    shared = [f"{subject} in {' and '.join(names)}" for subject, names in parts_of.items() if len(names) > 1]
     if shared:
         listed = "\n  ".join(shared)
         raise ValueError(f"{source}: {len(shared)} subjects are in more than one list, expected one:\n  {listed}")
 
 
-def _cut(training: Items, wanted: dict[str, int | float], seed: int) -> dict[str, Items]:
-    """Training and the wanted parts, each in the order of the list that they are cut from."""
+def _split(training: Items, sizes: dict[str, int | float], seed: int) -> dict[str, Items]:
+    """Parts of these sizes and the rest as training, each in the order of the list."""
     groups = group_by_subject(training)
     subjects = list(groups)
-    counts = {part: _count(part, size, len(subjects)) for part, size in wanted.items()}
+    counts = {part: _count(part, size, len(subjects)) for part, size in sizes.items()}
     if sum(counts.values()) >= len(subjects):
         raise ValueError(
             f"{counts} of {len(subjects)} subjects: none is left for training (expected more subjects or smaller parts)"
         )
-    order = [subjects[place] for place in np.random.default_rng(seed).permutation(len(subjects))]
+    order = [subjects[index] for index in np.random.default_rng(seed).permutation(len(subjects))]
     chosen = {}
     for part, count in counts.items():
         chosen[part], order = order[:count], order[count:]
     chosen["training"] = order
-    places = {part: sorted(place for subject in names for place in groups[subject]) for part, names in chosen.items()}
-    return {part: [training[place] for place in sorted(members)] for part, members in places.items()}
+    indices = {part: sorted(index for subject in names for index in groups[subject]) for part, names in chosen.items()}
+    return {part: [training[index] for index in members] for part, members in indices.items()}
 
 
 def _count(part: str, size: int | float, subjects: int) -> int:

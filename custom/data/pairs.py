@@ -15,15 +15,15 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, CopyItemsd
 from torch.utils.data import Dataset
 
-from ..volumes import VolumeError
-from .cache import VolumeCache, innermost, volume_error
+from .cache import VolumeCache
 from .datalist import group_by_subject
+from .errors import named_error
 
 logger = logging.getLogger(__name__)
 
 
 def _plain(pair: dict[str, Any]) -> dict[str, Any]:
-    """MetaTensors as plain tensors, which collate fast and without metadata."""
+    """The pair with plain tensors in the place of MetaTensors: they are put into batches fast and without metadata."""
     return {key: value.as_tensor() if isinstance(value, MetaTensor) else value for key, value in pair.items()}
 
 
@@ -38,14 +38,14 @@ def _assemble(
 
 
 def _seeds(seed: int, index: int) -> tuple[np.random.Generator, int, int]:
-    """Independent randomness of one pair: for the draw, for `pair_transform`, for transforms on the device."""
+    """Independent generator and seeds of one pair: for the draw, for `pair_transform`, for transforms on the device."""
     draw, transform, device = np.random.SeedSequence([seed, index]).spawn(3)
     device_seed = int(device.generate_state(1, np.uint64)[0] >> np.uint64(1))
     return np.random.default_rng(draw), int(transform.generate_state(1)[0]), device_seed
 
 
 def _transformed(pair: dict[str, torch.Tensor], transform: Compose, seed: int) -> dict[str, torch.Tensor]:
-    """The pair after a copy of the transform, since threads may share the dataset, with a seed of its own."""
+    """The pair after a copy of the transform with this seed; a copy, because threads may share the data set."""
     transform = copy.deepcopy(transform)
     transform.set_random_state(seed=seed)
     return transform(pair)
@@ -55,30 +55,33 @@ class PairDataset(Dataset):
     """
     Random pairs of volumes of different subjects.
 
-    `dataset[index]` is a pure function of (seed, index) for every index from 0 on, not only below the length: subject
-    A is drawn uniformly, B uniformly among the others, a volume of each uniformly, and `pair_transform` is seeded from
-    the same two numbers. Worker count, order, rank and resuming change nothing (see `GlobalSampler`).
+    `dataset[index]` depends on the seed and the index only, for every index from 0, also beyond the length. Subject A
+    is drawn uniformly, subject B uniformly among the others, and one volume of each uniformly; the seed of
+    `pair_transform` follows from the same two numbers. The number of workers, the order, the rank and resuming change
+    nothing (see `GlobalSampler`).
 
-    Each sample holds plain tensors (1, *spatial): "moving" (A), "fixed" (B), "moving_label" and "fixed_label" if every
-    item has a "label" that `transform` loads, what `pair_transform` adds, "index", "moving_index" and "fixed_index" (of
-    both volumes in `data`), and "seed", an integer below 2^63 for random transforms on the device.
+    A sample holds plain tensors (1, *spatial): "moving" (of A), "fixed" (of B), "moving_label" and "fixed_label" if
+    every item has a "label" that `transform` loads, and the entries that `pair_transform` adds. It also holds "index",
+    "moving_index" and "fixed_index" (of the two volumes in `data`), and "seed", an integer below 2^63 for random
+    transforms on the device.
 
     Args:
         data: items {"image": path, "label": path (optional), "subject": name (default: the image)}.
         transform: deterministic preprocessing of an item with the keys image and label.
         pair_transform: random transforms of plain tensors under the keys above, or None.
-        seed: not negative; with the index it fixes a sample.
+        seed: 0 or more; a sample depends on it and on the index.
         samples_per_epoch: the length.
-        cache_rate: share of the volumes preprocessed now and kept in memory; the others are read when drawn.
-        num_workers: threads that fill this cache.
-        cache_dir: keep preprocessed volumes in this folder instead, each from its first use on.
-        copy_cache: give `pair_transform` copies. False saves a copy of both volumes where `pair_transform` begins with
-            `RandRelativeCropd`, which copies its crop; a transform that changes volumes in place would spoil the cache.
-        progress: show a progress bar while filling the cache.
+        cache_rate: see `VolumeCache`.
+        num_workers: see `VolumeCache`.
+        cache_dir: see `VolumeCache`.
+        copy_cache: whether `pair_transform` gets copies of the volumes. False saves both copies where `pair_transform`
+            begins with `RandRelativeCropd`, which copies its crop; other transforms could change the cache in place.
+        progress: see `VolumeCache`.
 
     Raises:
-        ValueError: fewer than two subjects, a random `transform`, a negative seed, no pairs per epoch.
-        VolumeError: a bad volume, named; all bad ones together while the cache is filled, else when it is drawn.
+        ValueError: there are fewer than two subjects, `transform` is random, the seed is negative, or there are no
+            pairs per epoch.
+        VolumeError: a volume cannot be used; see `VolumeCache`.
     """
 
     def __init__(
@@ -119,7 +122,7 @@ class PairDataset(Dataset):
         return self.samples_per_epoch
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (self[index] for index in range(len(self)))  # without it, iteration would never end
+        return (self[index] for index in range(len(self)))  # without __iter__, iteration would never end
 
     def draw(self, generator: np.random.Generator) -> tuple[int, int]:
         """Indices into `data` of two volumes of different subjects."""
@@ -140,32 +143,33 @@ class PairDataset(Dataset):
             pair = _transformed(pair, self.pair_transform, transform_seed)
         except Exception as error:
             files = f"moving {self.data[moving]['image']}, fixed {self.data[fixed]['image']}"
-            found = volume_error(error)
-            kind = RuntimeError if found is None else VolumeError
-            raise kind(f"pair {index} ({files}): {found or innermost(error)}") from error
-        indices = {"moving_index": moving, "fixed_index": fixed}
-        return _plain(pair) | indices | {"index": index, "seed": device_seed}
+            raise named_error(error, f"pair {index} ({files})") from error
+        indices = {"moving_index": moving, "fixed_index": fixed, "index": index}
+        return _plain(pair) | indices | {"seed": device_seed}
 
 
 class FixedPairDataset(Dataset):
     """
-    The pairs of a list, for validation: each volume is preprocessed once, however many pairs it is in.
+    The pairs of a list, for validation. Each volume is preprocessed once, also when it is in several pairs.
 
-    Each sample holds plain tensors (1, *spatial): "moving", "fixed", what `pair_transform` adds, "moving_label" and
-    "fixed_label" where the pair has them and `transform` loads them (mixed lists need a batch size of one), "index",
-    and "seed" as in `PairDataset`.
+    A sample holds plain tensors (1, *spatial): "moving", "fixed", the entries that `pair_transform` adds, and
+    "moving_label" and "fixed_label" where the pair has them and `transform` loads them (lists in which only some pairs
+    have labels need a batch size of one). It also holds "index", and "seed" as in `PairDataset`.
 
     Args:
         data: pairs from `fixed_pairs`.
-        transform: deterministic preprocessing with the keys image and label, a centre crop included.
-        pair_transform: transforms of plain tensors under the keys above, each pair with its own random state; None
-            makes "moving_transformed" a copy of "moving": no damage.
-        seed: not negative; with the index it fixes "seed" and what is random in `pair_transform`.
-        cache_rate, num_workers, cache_dir, progress: see `PairDataset`.
+        transform: deterministic preprocessing with the keys image and label, including a centre crop.
+        pair_transform: transforms of plain tensors under the keys above, with a random state for each pair; None makes
+            "moving_transformed" a copy of "moving", without damage.
+        seed: 0 or more; "seed" and the randomness of `pair_transform` depend on it and on the index.
+        cache_rate: see `VolumeCache`.
+        num_workers: see `VolumeCache`.
+        cache_dir: see `VolumeCache`.
+        progress: see `VolumeCache`.
 
     Raises:
-        ValueError: no pairs, a pair of a volume with itself, a random `transform`, a negative seed.
-        VolumeError: see `PairDataset`.
+        ValueError: there are no pairs, a pair holds one volume twice, `transform` is random, or the seed is negative.
+        VolumeError: a volume cannot be used; see `VolumeCache`.
     """
 
     def __init__(
@@ -192,7 +196,7 @@ class FixedPairDataset(Dataset):
             for side in ("moving", "fixed"):
                 label = {"label": pair[f"{side}_label"]} if f"{side}_label" in pair else {}
                 items[pair[side]] = items.get(pair[side], {"image": pair[side]}) | label
-        self.place = {image: place for place, image in enumerate(items)}
+        self.index_of = {image: index for index, image in enumerate(items)}
         self.volumes = VolumeCache(list(items.values()), transform, cache_rate, num_workers, cache_dir, progress)
 
     def __len__(self) -> int:
@@ -203,7 +207,7 @@ class FixedPairDataset(Dataset):
         if not 0 <= index < len(self.data):
             raise IndexError(f"index is {index}, expected 0 to {len(self.data) - 1}")
         pair = self.data[index]
-        moving, fixed = (self.volumes[self.place[pair[side]]] for side in ("moving", "fixed"))
+        moving, fixed = (self.volumes[self.index_of[pair[side]]] for side in ("moving", "fixed"))
         sample = _assemble(moving, fixed, "moving_label" in pair and "fixed_label" in pair, copy_volumes=True)
         _, transform_seed, device_seed = _seeds(self.seed, index)
         sample = _plain(_transformed(sample, self.pair_transform, transform_seed))

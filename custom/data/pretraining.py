@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The data of a pre-training run: the user's folder, or the phantom cohort."""
+"""The data of a pre-training run: a folder of the user, or a phantom cohort."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ def pretraining_data(
 
     Args:
         dataset_dir: folder of volumes (see `find_volumes`).
-        cohort: a phantom cohort with `root` and `make()`; made first if dataset_dir is its root.
-        validation: number or share of subjects that are held out. validation_pairs: how many pairs of them.
-        seed: of split and pairs.
+        cohort: a phantom cohort with `root` and `make()`, which is made first if dataset_dir is its root; or None.
+        validation: number (int) or share (float) of the subjects for validation; see `split_volumes`.
+        validation_pairs: number of validation pairs.
+        seed: seed of the split and of the pairs.
 
     Returns:
-        "training": items {"image", "subject"}; "validation": pairs, see `fixed_pairs`.
+        {"training": items {"image", "subject"}, "validation": pairs (see `fixed_pairs`)}.
     """
     make_default_cohort(dataset_dir, cohort)
     split = split_volumes(find_volumes(dataset_dir), validation, seed)
@@ -39,8 +40,9 @@ def inference_data(dataset_dir: str, cohort: Any = None, other_files: Sequence[s
     """Items {"image", "subject"} of a folder of volumes, or of one volume file.
 
     Args:
-        dataset_dir: folder (see `find_volumes`) or file. cohort: made first if dataset_dir is its root.
-        other_files: further keys of the entries of dataset.json that are paths, such as lung masks.
+        dataset_dir: folder (see `find_volumes`) or file.
+        cohort: see `pretraining_data`.
+        other_files: further keys of the entries of dataset.json that hold paths, such as lung masks.
     """
     if os.path.isfile(dataset_dir):
         return [{"image": dataset_dir, "subject": os.path.basename(dataset_dir)}]
@@ -53,13 +55,13 @@ def inference_data(dataset_dir: str, cohort: Any = None, other_files: Sequence[s
 
 
 def make_default_cohort(dataset_dir: str, cohort: Any) -> None:
-    """Makes the cohort if `dataset_dir` is its root, and does nothing for a folder of the user's."""
+    """Make the cohort if `dataset_dir` is its root. With another folder, or without a cohort (None), do nothing."""
     if cohort is not None and os.path.abspath(dataset_dir) == os.path.abspath(cohort.root):
         cohort.make()
 
 
 def fingerprint(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What identifies a list of volumes without naming it: count and SHA-256 of file names and sizes."""
+    """The number of volumes and the SHA-256 of their file names and sizes: they identify a list without naming it."""
     digest = hashlib.sha256()
     for item in items:
         path = str(item["image"])

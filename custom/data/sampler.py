@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order in which samples are drawn: global indices, so that resuming and distributing change nothing."""
+"""The order of the samples: indices of the whole run, so that resuming and distributing change nothing."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch.utils.data import Sampler
 
 class GlobalSampler(Sampler[int]):
     """
-    Global indices of one epoch, epoch * samples_per_epoch + 0, 1, ..., samples_per_epoch - 1, for `PairDataset` and
-    `SampleDataset`.
+    Indices of one epoch for `PairDataset` and `SampleDataset`: epoch * samples_per_epoch + 0, 1, 2, and so on.
 
-    Rank r of W takes every W-th index from r on. With a batch of b samples per rank, step g of all ranks together then
-    draws the indices [g W b, (g + 1) W b) of the epoch: exactly the batch of one process with W b samples (interleaved,
-    not in blocks). The sampler lives in the main process, whatever the loader's workers are.
+    Rank r of W processes takes every W-th index, starting with r. With b samples per rank and batch, step g of all
+    ranks together draws the indices [g W b, (g + 1) W b) of the epoch. These are the samples of one process with
+    batches of W b samples. The sampler runs in the main process, also when the loader has workers.
 
-    Resuming: `set_epoch` before the loader is iterated, or once `attach(trainer)`, which does so at the start of every
-    epoch from the engine's own count, within an epoch too; an instance can stand in a list of MONAI handlers.
+    To resume, call `set_epoch` before the loader is iterated, or call `attach(trainer)` once: it sets epoch and skipped
+    samples at the start of every epoch, also within an epoch. A list of MONAI handlers may contain a sampler.
 
     Args:
-        samples_per_epoch: samples of one epoch over all ranks.
-        rank, world_size: default to those of torch.distributed if it is initialised, else 0 and 1.
+        samples_per_epoch: samples of one epoch of all ranks together.
+        rank: number of this process; by default that of torch.distributed, or 0 without it.
+        world_size: number of processes; by default that of torch.distributed, or 1 without it.
 
     Raises:
-        ValueError: `samples_per_epoch` that is not a positive multiple of `world_size`, a rank outside the world.
+        ValueError: `samples_per_epoch` is not a positive multiple of `world_size`, or the rank is not below it.
     """
 
     def __init__(self, samples_per_epoch: int, rank: int | None = None, world_size: int | None = None) -> None:
@@ -48,14 +48,22 @@ class GlobalSampler(Sampler[int]):
         self.skip = 0
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
-        """Choose what is yielded next: an epoch, counted from 0, without this rank's first `skip` samples."""
+        """Choose the next samples.
+
+        Args:
+            epoch: number of the epoch, counted from 0.
+            skip: number of samples of this rank to leave out at the start of the epoch.
+
+        Raises:
+            ValueError: a number is out of range.
+        """
         if epoch < 0 or not 0 <= skip < len(self):
             raise ValueError(f"epoch is {epoch} and skip {skip}, expected 0 or more and 0 to {len(self) - 1}")
         self.epoch = epoch
         self.skip = skip
 
     def attach(self, engine: Engine) -> None:
-        """Follow the iteration count of an ignite engine, which starts an epoch before it iterates the loader."""
+        """Register on an ignite trainer: at the start of each epoch, before the loader, follow its iteration count."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._follow)
 
     def _follow(self, engine: Engine) -> None:

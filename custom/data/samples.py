@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random samples of labelled volumes for supervised training, the sibling of `PairDataset`."""
+"""Random samples of labelled volumes for supervised training."""
 
 from __future__ import annotations
 
@@ -15,34 +15,37 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 from torch.utils.data import Dataset
 
-from ..volumes import VolumeError
-from .cache import VolumeCache, innermost, volume_error
+from .cache import VolumeCache
+from .errors import named_error
 
 
 class SampleDataset(Dataset):
     """
-    Labelled volumes in a new random order each time through, randomly transformed.
+    Labelled volumes with random transforms, in a new random order in each pass.
 
-    `dataset[index]` is a pure function of (seed, index) for every index from 0 on, not only below the length: of n
-    volumes the volume is the one at place index % n of a permutation seeded by (seed, index // n), and
-    `random_transform` is seeded by (seed, index). Worker count, order, rank and resuming change nothing (see
-    `GlobalSampler`), and each n consecutive indices from a multiple of n on hold every volume once.
+    `dataset[index]` depends on the seed and the index only, for every index from 0, also beyond the length. With n
+    volumes, the volume is entry index % n of a permutation with the seed (seed, index // n), and `random_transform`
+    has the seed (seed, index). The number of workers, the order, the rank and resuming change nothing (see
+    `GlobalSampler`). Every n consecutive indices that start at a multiple of n hold every volume once.
 
-    Each sample holds the tensors (as plain tensors) and numbers that the transforms leave, such as "image" and
-    "label", and "index"; strings and lists are left out. A `random_transform` that cuts several crops from a volume
-    gives a list of samples, which MONAI's DataLoader puts into one batch.
+    A sample holds the tensors (as plain tensors) and numbers of the transformed item, such as "image" and "label",
+    and "index"; strings and lists are left out. A `random_transform` that cuts several crops from a volume gives a
+    list of samples, which MONAI's DataLoader puts into one batch.
 
     Args:
         data: items {"image": path, "label": path or class, "subject": name (optional)}.
         transform: deterministic preprocessing of an item.
         random_transform: random transforms of plain tensors, or None.
-        seed: not negative; with the index it fixes a sample.
+        seed: 0 or more; a sample depends on it and on the index.
         samples_per_epoch: the length; by default the number of volumes.
-        cache_rate, num_workers, cache_dir, progress: see `VolumeCache`.
+        cache_rate: see `VolumeCache`.
+        num_workers: see `VolumeCache`.
+        cache_dir: see `VolumeCache`.
+        progress: see `VolumeCache`.
 
     Raises:
-        ValueError: no items, a random `transform`, a negative seed, no samples per epoch.
-        VolumeError: a bad volume, named; all bad ones together while the cache is filled, else when it is drawn.
+        ValueError: there are no items, `transform` is random, the seed is negative, or there are no samples per epoch.
+        VolumeError: a volume cannot be used; see `VolumeCache`.
     """
 
     def __init__(
@@ -72,12 +75,12 @@ class SampleDataset(Dataset):
         return self.samples_per_epoch
 
     def __iter__(self) -> Iterator[dict[str, Any] | list[dict[str, Any]]]:
-        return (self[index] for index in range(len(self)))  # without it, iteration would never end
+        return (self[index] for index in range(len(self)))  # without __iter__, iteration would never end
 
     def volume_of(self, index: int) -> int:
         """Index into `data` of the volume of a sample."""
-        epoch, place = divmod(index, len(self.data))
-        return int(np.random.default_rng([self.seed, epoch]).permutation(len(self.data))[place])
+        epoch, entry = divmod(index, len(self.data))
+        return int(np.random.default_rng([self.seed, epoch]).permutation(len(self.data))[entry])
 
     def __getitem__(self, index: int) -> dict[str, Any] | list[dict[str, Any]]:
         index = int(index)
@@ -90,21 +93,19 @@ class SampleDataset(Dataset):
         try:
             drawn = random_transform(item)
         except Exception as error:
-            found = volume_error(error)
-            kind = RuntimeError if found is None else VolumeError
-            raise kind(f"sample {index} ({self.data[volume]['image']}): {found or innermost(error)}") from error
+            raise named_error(error, f"sample {index} ({self.data[volume]['image']})") from error
         samples = [_sample(crop, index) for crop in (drawn if isinstance(drawn, list) else [drawn])]
         return samples[0] if len(samples) == 1 else samples
 
 
 def _copied(value: Any) -> Any:
-    """A plain copy of a tensor: a transform that changes it in place does not spoil the cache."""
+    """A copy, of a tensor as a plain tensor: a transform that changes it in place does not change the cache."""
     if isinstance(value, torch.Tensor):
         return (value.as_tensor() if isinstance(value, MetaTensor) else value).clone()
     return copy.copy(value)
 
 
 def _sample(item: dict[str, Any], index: int) -> dict[str, Any]:
-    kept = {name: value for name, value in item.items() if isinstance(value, (torch.Tensor, numbers.Number))}
-    plain = {name: value.as_tensor() if isinstance(value, MetaTensor) else value for name, value in kept.items()}
+    values = {name: value for name, value in item.items() if isinstance(value, (torch.Tensor, numbers.Number))}
+    plain = {name: value.as_tensor() if isinstance(value, MetaTensor) else value for name, value in values.items()}
     return plain | {"index": index}

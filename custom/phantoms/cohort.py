@@ -1,24 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a cohort of synthetic subjects to a folder, once: NIfTI images, label maps and a Decathlon dataset.json."""
+"""Cohorts of synthetic subjects in a folder: NIfTI images, label maps and a dataset.json as in the Decathlon."""
 
 from __future__ import annotations
 
-import gzip
 import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_all_start_methods, get_context
-from multiprocessing.context import BaseContext
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
+from ..data.processes import in_processes
+from ..files import TEMPORARY_PREFIX, read_json, write_text
 from ..labels import CARDIAC_LABELS
+from ..volumes import write_volume
 from .cardiac import make_cardiac_subject
 
 __all__ = ["CardiacPhantomCohort", "PhantomCohort"]
@@ -29,25 +27,25 @@ SubjectFunction = Callable[[int], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 class PhantomCohort:
-    """Makes `subjects` phantoms below `root`: images/phantom_000.nii.gz, labels/phantom_000.nii.gz, dataset.json.
+    """A cohort of phantoms below `root`: images/phantom_000.nii.gz, labels/phantom_000.nii.gz, dataset.json.
 
-    The two files of a subject lie in folders that are named after `PARTS`.
-
-    A subject's files depend on the seed, its number and the generator version only, bit by bit: not on the number
-    of subjects or workers. Constructing the object writes nothing.
+    The names of the two folders follow from `PARTS`. Every bit of a subject's files depends on the seed, the number
+    of the subject and the version of the generator only, not on the number of subjects or workers. The constructor
+    writes nothing.
 
     Args:
-        make_subject: top-level function from a seed to (image, label, affine); it must be importable by workers.
-        name, modality: for dataset.json.
-        version: version of the generator; a cohort that another version made is set aside.
-        labels: structure name to label value, without background.
-        root: folder to write to; made if it is missing.
+        make_subject: function from a seed to (image, label, affine) that worker processes can import.
+        name: name of the cohort in dataset.json.
+        modality: "CT" or "MR", for dataset.json.
+        version: version of the generator; a cohort of another version is moved away.
+        labels: structure -> value in the label map, without background.
+        root: the folder; it is made.
         subjects: number of subjects.
-        seed: of the whole cohort.
-        workers: processes that make subjects; with 0 or 1 they are made in this process.
+        seed: seed of the whole cohort.
+        workers: processes that make subjects; with 0 or 1 this process makes them.
 
     Raises:
-        ValueError: if `subjects` is below 1 or `workers` or `seed` is negative.
+        ValueError: `subjects` is below 1, or `workers` or `seed` is negative.
     """
 
     PARTS = ("image", "label")
@@ -72,18 +70,22 @@ class PhantomCohort:
 
     @property
     def identity(self) -> dict:
-        """What must agree for a folder to hold this very cohort."""
+        """The entries of dataset.json that must be equal if a folder holds this cohort."""
         return {"name": self.name, "generator": self.version, "seed": self.seed, "subjects": self.subjects}
 
     def make(self) -> str:
-        """Write what is missing and return `root`.
+        """Write the files that do not exist yet.
 
-        Returns at once if the cohort is there. Files appear whole or not at all, dataset.json last, so that a run
-        that was killed goes on where it stopped; processes that call this together wait for the first one. What
-        another version of the generator made in this folder is moved next to it, to NAME_VERSION.
+        Files appear complete, dataset.json last; a later call continues the work of a run that was killed. Processes
+        that call this at the same time wait for the first one. Files that another version of the generator made in
+        this folder are moved to a folder NAME_VERSION beside it.
+
+        Returns:
+            `root`.
 
         Raises:
-            ValueError: if the folder holds, or was begun for, another cohort (both are named).
+            ValueError: the folder is for another cohort; the message names both.
+            OSError: a file cannot be written.
         """
         if not self._is_outdated() and self._is_complete():
             return str(self.root)
@@ -94,13 +96,13 @@ class PhantomCohort:
             if self._is_complete():
                 return str(self.root)
             self._check(self.root / ".phantom_cohort.json")
-            _write_whole(self.root / ".phantom_cohort.json", json.dumps(self.identity, indent=2).encode())
-            for part in self.PARTS:
-                (self.root / f"{part}s").mkdir(exist_ok=True)
-                for leftover in (self.root / f"{part}s").glob("*.tmp"):  # of a run that was killed
-                    leftover.unlink()
+            manifest = json.dumps(self.identity, indent=2)
+            write_text(self.root / ".phantom_cohort.json", manifest, "the manifest of the cohort")
+            for temporary in self.root.glob(f"*/{TEMPORARY_PREFIX}*"):  # of a run that was killed
+                temporary.unlink()
             self._write_subjects()
-            _write_whole(self.root / "dataset.json", json.dumps(self.description(), indent=2).encode())
+            description = json.dumps(self.description(), indent=2)
+            write_text(self.root / "dataset.json", description, "the description of the cohort")
         return str(self.root)
 
     def description(self) -> dict:
@@ -121,7 +123,7 @@ class PhantomCohort:
         return {part: f"./{part}s/phantom_{number:03d}.nii.gz" for part in self.PARTS}
 
     def subject_function(self, number: int) -> SubjectFunction:
-        """What makes the subject `number` from its seed; the same for all subjects unless a subclass says otherwise."""
+        """The function that makes a subject from its seed; `make_subject` unless a subclass overrides this method."""
         return self.make_subject
 
     def _is_complete(self) -> bool:
@@ -130,15 +132,15 @@ class PhantomCohort:
         return (self.root / "dataset.json").exists() and all(path.exists() for path in listed)
 
     def _is_outdated(self) -> bool:
-        """Whether the manifest says that another version of the generator made, or began, this cohort."""
-        found = self._found(self.root / ".phantom_cohort.json")
-        return found is not None and found != self.identity and found | {"generator": self.version} == self.identity
+        """Whether the manifest names this cohort with another version of the generator."""
+        read = self._read_identity(self.root / ".phantom_cohort.json")
+        return read is not None and read != self.identity and read | {"generator": self.version} == self.identity
 
     def _set_aside(self) -> None:
-        """Moves what another version made, the manifest last, so that a run that was killed goes on with it."""
+        """Move the files of another version, the manifest last, so that a later call continues after a kill."""
         manifest = self.root / ".phantom_cohort.json"
-        name = f"{self.root.name}_{self._found(manifest)['generator']}"
-        while self.root.with_name(name).exists():  # of an earlier change of versions
+        name = f"{self.root.name}_{self._read_identity(manifest)['generator']}"
+        while self.root.with_name(name).exists():  # from an earlier change of the version
             name += "_"
         self.root.with_name(name).mkdir()
         for entry in ("dataset.json", *(f"{part}s" for part in self.PARTS), manifest.name):
@@ -146,22 +148,19 @@ class PhantomCohort:
                 os.replace(self.root / entry, self.root.with_name(name) / entry)
         logger.warning(f"moved the cohort of another generator version from {self.root} to {self.root.with_name(name)}")
 
-    def _found(self, path: Path) -> dict | None:
-        """What a description says of the identity, or None without the file."""
+    def _read_identity(self, path: Path) -> dict | None:
+        """The entries of `identity` in a file, or None without the file."""
         if not path.exists():
             return None
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is not valid JSON ({error}); remove it to make the cohort again.") from error
-        return {key: found.get(key) for key in self.identity}
+        content = read_json(path, "the description of a phantom cohort (remove the file to make the cohort again)")
+        return {key: content.get(key) for key in self.identity}
 
     def _check(self, path: Path) -> None:
-        """Raise if the file exists and describes another cohort."""
-        found = self._found(path)
-        if found is not None and found != self.identity:
+        """Raise an error if the file exists and describes another cohort."""
+        read = self._read_identity(path)
+        if read is not None and read != self.identity:
             raise ValueError(
-                f"{path} describes another cohort: found {found}, expected {self.identity}. "
+                f"{path} describes another cohort: found {read}, expected {self.identity}. "
                 "Give another folder, or remove this one."
             )
 
@@ -172,25 +171,18 @@ class PhantomCohort:
             if not all(path.exists() for path in files):
                 tasks.append((self.subject_function(number), subject_seed(self.seed, number), *files))
         with tqdm(total=self.subjects, initial=self.subjects - len(tasks), desc=f"making {self.name}") as progress:
-            if self.workers < 2 or len(tasks) < 2:
-                for task in tasks:
-                    write_subject(*task)
-                    progress.update()
-                return
-            pool = ProcessPoolExecutor(min(self.workers, len(tasks)), mp_context=start_method())
-            try:
-                for done in as_completed([pool.submit(write_subject, *task) for task in tasks]):
-                    done.result()
-                    progress.update()
-            finally:  # after an error or an interrupt, do not make the rest first
-                pool.shutdown(cancel_futures=True)
+            for _ in in_processes(write_subject, tasks, self.workers):
+                progress.update()
 
 
 class CardiacPhantomCohort(PhantomCohort):
     """The cardiac CT angiography cohort: contrast chest CTs with the seven MM-WHS structures.
 
     Args:
-        root, subjects, seed, workers: see PhantomCohort.
+        root: see `PhantomCohort`.
+        subjects: see `PhantomCohort`.
+        seed: see `PhantomCohort`.
+        workers: see `PhantomCohort`.
     """
 
     VERSION = "1.0"  # raise it with every change of the drawing that changes voxels
@@ -209,28 +201,18 @@ class CardiacPhantomCohort(PhantomCohort):
         )
 
 
-def start_method() -> BaseContext:
-    """Fork where there is one: spawned workers import the caller's script, which would make the cohort once more."""
-    return get_context("fork" if "fork" in get_all_start_methods() else "spawn")
-
-
 def subject_seed(seed: int, number: int) -> int:
-    """Seed of subject `number` of the cohort with seed `seed`."""
+    """The seed of one subject.
+
+    Args:
+        seed: seed of the cohort.
+        number: number of the subject.
+    """
     return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0])
 
 
 def write_subject(make_subject: SubjectFunction, seed: int, image_path: Path, label_path: Path) -> None:
-    """Make one subject and write its two files, each under a temporary name first."""
+    """Make one subject and write its two files."""
     image, label, affine = make_subject(seed)
-    for path, volume in ((image_path, image), (label_path, label)):
-        nifti = nib.Nifti1Image(volume, affine)
-        nifti.header.set_xyzt_units("mm")
-        nifti.set_qform(affine, code=1)
-        nifti.set_sform(affine, code=1)
-        _write_whole(path, gzip.compress(nifti.to_bytes(), compresslevel=1, mtime=0))
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    write_volume(image_path, image, affine)
+    write_volume(label_path, label, affine)

@@ -1,27 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The preprocessing that the data sets share: RAS, a box, 1 mm, HU window, files that appear whole."""
+"""The preprocessing that the data sets share: RAS, a box, 1 mm, HU window, NIfTI files."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import nibabel
 import numpy as np
 from monai.data import MetaTensor
 from monai.transforms import Compose, CropForegroundd, MapTransform, Orientationd, Spacingd
 from numpy.typing import DTypeLike
 
-HU_WINDOW = (-1024, 1024)  # method.md: every CT
+from ..volumes import write_volume
+
+HU_WINDOW = (-1024, 1024)  # the same for every CT data set
 SPACING = (1.0, 1.0, 1.0)  # mm
 
 
 class MarginCropd(MapTransform):
-    """Crops to the foreground of one key and a margin in millimetres, cut at the border of the volume.
+    """Crop to the foreground of one key and a margin in millimetres; the margin ends at the border of the volume.
 
     Args:
-        keys: what to crop. source_key: the label map or mask (above zero is foreground). margin: mm on each side.
+        keys: keys of the volumes to crop.
+        source_key: key of the label map or mask; values above zero are foreground.
+        margin: millimetres on each side.
     """
 
     def __init__(self, keys: Sequence[str], source_key: str, margin: float) -> None:
@@ -36,18 +38,30 @@ class MarginCropd(MapTransform):
 
 
 def to_ras(keys: Sequence[str]) -> Orientationd:
-    """Axes to the right, anterior, superior."""
+    """The transform to axes that point to the right, to the front (anterior) and to the top (superior): RAS."""
     return Orientationd(keys, axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S")))
 
 
 def to_spacing(keys: Sequence[str], spacing: Sequence[float], label_mode: str = "nearest") -> Spacingd:
-    """Resamples: key `image` linearly, label maps and masks by the nearest voxel (or `label_mode`)."""
+    """The transform that resamples volumes.
+
+    Args:
+        keys: keys of the volumes; the key "image" is interpolated linearly, every other one as `label_mode` says.
+        spacing: voxel size in millimetres.
+        label_mode: "nearest" or "bilinear".
+    """
     mode = ["bilinear" if key == "image" else label_mode for key in keys]
     return Spacingd(keys, pixdim=spacing, mode=mode)
 
 
 def prepared(item: dict, *transforms, window: tuple[float, float] | None = HU_WINDOW) -> dict[str, MetaTensor]:
-    """The item after transforms, its image clipped to the HU window (None where the numbers are no HU)."""
+    """Apply transforms to an item and clip its image.
+
+    Args:
+        item: key -> path of a volume.
+        transforms: transforms of the item, in their order.
+        window: smallest and largest value of the image in HU; None if the values are not HU.
+    """
     item = Compose(transforms)(item)
     if window is not None:
         item["image"] = item["image"].clamp(*window)
@@ -55,14 +69,7 @@ def prepared(item: dict, *transforms, window: tuple[float, float] | None = HU_WI
 
 
 def save_volume(path: Path, volume: MetaTensor, dtype: DTypeLike = np.int16) -> None:
-    """(1, *spatial) as NIfTI in millimetres, rounded for integer types; written under another name, then renamed."""
+    """Write a volume (1, *spatial) as NIfTI; values are rounded for integer types, a sheared grid is allowed."""
     array = volume[0].numpy()
     array = (np.round(array) if np.issubdtype(dtype, np.integer) else array).astype(dtype)
-    nifti = nibabel.Nifti1Image(array, np.asarray(volume.affine))
-    nifti.header.set_xyzt_units("mm")
-    nifti.set_qform(nifti.affine, code=1)
-    nifti.set_sform(nifti.affine, code=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    nibabel.save(nifti, temporary)
-    os.replace(temporary, path)
+    write_volume(path, array, np.asarray(volume.affine), allow_shear=True)

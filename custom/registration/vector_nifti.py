@@ -8,7 +8,7 @@ import os
 import nibabel
 import numpy as np
 
-from ..volumes import write_nifti
+from ..volumes import write_volume
 
 RAS_TO_LPS = (-1.0, -1.0, 1.0)
 
@@ -16,28 +16,34 @@ RAS_TO_LPS = (-1.0, -1.0, 1.0)
 def write_displacement_field(path: str | os.PathLike, field: np.ndarray, affine: np.ndarray) -> None:
     """Write a field as vector NIfTI: (*spatial, 1, 3), intent NIFTI_INTENT_VECTOR, millimetres, LPS.
 
-    ITK reads the vectors as they are and thinks in LPS, so this is its DisplacementFieldTransform; ANTs and 3D Slicer
-    take the same file.
+    ITK does not change the vectors when it reads them, and its coordinates are LPS. Therefore ITK, ANTs and 3D Slicer
+    read the file as a DisplacementFieldTransform.
 
     Args:
-        path: .nii or .nii.gz. field: (3, *spatial), millimetres, RAS, see `world`. affine: of its grid, RAS.
+        path: .nii or .nii.gz.
+        field: (3, *spatial), millimetres, RAS; see `world`.
+        affine: (4, 4), from voxels of the field's grid to millimetres, RAS.
 
     Raises:
-        ValueError: another shape, or see `write_nifti`.
+        ValueError: the shape is another one; see also `write_volume`.
+        OSError: see `write_volume`.
     """
     if field.ndim != 4 or field.shape[0] != 3:
         raise ValueError(f"{path}: a field of shape {field.shape}, expected (3, *spatial) with three axes")
     vectors = np.empty((*field.shape[1:], 1, 3), dtype=np.float32, order="F")
     for channel, sign in enumerate(RAS_TO_LPS):
         np.multiply(field[channel], np.float32(sign), out=vectors[..., 0, channel])
-    write_nifti(path, vectors, affine, intent="vector")
+    write_volume(path, vectors, affine, intent="vector")
 
 
 def read_displacement_field(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """What `write_displacement_field` wrote: the field (3, *spatial), millimetres, RAS, float32, and its affine.
+    """Read a file of `write_displacement_field`.
+
+    Returns:
+        (field (3, *spatial) in millimetres, RAS, float32; affine (4, 4) of its grid).
 
     Raises:
-        ValueError: another shape or intent.
+        ValueError: the shape or the intent is another one.
     """
     image = nibabel.load(path)
     intent = image.header.get_intent()[0]

@@ -2,7 +2,7 @@
 """Reading, checking and writing 3D volumes."""
 
 from .read import VOLUME_SUFFIXES, VolumeError, check_same_grid, check_volume, is_dicom_file, load_volume
-from .write import check_geometry, write_nifti, write_volume
+from .write import check_geometry, write_volume
 
 __all__ = [
     "VOLUME_SUFFIXES",
@@ -12,6 +12,5 @@ __all__ = [
     "check_volume",
     "is_dicom_file",
     "load_volume",
-    "write_nifti",
     "write_volume",
 ]

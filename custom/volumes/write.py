@@ -10,17 +10,19 @@ import numpy as np
 
 from ..files import atomic
 
+GZIP_UNIX = b"\x03"  # as in the files of phantoms since their version 1.0
 SHEAR_TOLERANCE = 1e-4  # cosine between two axes; ITK leaves the sform of a more sheared image for the unsheared qform
 
 
 def check_geometry(affine: np.ndarray, name: str) -> None:
-    """Refuse a grid that ITK cannot represent: it would read another geometry than the one written, silently.
+    """Refuse a grid that ITK cannot represent; ITK would read another geometry without a message.
 
     Args:
-        affine: (4, 4), voxels to millimetres. name: the file that the message names.
+        affine: (4, 4), from voxels to millimetres.
+        name: the file, for the message.
 
     Raises:
-        ValueError: axes that are not perpendicular.
+        ValueError: the axes are not perpendicular.
     """
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     cosines = directions.T @ directions - np.eye(3)
@@ -32,14 +34,24 @@ def check_geometry(affine: np.ndarray, name: str) -> None:
         )
 
 
-def write_volume(path: str | os.PathLike, volume: np.ndarray, affine: np.ndarray) -> None:
-    """Write a volume (*spatial) with its affine (RAS) as sform and qform, in the array's type."""
-    write_nifti(path, volume, affine, intent="none")
+def write_volume(
+    path: str | os.PathLike, array: np.ndarray, affine: np.ndarray, intent: str = "none", allow_shear: bool = False
+) -> None:
+    """Write an array as NIfTI in its own type. The file appears complete; see `custom.files.atomic`.
 
+    Args:
+        path: .nii or .nii.gz; equal content gives equal bytes.
+        array: (*spatial), or (*spatial, 1, 3) for vectors.
+        affine: (4, 4), from voxels to millimetres (RAS); it becomes sform and qform.
+        intent: name of the NIfTI intent, such as "none" or "vector".
+        allow_shear: write a grid that `check_geometry` refuses; ITK then uses the qform, which has no shear.
 
-def write_nifti(path: str | os.PathLike, array: np.ndarray, affine: np.ndarray, intent: str) -> None:
-    """Write an array with its affine (RAS) as sform and qform; the file appears complete, see `atomic`."""
-    check_geometry(affine, os.fspath(path))
+    Raises:
+        ValueError: see `check_geometry`.
+        OSError: the file cannot be written.
+    """
+    if not allow_shear:
+        check_geometry(affine, os.fspath(path))
     image = nibabel.Nifti1Image(array, affine, dtype=array.dtype)
     image.header.set_intent(intent)
     image.header.set_xyzt_units("mm")
@@ -47,3 +59,7 @@ def write_nifti(path: str | os.PathLike, array: np.ndarray, affine: np.ndarray, 
     image.set_qform(affine, code="scanner")
     with atomic(path, "the volume") as temporary:
         nibabel.save(image, temporary)
+        if temporary.suffix == ".gz":
+            with open(temporary, "rb+") as file:
+                file.seek(9)  # byte of the gzip header for the operating system: nibabel writes "unknown"
+                file.write(GZIP_UNIX)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of the authors' GVSL code (github YutingHe-list/GVSL, one .pth of 89.8 MB) in our names, and back."""
+"""Conversion of weights from and to the authors' GVSL code (github YutingHe-list/GVSL, one .pth of 89.8 MB)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .state import BACKBONE_PREFIX
 State = dict[str, torch.Tensor]
 
 THEIR_BACKBONE_PREFIX = "unet."
-# our prefix -> theirs; what follows is the same on both sides
+# our prefix -> the authors' prefix; the rest of the name is equal
 HEADS = {
     "matching_head.affine_head.conv_group.": "f_conv.double_conv.",
     "matching_head.affine_head.rotation.": "fc_rot.",
@@ -31,19 +31,22 @@ HEADS = {
 
 
 def their_name(name: str) -> str:
-    """The authors' name of a tensor of `GVSLPretext`, or of a bare `UNet3D`.
+    """The authors' name of a tensor of `GVSLPretext` or of `UNet3D`.
+
+    Args:
+        name: our name; with the prefix "backbone." the U-Net is a part of the whole model.
 
     Raises:
-        ValueError: the tensor has no counterpart.
+        ValueError: the authors' model has no such tensor.
     """
     for ours, theirs in HEADS.items():
         if name.startswith(ours):
             return theirs + name.removeprefix(ours)
     prefix = THEIR_BACKBONE_PREFIX if name.startswith(BACKBONE_PREFIX) else ""
-    part, *place = name.removeprefix(BACKBONE_PREFIX).split(".")
-    if part not in ("encoder", "decoder") or len(place) != 3:
+    part, *rest = name.removeprefix(BACKBONE_PREFIX).split(".")
+    if part not in ("encoder", "decoder") or len(rest) != 3:
         raise ValueError(f"{name} has no counterpart in the authors' model")
-    level, layer, kind = place
+    level, layer, kind = rest
     if part == "decoder":
         return f"{prefix}up{int(level) + 1}.conv.double_conv.{layer}.{kind}"
     block = "inc" if level == "0" else f"down{level}.maxpool_conv.1"
@@ -51,10 +54,17 @@ def their_name(name: str) -> str:
 
 
 def read_authors_state(path: str | Path) -> State:
-    """The tensors of an authors' file: the whole model, its U-Net with the prefix `unet.`, or the bare U-Net.
+    """Read a file of the authors: the whole model, its U-Net with the prefix `unet.`, or the U-Net without prefix.
+
+    Args:
+        path: the .pth file. Only tensors are read, no other pickled objects.
+
+    Returns:
+        The authors' name -> tensor.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: not a state dict of tensors; arbitrary pickles are not opened.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not a state dict of tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -62,26 +72,26 @@ def read_authors_state(path: str | Path) -> State:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} is not a file of tensors alone, as weights must be: {error}") from error
+        raise ValueError(f"{path} is not a file of tensors alone: {error}") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        kinds = (
-            sorted({type(value).__name__ for value in state.values()}) if isinstance(state, Mapping) else type(state)
-        )
+        values = state.values() if isinstance(state, Mapping) else [state]
+        kinds = sorted({type(value).__name__ for value in values})
         raise ValueError(f"{path} holds {kinds}, expected a state dict: names with tensors")
     return dict(state)
 
 
 def from_authors(state: Mapping[str, torch.Tensor], source: str | Path) -> tuple[State, State, list[int]]:
-    """Tensors of the authors' model by our names.
+    """Give the tensors of the authors' model our names.
 
     Args:
-        state: see `read_authors_state`. source: named in errors.
+        state: from `read_authors_state`.
+        source: the file, for messages.
 
     Returns:
-        (state dict of `UNet3D`, of the heads of `GVSLPretext` or empty, widths of the U-Net's levels).
+        (state dict of `UNet3D`, state dict of the heads of `GVSLPretext` or {}, channels of the levels of the U-Net).
 
     Raises:
-        ValueError: tensors are missing, left over or of another shape; names them.
+        ValueError: tensors are missing, unknown or of another shape; up to ten are listed.
     """
     prefix = THEIR_BACKBONE_PREFIX if any(name.startswith(THEIR_BACKBONE_PREFIX) for name in state) else ""
     channels = _widths(state, prefix, source)
@@ -89,9 +99,9 @@ def from_authors(state: Mapping[str, torch.Tensor], source: str | Path) -> tuple
     expected = _pretext(channels, state, source) if whole else UNet3D(1, channels)
     ours = {their_name(name): (name, tensor) for name, tensor in expected.state_dict().items()}
     if prefix and not whole:
-        ours = {prefix + name: place for name, place in ours.items()}
+        ours = {prefix + name: pair for name, pair in ours.items()}
     problems = [f"{name} is missing" for name in sorted(ours.keys() - state.keys())]
-    problems += [f"{name} has no place in the model" for name in sorted(state.keys() - ours.keys())]
+    problems += [f"{name} is not in the model" for name in sorted(state.keys() - ours.keys())]
     problems += [
         f"{name} has shape {tuple(state[name].shape)}, expected {tuple(ours[name][1].shape)}"
         for name in sorted(ours.keys() & state.keys())
@@ -105,10 +115,14 @@ def from_authors(state: Mapping[str, torch.Tensor], source: str | Path) -> tuple
 
 
 def to_authors(backbone: Mapping[str, torch.Tensor], heads: Mapping[str, torch.Tensor]) -> State:
-    """The reverse of `from_authors`: the whole model with heads, the bare U-Net without.
+    """Give our tensors the authors' names, the reverse of `from_authors`.
+
+    Args:
+        backbone: state dict of `UNet3D`.
+        heads: state dict of the heads of `GVSLPretext`, or {} for the U-Net without prefix.
 
     Raises:
-        ValueError: an affine head by keypoints, which the authors' model does not have; a name without counterpart.
+        ValueError: the affine head works by keypoints, or the authors' model has no such tensor.
     """
     if "matching_head.affine_head.heat.weight" in heads:
         raise ValueError(
@@ -120,18 +134,18 @@ def to_authors(backbone: Mapping[str, torch.Tensor], heads: Mapping[str, torch.T
 
 
 def _widths(state: Mapping[str, torch.Tensor], prefix: str, source: str | Path) -> list[int]:
-    """Widths of the levels, from the first convolution of each."""
+    """Channels of the levels, from the first convolution of each level."""
     first = [f"{prefix}inc.double_conv.0.weight"]
     while (name := f"{prefix}down{len(first)}.maxpool_conv.1.double_conv.0.weight") in state:
         first.append(name)
     if first[0] not in state or len(first) < 2:
         missing = first[0] if first[0] not in state else name
-        _refuse(source, [f"{missing} is missing: no U-Net of the authors"])
+        _refuse(source, [f"{missing} is missing, expected a U-Net of the authors"])
     return [len(state[name]) for name in first]
 
 
 def _pretext(channels: list[int], state: Mapping[str, torch.Tensor], source: str | Path) -> nn.Module:
-    """A pretext network of the file's widths."""
+    """A pretext network with the numbers of channels of the file."""
     widths = {}
     for layer in ("f_conv.double_conv.0.weight", "sp_conv.double_conv.0.weight", "res_conv.0.weight"):
         if layer not in state:

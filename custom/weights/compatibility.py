@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What weights expect of their input, and whether a config gives it."""
+"""The network and input that weights were trained with, and the comparison with a config."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .running_config import resolved_component
 
 logger = logging.getLogger(__name__)
 
-# arguments that say where a component acts or how it was trained, not what it does
+# arguments that do not change what a component computes: its keys, and whether it is trained
 MAY_DIFFER = ("keys", "allow_missing_keys", "frozen")
 PACKAGES = ("custom.", "scripts.")  # the same code in the repository and in a zip
 NEVER_ACCEPTED = ("network", "labels")
@@ -21,11 +21,17 @@ COMPARED = NEVER_ACCEPTED + ACCEPTED_BY_NAME
 
 
 def describe(components: Mapping[str, str], preprocessing: Mapping[str, Any]) -> dict[str, Any]:
-    """What model.json says of the input: `_target_` and arguments of components of the running config, and scalars.
+    """Describe network and input for model.json and for `check_compatible`.
 
     Args:
         components: name -> id in the config, such as {"network": "network_def", "intensity": "intensity"}.
         preprocessing: spacing, orientation, patch size.
+
+    Returns:
+        {name: `_target_` and arguments of the component, ..., "preprocessing": preprocessing}.
+
+    Raises:
+        RuntimeError: components are named, but no config is being run; see `resolved_component`.
     """
     named = {name: resolved_component(component_id) for name, component_id in components.items()}
     return named | {"preprocessing": dict(preprocessing)}
@@ -37,24 +43,25 @@ def check_compatible(
     source: str | Path,
     accept_mismatch: Sequence[str] = (),
 ) -> None:
-    """Refuses weights that were trained for other networks or other input than the config gives.
+    """Refuse weights that were trained with another network or other input than those of the config.
 
     Args:
-        description: model.json of the weights. expected: the config's side, from `describe`. What one of the two
-            does not say is not compared.
-        source: the weights, for the message.
-        accept_mismatch: names among "spacing", "orientation" and "intensity" that may differ (MR from CT weights);
-            a difference is then logged as a warning.
+        description: model.json of the weights.
+        expected: `describe` of the config. An entry that one of the two lacks is not compared.
+        source: file or folder of the weights, for the message.
+        accept_mismatch: names among "spacing", "orientation" and "intensity" that may differ, for example for MR with
+            weights from CT; a difference is then logged as a warning.
 
     Raises:
-        ValueError: names every difference with both sides, or an unknown name in accept_mismatch.
+        ValueError: there are differences, which are listed with both values, or `accept_mismatch` has other names.
     """
     unknown = [name for name in accept_mismatch if name not in ACCEPTED_BY_NAME]
     if unknown:
         raise ValueError(f"accept_mismatch holds {unknown}, expected names among {list(ACCEPTED_BY_NAME)}")
-    theirs, ours = _compared(description), _compared(expected)
-    different = [name for name in COMPARED if name in theirs and name in ours and theirs[name] != ours[name]]
-    listed = {name: f"{name}: the weights {theirs[name]}, the config {ours[name]}" for name in different}
+    trained, configured = _compared(description), _compared(expected)
+    both = [name for name in COMPARED if name in trained and name in configured]
+    different = [name for name in both if trained[name] != configured[name]]
+    listed = {name: f"{name}: the weights {trained[name]}, the config {configured[name]}" for name in different}
     for name in different:
         if name in accept_mismatch:
             logger.warning(f"{source} is used although {listed[name]}")
@@ -69,15 +76,15 @@ def check_compatible(
 
 def _compared(description: Mapping[str, Any]) -> dict[str, Any]:
     preprocessing = description.get("preprocessing", {})
-    found = {name: description[name] for name in ("network", "intensity") if description.get(name)}
-    found |= {name: preprocessing[name] for name in ("spacing", "orientation") if name in preprocessing}
+    compared = {name: description[name] for name in ("network", "intensity") if description.get(name)}
+    compared |= {name: preprocessing[name] for name in ("spacing", "orientation") if name in preprocessing}
     if description.get("labels"):
-        found["labels"] = list(description["labels"].items())  # their order is that of the network's outputs
-    return {name: _plain(value) for name, value in found.items()}
+        compared["labels"] = list(description["labels"].items())  # a list, because the outputs have this order
+    return {name: _plain(value) for name, value in compared.items()}
 
 
 def _plain(value: Any) -> Any:
-    """Numbers as floats, tuples as lists, targets without package, without the arguments that may differ."""
+    """A value for comparison: floats, lists, targets without package, no arguments of MAY_DIFFER."""
     if isinstance(value, Mapping):
         return {name: _plain(entry) for name, entry in value.items() if name not in MAY_DIFFER}
     if isinstance(value, (list, tuple)):

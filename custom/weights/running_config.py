@@ -12,8 +12,9 @@ from monai.bundle import ConfigParser
 def running_parser() -> ConfigParser | None:
     """The ConfigParser that is instantiating the caller, or None outside of a bundle run.
 
-    MONAI hands components their arguments but not the config that they come from, and a run whose overrides are not
-    written down cannot be repeated; so this looks for the parser among the calling frames.
+    MONAI gives a component its arguments, but no reference to the config. A config cannot pass itself either: in it,
+    "@network_def" and "%network_def" are both replaced by the finished object, not by its arguments. Therefore this
+    function reads the local variable `self` of each calling frame, innermost first, until it is a ConfigParser.
     """
     frame = inspect.currentframe()
     while frame is not None:
@@ -25,18 +26,33 @@ def running_parser() -> ConfigParser | None:
 
 
 def resolved_config() -> dict[str, Any]:
-    """The config of `running_parser` as JSON: files merged, overrides applied, references kept; {} outside of a run."""
+    """The config of `running_parser` in JSON types: files merged, overrides applied, references not resolved.
+
+    Returns:
+        The config, or {} outside of a bundle run.
+    """
     parser = running_parser()
     return {} if parser is None else _without_meta(parser.get())
 
 
 def resolved_component(component_id: str) -> dict[str, Any]:
-    """`_target_` and resolved arguments of a component of the running config; {} outside of a run.
+    """`_target_` and resolved arguments of a component of the running config.
 
-    An argument that is a component itself, in place or by reference, is described in the same way.
+    An argument that is itself a component, written in full or by reference, is described in the same way.
+
+    Args:
+        component_id: id in the config, such as "network_def".
+
+    Raises:
+        RuntimeError: no config is being run.
     """
     parser = running_parser()
-    return {} if parser is None else _described(parser, component_id)
+    if parser is None:
+        raise RuntimeError(
+            f"component {component_id!r} cannot be looked up, expected a call from a bundle config that is being run "
+            "(ConfigParser.get_parsed_content); outside of a run name no components"
+        )
+    return _described(parser, component_id)
 
 
 def _described(parser: ConfigParser, component_id: str) -> dict[str, Any]:

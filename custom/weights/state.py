@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights on disk: a state dict NAME.pt, and beside it NAME.json, which says what it is.
+"""Weights on disk: a state dict NAME.pt and, beside it, its description NAME.json.
 
-A pre-training run writes model.pt (the bare backbone), heads.pt (the rest of the network) and model.json about both;
-a downstream run writes model.pt (the whole network) and model.json.
+A pre-training run writes model.pt (the backbone alone), heads.pt (the rest of the network) and model.json, which
+describes both. A downstream run writes model.pt (the whole network) and model.json.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..files import read_json, sha256, write_json
+from ..files import read_json, sha256, write_json, write_tensors
 
 BACKBONE_PREFIX = "backbone."
 FORMAT_VERSION = 1
@@ -27,31 +27,39 @@ def save_weights(
     files: Mapping[str, tuple[str, Mapping[str, torch.Tensor]]],
     description: Mapping[str, Any],
 ) -> None:
-    """Writes state dicts and model.json, each under another name first and then renamed.
+    """Write state dicts and model.json. Each file appears complete, model.json last.
 
     Args:
-        directory: made if missing.
-        files: file name -> (what it holds, state dict).
-        description: goes into model.json, with the hashes and keys of the files; must be JSON.
+        directory: the folder; it is made.
+        files: file name -> (what the file holds, state dict).
+        description: entries of model.json in JSON types; the hashes and keys of the files are added.
+
+    Raises:
+        OSError: a file cannot be written; see `custom.files.atomic`.
     """
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     described = {}
     for name, (holds, tensors) in files.items():
-        temporary = directory / f".{name}.tmp"
-        torch.save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, temporary)
+        state = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        write_tensors(directory / name, state, "the weights")
         described[name] = {
-            "sha256": sha256(temporary),
+            "sha256": sha256(directory / name),
             "holds": holds,
             "parameters": sum(tensor.numel() for tensor in tensors.values()),
             "keys": list(tensors),
         }
-        os.replace(temporary, directory / name)
-    write_json(directory / "model.json", {"format_version": FORMAT_VERSION, "files": described, **description})
+    content = {"format_version": FORMAT_VERSION, "files": described, **description}
+    write_json(directory / "model.json", content, "the description of the weights")
 
 
 def save_pretext(network: nn.Module, directory: str | os.PathLike, description: Mapping[str, Any]) -> None:
-    """Writes model.pt, heads.pt and model.json of a pretext network (or its DistributedDataParallel)."""
+    """Write model.pt, heads.pt and model.json of a pretext network.
+
+    Args:
+        network: the network with the attribute `backbone`, or its DistributedDataParallel.
+        directory: see `save_weights`.
+        description: see `save_weights`.
+    """
     state = unwrapped(network).state_dict()
     backbone = {name.removeprefix(BACKBONE_PREFIX): tensor for name, tensor in state.items() if _in_backbone(name)}
     heads = {name: tensor for name, tensor in state.items() if not _in_backbone(name)}
@@ -59,10 +67,18 @@ def save_pretext(network: nn.Module, directory: str | os.PathLike, description: 
 
 
 def load_pretext(network: nn.Module, directory: str | os.PathLike) -> dict[str, Any]:
-    """Loads what `save_pretext` wrote into a network of the same shape; returns model.json.
+    """Load the files of `save_pretext` into a network of the same shape.
+
+    Args:
+        network: the network, or its DistributedDataParallel.
+        directory: folder with model.pt, heads.pt and model.json.
+
+    Returns:
+        The content of model.json.
 
     Raises:
-        FileNotFoundError: a file is missing. ValueError: a hash, a key or a shape does not fit; names both sides.
+        FileNotFoundError: a file is missing.
+        ValueError: a hash, a key or a shape differs; the message has both values.
     """
     directory = Path(directory)
     backbone, description = read_weights(directory)
@@ -73,40 +89,53 @@ def load_pretext(network: nn.Module, directory: str | os.PathLike) -> dict[str, 
 
 
 def read_weights(weights: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The state dict of a file NAME.pt (or of model.pt in a folder) and its description.
+    """Read weights and their description.
 
-    That is NAME.json or, where there is none, the model.json beside it, which describes heads.pt too.
+    The description is NAME.json or, without this file, the model.json beside it, which describes heads.pt too.
+
+    Args:
+        weights: a file NAME.pt, or a folder with model.pt.
+
+    Returns:
+        (state dict, description).
 
     Raises:
-        FileNotFoundError: a file is missing. ValueError: the hash is not that of the description.
+        FileNotFoundError: a file is missing.
+        ValueError: see `read_state` and `custom.files.read_json`.
     """
     path = weights_file(weights)
     described_by, shared = path.with_suffix(".json"), path.with_name("model.json")
     if not described_by.is_file() and shared.is_file():
         described_by = shared
-    description = read_json(described_by)
+    description = read_json(described_by, "the description of the weights beside it")
     return read_state(path, description, described_by), description
 
 
 def weights_file(weights: str | os.PathLike) -> Path:
-    """NAME.pt itself, or model.pt of a folder."""
+    """The path of a file NAME.pt itself, or of model.pt in a folder."""
     path = Path(weights)
     return path / "model.pt" if path.is_dir() else path
 
 
 def read_state(path: Path, description: Mapping[str, Any], described_by: Path) -> dict[str, torch.Tensor]:
-    """A state dict whose file has the hash that its description names.
+    """Read a state dict and compare the hash of its file with the description.
+
+    Args:
+        path: the file.
+        description: with "files": file name -> {"sha256": hash}.
+        described_by: the file of the description, for messages.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: not described, of another hash, or not tensors alone.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not described, has another hash, or holds more than tensors.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist, expected weights (a state dict)")
     if path.name not in description.get("files", {}):
         raise ValueError(f"{described_by} describes {sorted(description.get('files', {}))}, expected {path.name}")
-    expected, found = description["files"][path.name]["sha256"], sha256(path)
-    if found != expected:
-        raise ValueError(f"{path} has SHA-256 {found}, but {described_by} names {expected}")
+    expected, actual = description["files"][path.name]["sha256"], sha256(path)
+    if actual != expected:
+        raise ValueError(f"{path} has SHA-256 {actual}, but {described_by} names {expected}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
@@ -114,7 +143,16 @@ def read_state(path: Path, description: Mapping[str, Any], described_by: Path) -
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, torch.Tensor], source: str | os.PathLike) -> None:
-    """load_state_dict that names each key and shape that does not fit."""
+    """Load a state dict; the error names each key and shape that does not fit.
+
+    Args:
+        network: the network.
+        state: tensor name -> tensor; every tensor of the network, and no other.
+        source: where the weights come from, for the message.
+
+    Raises:
+        ValueError: keys or shapes differ; up to ten are listed.
+    """
     own = network.state_dict()
     problems = [f"{name} is missing" for name in own.keys() - state.keys()]
     problems += [f"{name} is not in the network" for name in state.keys() - own.keys()]

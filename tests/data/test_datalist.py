@@ -147,9 +147,9 @@ def test_dataset_json_counts_subjects_not_files(tmp_path):
 @pytest.mark.parametrize(
     "content, finding",
     [
-        ('{"training": [', "dataset.json: not valid JSON"),
+        ('{"training": [', "dataset.json is not valid JSON"),
         ({"test": []}, 'dataset.json: expected {"training"'),
-        ([1, 2], 'dataset.json: expected {"training"'),
+        ([1, 2], 'dataset.json holds a JSON list, expected an object: {"training"'),
         (
             {"training": [{"label": "a.nii"}, 3]},
             r"2 of 2 entries .*\n  training\[0\]: .*\n  training\[1\]: 3, exp",

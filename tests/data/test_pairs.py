@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """PairDataset and FixedPairDataset: pure functions of seed and index, other subjects, an untouched cache, errors."""
 
+import errno
+import os
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -292,7 +294,7 @@ def test_disk_cache_is_used_until_file_or_transform_change(items, tmp_path, monk
     loads = count_loads(monkeypatch)
     dataset = make(items, None, cache_dir=tmp_path / "cache")
     first = [dataset.volumes[place] for place in range(4)]
-    assert len(loads) == 4 and not list((tmp_path / "cache").glob("*.part"))
+    assert len(loads) == 4 and not list((tmp_path / "cache").glob(".*"))
     again = make(items, None, cache_dir=tmp_path / "cache")
     assert all(torch.equal(again.volumes[place]["image"], first[place]["image"]) for place in range(4))
     assert len(loads) == 4
@@ -312,15 +314,30 @@ def test_interrupted_write_leaves_no_partial_cache_file(items, tmp_path, monkeyp
     dataset = make(items, None, cache_dir=tmp_path / "cache")
 
     def partial_save(obj, file):
-        Path(file).write_bytes(b"PK partial")
+        file.write(b"PK partial")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", partial_save)
         with pytest.raises(KeyboardInterrupt):
             dataset[0]
-    assert not list((tmp_path / "cache").glob("*.pt"))
+    assert not list((tmp_path / "cache").iterdir())
     assert equal(dataset[0], make(items, None)[0])
+
+
+def test_a_cache_on_a_full_disk_is_named(items, tmp_path, monkeypatch):
+    """It is no fault of the volume, so that the error is no VolumeError."""
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    dataset = make(items, None, cache_dir=tmp_path / "cache")
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(
+        OSError, match=r"cache/\w+\.pt: the preprocessed volume cannot be written \(No space left"
+    ) as caught:
+        dataset[0]
+    assert caught.value.errno == errno.ENOSPC and not list((tmp_path / "cache").iterdir())
 
 
 # ------------------------------------------------------------------------------------------------- FixedPairDataset

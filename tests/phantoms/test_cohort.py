@@ -47,7 +47,7 @@ def test_layout(made):
         assert image.shape == label.shape and np.array_equal(image.affine, label.affine)
         assert np.allclose(image.get_sform(), image.get_qform(), atol=1e-4)
         assert image.header.get_xyzt_units()[0] == "mm"
-    assert not list(made.rglob("*.tmp"))
+    assert not list(made.rglob(".tmp*"))
 
 
 def test_file_holds_the_subject(made):
@@ -88,10 +88,10 @@ def test_resumes_with_what_is_missing(made, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nii.gz")}
     (tmp_path / "labels" / "phantom_001.nii.gz").unlink()  # as if killed before dataset.json
     (tmp_path / "dataset.json").unlink()
-    (tmp_path / "images" / "phantom_000.nii.gz.17.tmp").write_bytes(b"half")
+    (tmp_path / "images" / ".tmp.17.1.phantom_000.nii.gz").write_bytes(b"half")
     small(tmp_path).make()
     assert content(tmp_path) == complete and (tmp_path / "dataset.json").exists()
-    assert not list(tmp_path.rglob("*.tmp"))
+    assert not list(tmp_path.rglob(".tmp*"))
     kept = [path for path in before if "phantom_001" not in path.name]
     assert len(kept) == 2 and all(path.stat().st_mtime_ns == before[path] for path in kept)
 

@@ -106,7 +106,7 @@ def test_what_one_side_does_not_say_is_not_compared(name):
         del silent[part]
     check_compatible(silent, EXPECTED, "models")
     check_compatible(EXPECTED, silent, "models")
-    check_compatible(EXPECTED, silent | {part: {}}, "models")  # `describe` outside of a bundle run
+    check_compatible(EXPECTED, silent | {part: {}}, "models")
     check_compatible({}, EXPECTED, "models")
 
 
@@ -125,5 +125,8 @@ def test_describe_resolves_the_running_config():
 
 
 def test_describe_outside_of_a_run():
-    found = describe({"network": "network_def"}, {"spacing": (1, 1, 1)})
-    assert found == {"network": {}, "preprocessing": {"spacing": (1, 1, 1)}}
+    assert describe({}, {"spacing": (1, 1, 1)}) == {"preprocessing": {"spacing": (1, 1, 1)}}
+    with pytest.raises(
+        RuntimeError, match="component 'network_def' cannot be looked up, expected a call from a bundle"
+    ):
+        describe({"network": "network_def"}, {"spacing": (1, 1, 1)})

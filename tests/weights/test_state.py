@@ -78,5 +78,9 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         load_pretext(network(), tmp_path)
 
 
-def test_resolved_config_outside_of_a_run_is_empty() -> None:
-    assert resolved_config() == {} and resolved_component("network_def") == {}
+def test_outside_of_a_run_the_config_is_empty_and_a_component_an_error() -> None:
+    assert resolved_config() == {}
+    with pytest.raises(
+        RuntimeError, match="component 'network_def' cannot be looked up, expected a call from a bundle"
+    ):
+        resolved_component("network_def")

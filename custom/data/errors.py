@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cause of an error inside the errors that MONAI's Compose raises from it."""
+
+from __future__ import annotations
+
+from ..volumes import VolumeError
+
+
+def volume_error(error: BaseException) -> VolumeError | None:
+    """The first VolumeError in the chain of causes, or None."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, VolumeError):
+        cause = cause.__cause__
+    return cause
+
+
+def innermost(error: BaseException) -> BaseException:
+    """The last error in the chain of causes."""
+    return innermost(error.__cause__) if error.__cause__ is not None else error
+
+
+def named_error(error: BaseException, name: str) -> RuntimeError | VolumeError:
+    """The error to raise for a sample: a VolumeError if a volume is the cause, otherwise a RuntimeError.
+
+    Args:
+        error: what a transform raised.
+        name: the sample and its files, for the message.
+    """
+    cause = volume_error(error)
+    return RuntimeError(f"{name}: {innermost(error)}") if cause is None else VolumeError(f"{name}: {cause}")
