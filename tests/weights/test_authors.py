@@ -111,7 +111,7 @@ def test_what_is_missing_left_over_or_of_another_shape_is_named() -> None:
     assert "F.pth is not a model of the authors, 3 tensors do not fit" in text
     assert "unet.up2.conv.double_conv.3.bias is missing" in text and "extra is not in the model" in text
     assert "fc_rot.weight has shape (3, 7), expected (3, 24)" in text
-    with pytest.raises(ValueError, match="inc.double_conv.0.weight is missing: no U-Net"):
+    with pytest.raises(ValueError, match="inc.double_conv.0.weight is missing, expected a U-Net"):
         from_authors({"conv.weight": torch.zeros(1)}, "F.pth")
     with pytest.raises(ValueError, match="sp_conv.double_conv.0.weight is missing, although"):
         from_authors({name: tensor for name, tensor in state.items() if "sp_conv" not in name}, "F.pth")
