@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -71,12 +70,9 @@ class PairDataset(Dataset):
         pair_transform: random transforms of plain tensors under the keys above, or None.
         seed: 0 or more; a sample depends on it and on the index.
         samples_per_epoch: the length.
-        cache_rate: see `VolumeCache`.
-        num_workers: see `VolumeCache`.
-        cache_dir: see `VolumeCache`.
         copy_cache: whether `pair_transform` gets copies of the volumes. False saves both copies where `pair_transform`
             begins with `RandRelativeCropd`, which copies its crop; other transforms could change the cache in place.
-        progress: see `VolumeCache`.
+        cache: further arguments of `VolumeCache`: cache_rate, num_workers, cache_dir, progress.
 
     Raises:
         ValueError: there are fewer than two subjects, `transform` is random, the seed is negative, or there are no
@@ -91,11 +87,8 @@ class PairDataset(Dataset):
         pair_transform: Callable | Sequence[Callable] | None,
         seed: int,
         samples_per_epoch: int,
-        cache_rate: float = 1.0,
-        num_workers: int | None = 1,
-        cache_dir: str | os.PathLike | None = None,
         copy_cache: bool = True,
-        progress: bool = True,
+        **cache: Any,
     ) -> None:
         if seed < 0 or samples_per_epoch < 1:
             raise ValueError(f"seed is {seed} and samples_per_epoch {samples_per_epoch}, expected 0 and 1 or more")
@@ -112,7 +105,7 @@ class PairDataset(Dataset):
         self.with_labels = labelled == len(self.data)
         dropped = () if self.with_labels else ("label",)
         items = [{key: value for key, value in item.items() if key not in dropped} for item in self.data]
-        self.volumes = VolumeCache(items, transform, cache_rate, num_workers, cache_dir, progress)
+        self.volumes = VolumeCache(items, transform, **cache)
         self.pair_transform = pair_transform if isinstance(pair_transform, Compose) else Compose(pair_transform)
         self.seed = seed
         self.samples_per_epoch = samples_per_epoch
@@ -162,10 +155,7 @@ class FixedPairDataset(Dataset):
         pair_transform: transforms of plain tensors under the keys above, with a random state for each pair; None makes
             "moving_transformed" a copy of "moving", without damage.
         seed: 0 or more; "seed" and the randomness of `pair_transform` depend on it and on the index.
-        cache_rate: see `VolumeCache`.
-        num_workers: see `VolumeCache`.
-        cache_dir: see `VolumeCache`.
-        progress: see `VolumeCache`.
+        cache: further arguments of `VolumeCache`: cache_rate, num_workers, cache_dir, progress.
 
     Raises:
         ValueError: there are no pairs, a pair holds one volume twice, `transform` is random, or the seed is negative.
@@ -178,10 +168,7 @@ class FixedPairDataset(Dataset):
         transform: Callable | Sequence[Callable],
         pair_transform: Callable | Sequence[Callable] | None = None,
         seed: int = 0,
-        cache_rate: float = 1.0,
-        num_workers: int | None = 1,
-        cache_dir: str | os.PathLike | None = None,
-        progress: bool = True,
+        **cache: Any,
     ) -> None:
         self.data = list(data)
         undamaged = CopyItemsd("moving", names="moving_transformed")
@@ -197,7 +184,7 @@ class FixedPairDataset(Dataset):
                 label = {"label": pair[f"{side}_label"]} if f"{side}_label" in pair else {}
                 items[pair[side]] = items.get(pair[side], {"image": pair[side]}) | label
         self.index_of = {image: index for index, image in enumerate(items)}
-        self.volumes = VolumeCache(list(items.values()), transform, cache_rate, num_workers, cache_dir, progress)
+        self.volumes = VolumeCache(list(items.values()), transform, **cache)
 
     def __len__(self) -> int:
         return len(self.data)

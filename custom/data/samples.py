@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 import numbers
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -38,10 +37,7 @@ class SampleDataset(Dataset):
         random_transform: random transforms of plain tensors, or None.
         seed: 0 or more; a sample depends on it and on the index.
         samples_per_epoch: the length; by default the number of volumes.
-        cache_rate: see `VolumeCache`.
-        num_workers: see `VolumeCache`.
-        cache_dir: see `VolumeCache`.
-        progress: see `VolumeCache`.
+        cache: further arguments of `VolumeCache`: cache_rate, num_workers, cache_dir, progress.
 
     Raises:
         ValueError: there are no items, `transform` is random, the seed is negative, or there are no samples per epoch.
@@ -55,10 +51,7 @@ class SampleDataset(Dataset):
         random_transform: Callable | Sequence[Callable] | None,
         seed: int,
         samples_per_epoch: int | None = None,
-        cache_rate: float = 1.0,
-        num_workers: int | None = 1,
-        cache_dir: str | os.PathLike | None = None,
-        progress: bool = True,
+        **cache: Any,
     ) -> None:
         self.data = list(data)
         self.samples_per_epoch = len(self.data) if samples_per_epoch is None else samples_per_epoch
@@ -67,7 +60,7 @@ class SampleDataset(Dataset):
                 f"{len(self.data)} items, seed {seed} and samples_per_epoch {samples_per_epoch}, expected one item or "
                 "more, 0 or more and 1 or more"
             )
-        self.volumes = VolumeCache(self.data, transform, cache_rate, num_workers, cache_dir, progress)
+        self.volumes = VolumeCache(self.data, transform, **cache)
         self.random_transform = random_transform if isinstance(random_transform, Compose) else Compose(random_transform)
         self.seed = seed
 

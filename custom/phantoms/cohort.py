@@ -176,29 +176,16 @@ class PhantomCohort:
 
 
 class CardiacPhantomCohort(PhantomCohort):
-    """The cardiac CT angiography cohort: contrast chest CTs with the seven MM-WHS structures.
+    """Cardiac CT angiograms: chest CTs with contrast agent and the seven structures of MM-WHS.
 
-    Args:
-        root: see `PhantomCohort`.
-        subjects: see `PhantomCohort`.
-        seed: see `PhantomCohort`.
-        workers: see `PhantomCohort`.
+    The arguments are those of `PhantomCohort`.
     """
 
-    VERSION = "1.0"  # raise it with every change of the drawing that changes voxels
+    VERSION = "1.0"  # raise it with every change of the drawing code that changes voxels
 
     def __init__(self, root: str, subjects: int = 24, seed: int = 0, workers: int = 2) -> None:
-        super().__init__(
-            make_subject=make_cardiac_subject,
-            name="cardiac_cta_phantoms",
-            modality="CT",
-            version=self.VERSION,
-            labels=CARDIAC_LABELS,
-            root=root,
-            subjects=subjects,
-            seed=seed,
-            workers=workers,
-        )
+        generator = (make_cardiac_subject, "cardiac_cta_phantoms", "CT", self.VERSION, CARDIAC_LABELS)
+        super().__init__(*generator, root, subjects, seed, workers)
 
 
 def subject_seed(seed: int, number: int) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Public data sets as they are unpacked -> folders that the configs read."""
+"""Preparation of public data sets: from the unpacked download to a folder that the configs read."""
 
 from .asoca import ASOCA_LABELS, prepare_asoca
 from .candi import CANDI_CROP, prepare_candi

@@ -22,7 +22,7 @@ from .segmentation import label_counts, segmentation_case, segmentation_descript
 from .volumes import SPACING, prepared, save_volume, to_ras, to_spacing
 
 PAPER_SIZES = {"training": 40, "validation": 20, "test": 43}
-CANDI_CROP = (150, 192, 150)  # mm to the right, front and top; see prepare_candi
+CANDI_CROP = (150, 192, 150)  # mm along the axes to the right, front and top; see prepare_candi
 GROUPS = ("BPDwithPsy", "BPDwithoutPsy", "HC", "SS")
 NAMES = {"BPDwPsy": "BPDwithPsy", "BPDwoPsy": "BPDwithoutPsy", "HC": "HC", "SS": "SS"}  # beginnings of subjects' names
 IMAGE_NAME = re.compile(r"([^.].*)_procimg(\.nii(?:\.gz)?)")
@@ -31,32 +31,35 @@ IMAGE_NAME = re.compile(r"([^.].*)_procimg(\.nii(?:\.gz)?)")
 def prepare_candi(
     source: str, output_dir: str, seed: int = 0, crop: Sequence[int] = CANDI_CROP, workers: int = 2
 ) -> PreparationReport:
-    """RAS, 1 mm (labels by the nearest voxel), centre crop or zero padding, and dataset.json; intensities stay.
+    """Write volumes in RAS at 1 mm (labels by the nearest voxel), cropped or padded to one size, and dataset.json.
 
-    Labels are `BRAIN_LABELS`; other values become background, and a remark says so. Subjects are split 40 : 20 : 43,
-    with like shares of the four groups in each list.
+    Intensities do not change. Labels are `BRAIN_LABELS`; other values become background, with a remark. Subjects are
+    split 40 : 20 : 43, with equal shares of the four groups in each list.
 
-    The paper's centre crop of 160 x 160 x 128 is read in CANDI's own voxels of 0.94 x 0.94 x 1.5 mm, whose 128 slices
-    are coronal: 150 mm from left to right and from bottom to top, 192 mm from back to front. Adult heads need it: the
-    labels of 28 (18 OASIS, 10 IXI) extend over 123 to 147, 157 to 190 and 121 to 152 mm to the right, front and top.
-    Centred on the labels the box holds every labelled voxel of all 28; 160 x 160 x 128 mm in this order does so for 2
-    and cuts up to 4.9 % off the others. The box is centred on the volume, so much neck in view still shifts it.
+    The size follows from the paper's centre crop of 160 x 160 x 128 voxels, in the voxels of CANDI: 0.94 x 0.94 mm in
+    a coronal slice and 1.5 mm between the 128 slices. This is 150 mm from left to right and from bottom to top, and
+    192 mm from back to front. The labels of 28 adult heads (18 of OASIS, 10 of IXI) extend over 123 to 147 mm (to the
+    right), 157 to 190 mm (to the front) and 121 to 152 mm (to the top). Centred on the labels, the box of 150 x 192 x
+    150 mm holds all labelled voxels of all 28 heads. A box of 160 x 160 x 128 mm holds those of 2 heads and cuts off
+    up to 4.9 % of the others. The crop is centred on the volume, so a long neck in the image shifts it.
 
     Args:
         source: folder that holds GROUP/NAME/NAME_procimg.nii.gz and NAME_seg.nii.gz beside it, at any depth.
-        output_dir: gets images/, labels/, dataset.json, unusable.csv.
-        seed: of the split. crop: size in voxels of 1 mm, (right, front, top). workers: processes.
+        output_dir: folder for images/, labels/, dataset.json and unusable.csv.
+        seed: seed of the split.
+        crop: size in voxels of 1 mm along the axes to the right, front and top.
+        workers: number of processes.
 
     Raises:
-        FileNotFoundError: no such folder. ValueError: no volume of these names, or too few usable ones; a crop that is
-            not three positive numbers.
+        FileNotFoundError: the folder does not exist.
+        ValueError: there are no volumes of these names, too few can be used, or `crop` is not three positive numbers.
     """
     size = [int(length) for length in np.atleast_1d(crop)]
     if len(size) != 3 or min(size) < 1:
         raise ValueError(f"crop is {crop}, expected three positive numbers of voxels")
     root = existing_folder(source)
-    found, groups, unusable = find_candi(root)
-    cases = [segmentation_case(name, files) for name, files in found.items()]
+    files_of, groups, unusable = find_candi(root)
+    cases = [segmentation_case(name, files) for name, files in files_of.items()]
     parameters = {"data": "CANDI", "spacing": list(SPACING), "crop": size}
     output = Path(output_dir)
     report = prepare_cases(cases, prepare_case, output, parameters, workers, unusable)
@@ -67,12 +70,15 @@ def prepare_candi(
 
 
 def find_candi(source: Path) -> tuple[dict[str, dict[str, str]], dict[str, str], dict[str, str]]:
-    """Name -> {"image": path, "label": path}; name -> group; path -> what is wrong with its place.
+    """List the files of the data set.
+
+    Returns:
+        (name -> {"image": path, "label": path}, name -> group, path of an unusable image -> reason).
 
     Raises:
-        ValueError: no volume of these names.
+        ValueError: there are no volumes of these names.
     """
-    found: dict[str, dict[str, str]] = {}
+    files_of: dict[str, dict[str, str]] = {}
     groups, unusable = {}, {}
     for path in sorted(source.rglob("*_procimg.nii*")):
         match = IMAGE_NAME.fullmatch(path.name)
@@ -83,20 +89,20 @@ def find_candi(source: Path) -> tuple[dict[str, dict[str, str]], dict[str, str],
         endings = [f"{end}{last}" for last in (suffix, ".nii.gz", ".nii") for end in ("_seg", ".seg")]
         labels = [path.with_name(f"{name}{ending}") for ending in endings]
         label = next((candidate for candidate in labels if candidate.is_file()), None)
-        if name in found:
-            unusable[str(path)] = f"the name {name} is taken by {found[name]['image']}"
+        if name in files_of:
+            unusable[str(path)] = f"the name {name} is taken by {files_of[name]['image']}"
         elif label is None:
             unusable[str(path)] = f"no {name}_seg beside it"
         else:
-            found[name] = {"image": str(path), "label": str(label)}
+            files_of[name] = {"image": str(path), "label": str(label)}
             groups[name] = _group(path, name)
-    if not found and not unusable:
+    if not files_of and not unusable:
         raise ValueError(f"{source} holds no NAME_procimg.nii.gz, expected CANDI as it is unpacked")
-    return found, groups, unusable
+    return files_of, groups, unusable
 
 
 def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) -> str | None:
-    """Writes image and label of one volume; remarks on cleared values and on structures that the crop cuts off."""
+    """Write image and label of one volume; return a remark on cleared values and on voxels that the crop cuts off."""
     keys = ["image", "label"]
     item = prepared(
         dict(case.sources),
@@ -117,9 +123,9 @@ def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) ->
 
 
 def _clear_other_labels(item: dict) -> dict:
-    """Adds `cleared`, and `dtype`: int16 where it holds all numbers of the source."""
+    """Set undeclared labels to 0. Adds `cleared` (value -> voxels) and `dtype` (int16 if it holds all intensities)."""
     label, image = item["label"], item["image"]
-    label.affine = image.affine  # LoadVolumed lets them differ by half a voxel; both are of one grid
+    label.affine = image.affine  # both have one grid, although LoadVolumed accepts a difference of half a voxel
     counted, declared = label_counts(label), set(BRAIN_LABELS.values())
     if not declared & set(counted):
         name = label.meta["filename_or_obj"]
@@ -132,9 +138,9 @@ def _clear_other_labels(item: dict) -> dict:
 
 
 def _group(path: Path, name: str) -> str:
-    """The nearest folder of a known name, else what the subject's name begins with, else the folder above it."""
+    """The nearest folder with the name of a group, otherwise the group of the subject's name, otherwise the folder."""
     folders = path.resolve().parts[:-1]
-    known = (folder for folder in reversed(folders) if folder in GROUPS)
-    named = (group for start, group in NAMES.items() if name.startswith(f"{start}_"))
+    of_folders = (folder for folder in reversed(folders) if folder in GROUPS)
+    of_name = (group for start, group in NAMES.items() if name.startswith(f"{start}_"))
     above = (folder for folder in reversed(folders) if folder != name)
-    return next(chain(known, named, above))
+    return next(chain(of_folders, of_name, above))

@@ -16,36 +16,39 @@ from .cases import Case, PreparationReport, existing_folder, prepare_cases
 from .segmentation import label_counts, segmentation_case, segmentation_description
 from .volumes import HU_WINDOW, SPACING, MarginCropd, prepared, save_volume, to_ras, to_spacing
 
-STRAY = (421,)  # a few voxels of the published labels; kept, configs declare it as background
+STRAY = (421,)  # value of a few voxels of the published labels; configs declare it as background
 PAPER_SIZES = {"training": 15, "validation": 5, "test": 40}
-PUBLIC_LABELLED = 20  # the others came without labels
+PUBLIC_LABELLED = 20  # number of volumes that were published with labels
 IMAGE_NAME = re.compile(r"(ct_(?:train|test)_\d+)_image(\.nii(?:\.gz)?)")
 
 
 def prepare_mmwhs(
     source: str, output_dir: str, seed: int = 0, margin: float = 10.0, workers: int = 2
 ) -> PreparationReport:
-    """Heart crops (box of the labels and a margin), RAS, 1 mm, HU in [-1024, 1024], int16, and dataset.json.
+    """Write heart crops (box of the labels and a margin), RAS, 1 mm, HU in [-1024, 1024], int16, and dataset.json.
 
-    More than 20 labelled volumes are split 15 : 5 : 40; up to 20 (the public part) 15 : 5, and the unlabelled ones,
-    which cannot be cropped to the heart and stay whole, are listed as `test` by their paths, as in the Decathlon.
+    More than 20 labelled volumes are split 15 : 5 : 40. Up to 20 (the public part) are split 15 : 5; then the list
+    `test` holds the paths of the unlabelled volumes, as in the Decathlon. Unlabelled volumes are not cropped.
 
     Args:
         source: folder that holds ct_train_10NN_image.nii.gz, ct_train_10NN_label.nii.gz, ct_test_20NN_image.nii.gz,
             at any depth.
-        output_dir: gets images/, labels/, dataset.json, unusable.csv.
-        seed: of the split. margin: mm around the labels. workers: processes.
+        output_dir: folder for images/, labels/, dataset.json and unusable.csv.
+        seed: seed of the split.
+        margin: millimetres around the labels.
+        workers: number of processes.
 
     Raises:
-        FileNotFoundError: no such folder. ValueError: no volume of these names, or too few usable ones.
+        FileNotFoundError: the folder does not exist.
+        ValueError: there are no volumes of these names, or too few can be used.
     """
-    found = find_mmwhs(existing_folder(source))
-    cases = [segmentation_case(name, files) for name, files in found.items()]
+    files_of = find_mmwhs(existing_folder(source))
+    cases = [segmentation_case(name, files) for name, files in files_of.items()]
     parameters = {"data": "MM-WHS CT", "spacing": list(SPACING), "hu_window": list(HU_WINDOW), "margin_mm": margin}
     output = Path(output_dir)
-    without_label = {  # a training volume has a label; that of a test volume may be missing
+    without_label = {  # only test volumes may lack a label
         files["image"]: f"no {name}_label beside it"
-        for name, files in found.items()
+        for name, files in files_of.items()
         if "label" not in files and "_train_" in name
     }
     usable = [case for case in cases if case.sources["image"] not in without_label]
@@ -59,21 +62,21 @@ def prepare_mmwhs(
 
 
 def find_mmwhs(source: Path) -> dict[str, dict[str, str]]:
-    """Name -> {"image": path, "label": path if it is there}, by name."""
-    found = {}
+    """List the files of the data set: name -> {"image": path, "label": path where it exists}, sorted by name."""
+    files_of = {}
     for path in sorted(source.rglob("*_image.nii*"), key=lambda path: path.name):
         match = IMAGE_NAME.fullmatch(path.name)
         if match:
             labels = [path.with_name(f"{match[1]}_label{suffix}") for suffix in (match[2], ".nii.gz", ".nii")]
-            found[match[1]] = {"image": str(path)}
-            found[match[1]] |= next(({"label": str(label)} for label in labels if label.is_file()), {})
-    if not found:
+            files_of[match[1]] = {"image": str(path)}
+            files_of[match[1]] |= next(({"label": str(label)} for label in labels if label.is_file()), {})
+    if not files_of:
         raise ValueError(f"{source} holds no ct_train_NNNN_image.nii.gz, expected MM-WHS as it is unpacked")
-    return found
+    return files_of
 
 
 def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) -> str | None:
-    """Writes image and label of one volume; remarks on stray labels."""
+    """Write image and label of one volume; return a remark on values of `STRAY`."""
     keys = list(case.sources)
     transforms = [LoadVolumed(keys, label_keys=[key for key in keys if key == "label"]), to_ras(keys)]
     if "label" in keys:
@@ -91,4 +94,4 @@ def _check_labels(item: dict) -> dict:
     if unknown or not declared & set(counted):
         raise VolumeError(f"{name}: values {sorted(counted)}, expected 0 and some of {sorted(declared)}")
     stray = {value: counted[value] for value in STRAY if value in counted}
-    return item | ({"remark": f"stray values (value: voxels) {stray} are kept"} if stray else {})
+    return item | ({"remark": f"values {stray} (value: voxels) of no structure stay in the label map"} if stray else {})

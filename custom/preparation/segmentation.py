@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the data sets of labelled structures share: their cases, the values of a label map, dataset.json."""
+"""Functions for data sets with label maps: cases, values of a label map, dataset.json."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ logger = logging.getLogger(__name__)
 
 
 def segmentation_case(name: str, files: Mapping[str, str]) -> Case:
-    """The case of {"image": path, "label": path if there is one}; it becomes images/NAME.nii.gz, labels/NAME.nii.gz."""
+    """A case that writes images/NAME.nii.gz and, with a label, labels/NAME.nii.gz.
+
+    Args:
+        name: name of the case.
+        files: {"image": path, "label": path (optional)}.
+    """
     return Case(name, files, {key: f"{key}s/{name}.nii.gz" for key in files})
 
 
 def label_counts(label: torch.Tensor) -> dict[int, int]:
-    """Value -> voxels of a label map, the background included."""
+    """Value -> number of voxels in a label map, including the background."""
     values, counts = torch.unique(torch.as_tensor(label), return_counts=True)
     return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
 
@@ -36,19 +41,23 @@ def segmentation_description(
     parameters: Mapping[str, Any],
     groups: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """dataset.json as in the Decathlon: what the files are, and the lists of the split.
+    """The content of dataset.json as in the Decathlon: name, modality, labels and the lists of the split.
 
-    Items are {"image", "label", "subject"}, and "group" where there are groups. Images without labels are listed by
-    their paths: as `test`, or as `unlabelled` where `sizes` has a `test` of its own.
+    Items are {"image", "label", "subject"}, with "group" if there are groups. Images without labels are listed by
+    their paths in the list `test`, or in the list `unlabelled` if `sizes` has the list `test`.
 
     Args:
-        labels: structure -> value. cases: name -> case that is ready.
-        sizes: list -> number, scaled where there are more or fewer labelled cases. seed: of the draw.
-        parameters: of the preprocessing, kept.
-        groups: name -> group; each list has like shares of them.
+        name: name of the data set.
+        modality: "CT" or "MR".
+        labels: structure -> value in the label maps.
+        cases: name -> case whose files are written.
+        sizes: list -> number of labelled cases; see `scaled_sizes`.
+        seed: seed of the split.
+        parameters: settings of the preparation; they are copied.
+        groups: name -> group; each list has equal shares of the groups.
 
     Raises:
-        ValueError: fewer labelled cases than lists.
+        ValueError: there are fewer labelled cases than lists.
     """
     labelled = [case for case, files in cases.items() if "label" in files.targets]
     scaled = scaled_sizes(len(labelled), sizes)

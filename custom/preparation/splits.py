@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The paper's split sizes for as many subjects as there are, and who goes where."""
+"""Splits of subjects in the proportions of the paper."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ import numpy as np
 
 
 def scaled_sizes(count: int, sizes: Mapping[str, int]) -> dict[str, int]:
-    """`sizes` themselves where they add up to `count`, else in their proportions (largest remainder), each at least 1.
+    """Scale the sizes of lists to a number of subjects by the method of largest remainders.
+
+    Args:
+        count: number of subjects.
+        sizes: list -> number.
+
+    Returns:
+        list -> number, at least 1 each, `count` together; `sizes` itself if its sum is `count`.
 
     Raises:
-        ValueError: fewer subjects than lists.
+        ValueError: there are fewer subjects than lists.
     """
     if count < len(sizes):
         raise ValueError(f"{count} usable subjects for the lists {', '.join(sizes)}, expected at least {len(sizes)}")
@@ -26,20 +33,21 @@ def scaled_sizes(count: int, sizes: Mapping[str, int]) -> dict[str, int]:
 
 
 def draw_split(classes: Mapping[str, int], sizes: Mapping[str, int], seed: int) -> dict[str, list[str]]:
-    """Names of each list, drawn by the seed whatever the order of the names, with like shares of the classes.
+    """Draw the names of each list, with equal shares of the classes. The order of the names has no influence.
 
     Args:
-        classes: name -> class; one and the same where there are none.
-        sizes: list -> number of names, as many as there are names in all.
+        classes: name -> class; one class for all names if there are no classes.
+        sizes: list -> number of names; their sum is the number of names.
+        seed: seed of the draw.
 
     Returns:
         list -> names, sorted.
     """
     names = sorted(classes)
-    shuffled = [names[place] for place in np.random.default_rng(seed).permutation(len(names))]
+    shuffled = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
     members = {value: [name for name in shuffled if classes[name] == value] for value in set(classes.values())}
-    quantile = {name: (place + 0.5) / len(group) for group in members.values() for place, name in enumerate(group)}
-    # every stretch of this order has the shares of the whole
+    quantile = {name: (index + 0.5) / len(group) for group in members.values() for index, name in enumerate(group)}
+    # any part of this order has the shares of the classes in the whole
     order = sorted(shuffled, key=lambda name: (quantile[name], classes[name]))
     ends = np.cumsum([sizes[part] for part in sizes])
     drawn = {part: order[end - sizes[part] : end] for part, end in zip(sizes, ends, strict=True)}
@@ -47,7 +55,13 @@ def draw_split(classes: Mapping[str, int], sizes: Mapping[str, int], seed: int) 
 
 
 def split_note(count: int, sizes: Mapping[str, int], scaled: Mapping[str, int]) -> str:
-    """One sentence about the sizes that were used."""
+    """One sentence about the sizes.
+
+    Args:
+        count: number of subjects.
+        sizes: list -> number in the paper.
+        scaled: list -> number in this split.
+    """
     listed = ", ".join(f"{name} {size}" for name, size in scaled.items())
     if dict(scaled) == dict(sizes):
         return f"split: {listed}, the paper's sizes"
@@ -55,5 +69,5 @@ def split_note(count: int, sizes: Mapping[str, int], scaled: Mapping[str, int]) 
 
 
 def _in_order(names: Sequence[str]) -> list[str]:
-    """Numbers by value, other names after them by letter."""
+    """Names that are numbers first, by value; then other names in alphabetical order."""
     return sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))

@@ -21,25 +21,27 @@ logger = logging.getLogger(__name__)
 
 PAPER_SIZES = {"training": 1000, "validation": 400, "test": 600}
 COLUMNS = ("PatientID", "probCOVID", "probSevere")
-LIKELY = 0.5  # probabilities above count as 1; the published ones are 0 or 1
+LIKELY = 0.5  # a higher probability counts as 1; the published ones are 0 or 1
 
 
 def prepare_stoic(
     source: str, output_dir: str, seed: int = 0, margin: float = 10.0, workers: int = 2
 ) -> PreparationReport:
-    """Lung crops (`custom.transforms.lung_mask` and a margin), RAS, 1 mm, HU in [-1024, 1024], int16, dataset.json.
+    """Write lung crops (`lung_mask` and a margin), RAS, 1 mm, HU in [-1024, 1024], int16, and dataset.json.
 
     Items of dataset.json: {"image", "mask", "label": 0 or 1 (COVID-19), "severe": 0 or 1, "subject"}. Subjects are
-    split 1000 : 400 : 600, with like shares of COVID-19 in each list.
+    split 1000 : 400 : 600, with equal shares of COVID-19 in each list.
 
     Args:
         source: folder with data/mha/N.mha and metadata/reference.csv (PatientID, probCOVID, probSevere).
-        output_dir: gets images/, masks/, dataset.json, unusable.csv.
-        seed: of the split. margin: mm around the lungs. workers: processes.
+        output_dir: folder for images/, masks/, dataset.json and unusable.csv.
+        seed: seed of the split.
+        margin: millimetres around the lungs.
+        workers: number of processes.
 
     Raises:
-        FileNotFoundError: no such folder, or no reference.csv in it.
-        ValueError: columns are missing, or there are too few usable subjects.
+        FileNotFoundError: the folder or reference.csv does not exist.
+        ValueError: columns are missing, or too few subjects can be used.
     """
     root = existing_folder(source)
     reference, unusable = read_reference(root / "metadata" / "reference.csv")
@@ -47,12 +49,12 @@ def prepare_stoic(
     for name in reference:
         image = root / "data" / "mha" / f"{name}.mha"
         others = [image.with_name(f"{name}{suffix}") for suffix in VOLUME_SUFFIXES]
-        found = next((path for path in (image, *others) if path.is_file()), None)
-        if found is None:
+        existing = next((path for path in (image, *others) if path.is_file()), None)
+        if existing is None:
             unusable[str(image)] = "no such file, but reference.csv names its subject"
         else:
             targets = {key: f"{key}s/{name}.nii.gz" for key in ("image", "mask")}
-            cases.append(Case(name, {"image": str(found)}, targets))
+            cases.append(Case(name, {"image": str(existing)}, targets))
     parameters = {"data": "STOIC", "spacing": list(SPACING), "hu_window": list(HU_WINDOW), "margin_mm": margin}
     output = Path(output_dir)
     report = prepare_cases(cases, prepare_case, output, parameters, workers, unusable)
@@ -62,7 +64,11 @@ def prepare_stoic(
 
 
 def read_reference(path: Path) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
-    """Subject -> {"label", "severe"}, and what is wrong with other rows ("file:line" -> reason)."""
+    """Read reference.csv.
+
+    Returns:
+        (subject -> {"label": 0 or 1, "severe": 0 or 1}, "file:line" of an unusable row -> reason).
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist, expected STOIC as it is unpacked (data/mha, metadata)")
     reference: dict[str, dict[str, int]] = {}
@@ -73,21 +79,21 @@ def read_reference(path: Path) -> tuple[dict[str, dict[str, int]], dict[str, str
         if missing:
             raise ValueError(f"{path} has the columns {rows.fieldnames}, expected {list(COLUMNS)}")
         for row in rows:
-            name, place = row["PatientID"], f"{path}:{rows.line_num}"
+            name, line = row["PatientID"], f"{path}:{rows.line_num}"
             try:
                 likely = {key: float(row[column]) for key, column in (("label", "probCOVID"), ("severe", "probSevere"))}
             except (TypeError, ValueError):
-                unusable[place] = f"{row}, expected numbers from 0 to 1"
+                unusable[line] = f"{row}, expected numbers from 0 to 1"
                 continue
             if not name or name in reference or not all(0 <= value <= 1 for value in likely.values()):
-                unusable[place] = f"{row}, expected a new PatientID and numbers from 0 to 1"
+                unusable[line] = f"{row}, expected a new PatientID and numbers from 0 to 1"
             else:
                 reference[name] = {key: int(value > LIKELY) for key, value in likely.items()}
     return reference, unusable
 
 
 def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) -> None:
-    """Writes image and lung mask of one volume."""
+    """Write image and lung mask of one volume."""
     keys = ["image", "mask"]
     item = prepared(
         dict(case.sources),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Registration of two files: a pair in, a warped image and a displacement field in millimetres out."""
+"""Registration of two files: reading the pair, writing the warped image and the displacement field."""
 
 from .files import RegistrationFiles, label_dice
 from .pair import CommonSized, RegistrationPair

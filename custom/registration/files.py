@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a registration leaves behind: the warped image, the displacement field, figures of its quality."""
+"""The files of a registration: warped image, displacement field, measures of its quality."""
 
 from __future__ import annotations
 
@@ -23,7 +23,15 @@ Grid = tuple[np.ndarray, tuple[int, ...]]  # affine and shape
 
 
 def label_dice(moved: np.ndarray, fixed: np.ndarray) -> dict[int, float]:
-    """Dice of each label (not 0) of the fixed map, in [0, 1]. Two label maps of one shape."""
+    """Dice of each label of the fixed map except 0.
+
+    Args:
+        moved: (*spatial) label map.
+        fixed: (*spatial) label map.
+
+    Returns:
+        label -> Dice in [0, 1].
+    """
     labels = [int(label) for label in np.unique(fixed) if label != 0]
     return {
         label: float(
@@ -34,18 +42,19 @@ def label_dice(moved: np.ndarray, fixed: np.ndarray) -> dict[int, float]:
 
 
 class RegistrationFiles:
-    """Writes a registered pair, on the grid of the original fixed file:
+    """Writes the files of a registered pair on the grid of the original fixed file.
 
-    - warped.nii.gz: the original moving image (its own intensities, float32) in the fixed image, sampled once;
-    - displacement_field.nii.gz: see `write_displacement_field`; moves a fixed point to its moving point;
-    - warped_label.nii.gz, where a moving label map was given;
-    - registration.json: files, grid, every measure of the evaluator, and with both label maps the Dice of each label
-      before (the centres of the preprocessed volumes laid over each other), after the affine stage, and after both.
+    - warped.nii.gz: the original moving image, with its own intensities (float32), sampled once on the fixed grid.
+    - displacement_field.nii.gz: from a fixed point to its moving point; see `write_displacement_field`.
+    - warped_label.nii.gz: only with a moving label map.
+    - registration.json: files, grid and every measure of the evaluator. With both label maps, also the Dice of each
+      label before the registration (with the centres of the preprocessed volumes on each other), after the affine
+      stage, and after both stages.
 
     Args:
-        directory: where they go; made if missing.
-        matching_head: the head that made the outputs.
-        background: value of the warped image outside of the moving one; None for the moving image's minimum.
+        directory: folder of the files; it is made.
+        matching_head: the head that computed the outputs.
+        background: value of the warped image outside the moving image; None for the minimum of the moving image.
     """
 
     def __init__(self, directory: str, matching_head: ZMatchingHead, background: float | None = None) -> None:
@@ -54,17 +63,16 @@ class RegistrationFiles:
         self.background = background
 
     def attach(self, engine: Engine) -> None:
-        """Registers on an evaluator of a `RegistrationPair`."""
+        """Register on an evaluator of a `RegistrationPair`."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.write)
 
     def write(self, engine: Engine) -> None:
-        """Writes the pair that the engine has just registered."""
+        """Write the files of the pair of the last iteration."""
         batch, outputs = engine.state.batch, engine.state.output
         files = {name.removesuffix("_file"): batch[name][0] for name in batch if name.endswith("_file")}
         fixed = load_volume(files["fixed"])
         grid = np.asarray(fixed.affine), tuple(fixed.shape[1:])
         del fixed
-        self.directory.mkdir(parents=True, exist_ok=True)
 
         field = self._field(outputs["displacement"], batch, grid)
         written = {"displacement_field": "displacement_field.nii.gz", "warped": "warped.nii.gz"}
@@ -89,12 +97,12 @@ class RegistrationFiles:
         size = outputs["displacement"].shape[2:]
         used = {"spacing": np.linalg.norm(affine[:3, :3], axis=0).round(6).tolist(), "size": list(size)}
         content = {"files": files, "written": written, "background": background, "grid": used, **measured}
-        write_json(self.directory / "registration.json", content)
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in measured.items() if isinstance(value, float))
-        logger.info(f"registered {files['moving']} to {files['fixed']}: {shown}; written to {self.directory}")
+        write_json(self.directory / "registration.json", content, "the measures of the registration")
+        listed = ", ".join(f"{name} {value:.4f}" for name, value in measured.items() if isinstance(value, float))
+        logger.info(f"registered {files['moving']} to {files['fixed']}: {listed}; written to {self.directory}")
 
     def _field(self, displacement: torch.Tensor, batch: dict[str, Any], grid: Grid) -> np.ndarray:
-        """A displacement of the pair (1, 3, *spatial) in voxels -> in millimetres on the original fixed grid."""
+        """Convert a displacement (1, 3, *spatial) from voxels to millimetres, resampled to the original fixed grid."""
         moving_affine, fixed_affine = (batch[f"{side}_affine"][0].cpu().numpy() for side in ("moving", "fixed"))
         world = world_displacement(displacement[0].float().cpu().numpy(), moving_affine, fixed_affine)
         return resample_displacement(world, fixed_affine, *grid)
@@ -102,7 +110,7 @@ class RegistrationFiles:
     def _overlap(
         self, files: dict[str, str], batch: dict[str, Any], outputs: dict[str, Any], grid: Grid, after: np.ndarray
     ) -> dict[str, Any]:
-        """ "dice" of each label and its means "dice_before", "dice_affine", "dice_after"."""
+        """Entries of registration.json: "dice" of each label, its means "dice_before", "dice_affine", "dice_after"."""
         fixed, _ = _read_label(files["fixed_label"])
         moving, affine = _read_label(files["moving_label"])
         zero = torch.zeros_like(outputs["local_displacement"])
@@ -118,7 +126,7 @@ class RegistrationFiles:
 
 
 def _read_label(path: str) -> tuple[np.ndarray, np.ndarray]:
-    """A label map as int16, or int32 where its values ask for it, and its affine."""
+    """(label map as int16, or as int32 if a value needs it; affine)."""
     label = load_volume(path, is_label=True)
     fits = np.abs(label[0].numpy()).max() <= np.iinfo(np.int16).max
     return label[0].numpy().astype(np.int16 if fits else np.int32), np.asarray(label.affine)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two files to register as a data set of one pair."""
+"""A data set of one pair: the two files to register."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ..volumes import check_geometry
 
 class CommonSized(MapTransform):
     """
-    Pad (with zeros) or crop the volumes about their centres to one size, the largest of each axis.
+    Pad (with zeros) or crop volumes about their centres to one size: along each axis that of the largest volume.
 
     Args:
-        keys: keys of MetaTensors (1, *spatial); their affines follow.
-        max_size: limit of the size in voxels, one number or one per axis (array order), to bound the memory; volumes
-            are cropped to it. None for no limit.
+        keys: keys of MetaTensors (1, *spatial); their affines are adapted.
+        max_size: largest size in voxels, one number or one per axis (array order), to limit the memory; None for no
+            limit.
     """
 
     def __init__(self, keys: KeysCollection, max_size: Sequence[int] | int | None = None) -> None:
@@ -43,21 +43,26 @@ class CommonSized(MapTransform):
 
 class RegistrationPair(Dataset):
     """
-    A data set of one item: the preprocessed pair, with what leads back to the files.
+    A data set of one item: the preprocessed pair, with its affines and file names.
 
-    The item holds plain tensors "moving", "fixed" and "moving_transformed" (the moving one again: no damage),
-    (1, *spatial) of one size; "moving_affine" and "fixed_affine", (4, 4), float64, from their voxels to millimetres in
-    RAS; the paths "moving_file", "fixed_file" and, where given, "moving_label_file" and "fixed_label_file"; "index" 0.
+    The item holds:
+        "moving", "fixed": plain tensors (1, *spatial) of one size.
+        "moving_transformed": the same tensor as "moving", because nothing is damaged.
+        "moving_affine", "fixed_affine": (4, 4), float64, from voxels of these tensors to millimetres, RAS.
+        "moving_file", "fixed_file", "moving_label_file", "fixed_label_file": paths; the labels only if they exist.
+        "index": 0.
 
     Args:
-        moving, fixed: paths of the volumes, of any format, orientation and spacing that `load_volume` reads.
+        moving: path of the moving volume, in any format, orientation and spacing that `load_volume` reads.
+        fixed: path of the fixed volume.
         transform: preprocessing of an item with the keys moving and fixed; `LoadVolumed` first, `CommonSized` last.
-        moving_label, fixed_label: paths of label maps on the grids of their volumes, or None; they are only checked.
-        dataset_dir: folder that relative paths start from.
+        moving_label: path of a label map on the grid of the moving volume, or None. It is checked, not returned.
+        fixed_label: path of a label map on the grid of the fixed volume, or None.
+        dataset_dir: folder of relative paths.
 
     Raises (when the item is read):
-        ValueError: a path that is not given; a fixed image that ITK cannot represent (`check_geometry`).
-        VolumeError: a file that cannot be used.
+        ValueError: a path is missing, or ITK cannot represent the grid of the fixed image (`check_geometry`).
+        VolumeError: a file cannot be used.
     """
 
     def __init__(
@@ -69,10 +74,10 @@ class RegistrationPair(Dataset):
         fixed_label: str | None = None,
         dataset_dir: str = "",
     ) -> None:
-        given = {"moving": moving, "fixed": fixed, "moving_label": moving_label, "fixed_label": fixed_label}
+        paths = {"moving": moving, "fixed": fixed, "moving_label": moving_label, "fixed_label": fixed_label}
         self.files = {
             key: os.path.normpath(os.path.join(os.path.expanduser(dataset_dir), os.path.expanduser(path)))
-            for key, path in given.items()
+            for key, path in paths.items()
             if path is not None
         }
         self.transform = Compose(transform) if not isinstance(transform, Compose) else transform
@@ -87,20 +92,22 @@ class RegistrationPair(Dataset):
             if key not in self.files:
                 raise ValueError(f"{key} is not given, expected the path of a volume, --{key} FILE")
         if "fixed_label" in self.files and "moving_label" not in self.files:
-            raise ValueError(f"fixed_label {self.files['fixed_label']} has no moving_label to be compared with")
+            raise ValueError(f"fixed_label {self.files['fixed_label']} has no moving_label, expected both or neither")
         for side in ("moving", "fixed"):
             label = f"{side}_label"
-            if label in self.files:  # checked here, not in `transform`: MONAI's Spacingd stumbles over a key moving_*
+            if label in self.files:  # not in `transform`, because MONAI's Spacingd fails with a key moving_*
                 LoadVolumed((side, label), label_keys=label)(self.files)
         volumes = {side: self.files[side] for side in ("moving", "fixed")}
-        for transform in self.transform.flatten().transforms:  # one by one: Compose would hide the error's message
+        for (
+            transform
+        ) in self.transform.flatten().transforms:  # one by one, because Compose hides the message of an error
             volumes = transform(volumes)
         moving, fixed = volumes["moving"], volumes["fixed"]
         check_geometry(np.asarray(fixed.meta["original_affine"]), self.files["fixed"])
         if moving.shape != fixed.shape:
             shapes = f"{tuple(moving.shape)} and {tuple(fixed.shape)}"
             raise ValueError(
-                f"moving and fixed have shapes {shapes} after the preprocessing, expected one: CommonSized"
+                f"moving and fixed have shapes {shapes} after the preprocessing, expected one shape (CommonSized)"
             )
         return {
             "moving": moving.as_tensor(),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Displacement fields in world coordinates: from voxels, onto another grid, applied to an image.
+"""Displacement fields in millimetres: computed from voxels, resampled to another grid, applied to an image.
 
-A field d moves the point x of the fixed patient to x + d(x) in the moving patient. Points and shifts are in
-millimetres, RAS; an affine is the (4, 4) matrix from voxels (array order) to such points. All arrays are NumPy's.
+A field d maps the point x of the fixed image to the point x + d(x) of the moving image. Points and displacements are
+in millimetres, RAS. An affine is the (4, 4) matrix from voxels (array order) to points. All arrays are NumPy arrays.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.ndimage import affine_transform, map_coordinates
 
-SLAB_VOXELS = 2**22  # positions are computed in float64 for so many voxels at a time
+SLAB_VOXELS = 2**22  # number of voxels whose positions (float64) are in memory at a time
 
 
 def world_displacement(displacement: np.ndarray, moving_affine: np.ndarray, fixed_affine: np.ndarray) -> np.ndarray:
     """d at the voxels p of the fixed grid: A_m (p + u(p)) - A_f p.
 
     Args:
-        displacement: u, (3, *spatial), voxels: fixed voxel p corresponds to moving voxel p + u(p).
-        moving_affine, fixed_affine: A_m and A_f, of the two grids on which p + u and p count.
+        displacement: u, (3, *spatial), in voxels; the fixed voxel p corresponds to the moving voxel p + u(p).
+        moving_affine: A_m, from voxels of the moving grid to millimetres.
+        fixed_affine: A_f, from voxels of the fixed grid to millimetres.
 
     Returns:
         (3, *spatial), millimetres, RAS, float32.
@@ -39,7 +40,13 @@ def world_displacement(displacement: np.ndarray, moving_affine: np.ndarray, fixe
 def resample_displacement(
     field: np.ndarray, affine: np.ndarray, target_affine: np.ndarray, target_shape: Sequence[int]
 ) -> np.ndarray:
-    """The field (3, *spatial) on another grid, trilinear; beyond its outermost voxels their values go on.
+    """Resample a field to another grid, trilinear; outside its grid the field has the values of the border.
+
+    Args:
+        field: (3, *spatial), millimetres, RAS.
+        affine: affine of the grid of the field.
+        target_affine: affine of the other grid.
+        target_shape: number of voxels of the other grid along each axis.
 
     Returns:
         (3, *target_shape), float32.
@@ -59,17 +66,20 @@ def pull_image(
     background: float,
     nearest: bool = False,
 ) -> np.ndarray:
-    """The moving image at x + d(x) for the centre x of every voxel of the field.
+    """Sample the moving image at x + d(x), where x is the centre of each voxel of the field.
 
-    As in ITK an image reaches half a voxel beyond the centres of its outermost voxels, with their values.
+    As in ITK, an image ends half a voxel outside the centres of its outermost voxels and has their values up to there.
 
     Args:
-        image, affine: the moving image (*spatial). field, field_affine: d, (3, *spatial_out), millimetres, RAS.
-        background: the value outside of the image.
-        nearest: the nearest voxel instead of trilinear interpolation, for label maps.
+        image: the moving image, (*spatial).
+        affine: affine of the moving image.
+        field: d, (3, *spatial_out), millimetres, RAS.
+        field_affine: affine of the grid of the field.
+        background: value outside the image.
+        nearest: take the nearest voxel instead of trilinear interpolation, for label maps.
 
     Returns:
-        (*spatial_out), of the image's type.
+        (*spatial_out), in the type of the image.
     """
     to_voxels = np.linalg.inv(affine)
     matrix = to_voxels @ field_affine

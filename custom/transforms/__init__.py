@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transforms: reading and cropping volumes, label maps, damage to their appearance, spatial transforms of pairs."""
+"""Transforms of volumes: loading, cropping, label maps, damage to the intensities, random spatial transforms."""
 
 from .bezier_intensity import RandBezierIntensity, RandBezierIntensityd
 from .class_label import EncodeClassd

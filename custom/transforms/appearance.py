@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the appearance transforms have in common: how they draw and compute, and their dictionary versions."""
+"""Base classes of the random transforms of intensities, for one volume and for several keys of an item."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from monai.utils import convert_data_type, convert_to_dst_type
 
 
 class RandAppearanceTransform(RandomizableTransform):
-    """Changes a volume (C, *spatial) with probability `prob`, in the type that it came in; the input stays as it was.
+    """Change a volume (C, *spatial) with probability `prob`. The result is new and has the type of the input.
 
-    A subclass draws in `draw` and computes in `change`.
+    A subclass implements `draw` (the random numbers) and `change` (the computation).
     """
 
     def randomize(self, spatial_shape: Sequence[int]) -> None:
@@ -23,7 +23,7 @@ class RandAppearanceTransform(RandomizableTransform):
             self.draw(spatial_shape)
 
     def draw(self, spatial_shape: Sequence[int]) -> None:
-        """Keep on the object what is random."""
+        """Draw the random numbers and store them in the object."""
         raise NotImplementedError
 
     def change(self, volume: np.ndarray) -> np.ndarray:
@@ -39,16 +39,18 @@ class RandAppearanceTransform(RandomizableTransform):
 
 
 def check_floating(volume: np.ndarray) -> None:
-    """Raises TypeError for whole numbers, which cannot be intensities in [0, 1]."""
+    """Raise TypeError for integer types, which cannot hold intensities in [0, 1]."""
     if not np.issubdtype(volume.dtype, np.floating):
         raise TypeError(f"intensities must be floating point in [0, 1], got dtype {volume.dtype}")
 
 
 class RandKeyedTransform(Randomizable, MapTransform):
-    """Draws once, then applies one random array transform to the volumes (1, *spatial) of several keys.
+    """Draw once and apply one random array transform to the volumes (1, *spatial) of several keys.
 
     Args:
-        keys: keys of volumes of one shape. transform: the array transform. allow_missing_keys: see MapTransform.
+        keys: keys of volumes of one shape.
+        transform: the array transform.
+        allow_missing_keys: whether an item may lack a key.
     """
 
     def __init__(self, keys: KeysCollection, transform: RandAppearanceTransform, allow_missing_keys: bool) -> None:

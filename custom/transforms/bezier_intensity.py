@@ -16,12 +16,12 @@ TABLE_SIZE = 1024
 
 
 def bezier_table(control_points: np.ndarray, size: int = TABLE_SIZE) -> np.ndarray:
-    """The curve y(x) of a cubic Bézier through (0, 0) and (1, 1), at `size` equidistant x from 0 to 1.
+    """Values y(x) of a cubic Bézier curve from (0, 0) to (1, 1).
 
     Args:
-        control_points: (2, 2), two points (x, y) in [0, 1]. Both x(t) and y(t) rise for every such pair, so y(x)
-            is a monotone function; sorting, as the authors do, removes what rounding may undo.
-        size: entries of the table.
+        control_points: (2, 2), two points (x, y) in [0, 1]. With such points x(t) and y(t) increase, so that y(x) is a
+            monotone function. Both are sorted, as in the authors' code, because of rounding errors.
+        size: number of equidistant x from 0 to 1.
 
     Returns:
         (size,) float32, from exactly 0 to exactly 1.
@@ -34,15 +34,15 @@ def bezier_table(control_points: np.ndarray, size: int = TABLE_SIZE) -> np.ndarr
 
 
 class RandBezierIntensity(RandAppearanceTransform):
-    """Map the intensities of a volume in [0, 1] through a random monotone curve, the same for all its voxels.
+    """Map the intensities of a volume in [0, 1] by one random monotone curve.
 
-    The look-up table of 1024 entries is read with linear interpolation; one step is 2 HU of our CT window. Values
-    below 0 count as 0 and above 1 as 1 (clamped, as `numpy.interp` does in the authors' code).
+    The curve is a table of 1024 entries with linear interpolation; one step is 2 HU of our CT window. Values below 0
+    and above 1 are set to 0 and 1, as `numpy.interp` does in the authors' code.
 
     Args:
         prob: probability of applying the transform.
-        invert_prob: probability that an applied curve falls from 1 to 0. Models Genesis has 0.5; GVSL keeps the
-            order of the intensities, 0.
+        invert_prob: probability that an applied curve decreases from 1 to 0: 0.5 in Models Genesis; 0 in GVSL, which
+            does not change the order of the intensities.
     """
 
     def __init__(self, prob: float = 0.9, invert_prob: float = 0.0) -> None:
@@ -73,7 +73,7 @@ def _look_up(volume: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 class RandBezierIntensityd(RandKeyedTransform):
-    """Dictionary version of `RandBezierIntensity`; volumes of several keys get the same curve."""
+    """Dictionary version of `RandBezierIntensity`, with one curve for the volumes of all keys."""
 
     def __init__(
         self, keys: KeysCollection, prob: float = 0.9, invert_prob: float = 0.0, allow_missing_keys: bool = False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The class of a volume: from the value of a data set to the place of the class among the outputs."""
+"""The class of a volume: from its value in a data set to the index of the network's output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..volumes import VolumeError
 
 class EncodeClassd(MapTransform):
     """
-    Value of a volume's class in the data set -> 0 to K - 1, in the order of `labels`.
+    Convert the value of a class in a data set to its index, 0 to K - 1, in the order of `labels`.
 
     Args:
         keys: keys of whole numbers.
@@ -22,24 +22,24 @@ class EncodeClassd(MapTransform):
         allow_missing_keys: whether an item may lack a key.
 
     Raises:
-        ValueError: fewer than two classes, or a value that is declared twice.
-        VolumeError: when called on a value that is not declared, or no whole number (such as the path of a label map);
-            names the image.
+        ValueError: there are fewer than two classes, or two classes have one value.
+        VolumeError: when called: the value is not in `labels`, or is no whole number (such as the path of a label map);
+            the message names the image.
     """
 
     def __init__(self, keys: KeysCollection, labels: Mapping[str, int], allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
         self.labels = dict(labels)
-        self.places = {value: place for place, value in enumerate(self.labels.values())}
-        if len(self.places) < max(2, len(self.labels)):
+        self.index_of = {value: index for index, value in enumerate(self.labels.values())}
+        if len(self.index_of) < max(2, len(self.labels)):
             raise ValueError(f"labels are {self.labels}, expected two classes or more with different values")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
         for key in self.key_iterator(item):
             value = item[key]
-            if isinstance(value, (bool, str)) or value not in self.places:
+            if isinstance(value, (bool, str)) or value not in self.index_of:
                 name = getattr(item.get("image"), "meta", {}).get("filename_or_obj", item.get("image"))
                 raise VolumeError(f"{name}: {key} is {value!r}, expected one of {self.labels}")
-            item[key] = self.places[value]
+            item[key] = self.index_of[value]
         return item

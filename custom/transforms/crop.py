@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random crop of a pair of volumes at the same relative place (method.md: crops at the same relative place)."""
+"""Random crop of a pair of volumes at one relative position, as GVSL crops its pairs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ..volumes import VolumeError
 
 class RandRelativeCropd(Randomizable, MapTransform):
     """
-    Crop all keys at the same relative place, drawn once per call: start = round(r * (size - roi_size)), r in [0, 1)^3.
+    Crop all volumes at one relative position r in [0, 1)^3, drawn once per call: start = round(r * (size - roi_size)).
 
-    The volumes of a pair may differ in size; a label map has the size of its image and so gets the same start. The
-    result is a copy: nothing done to it reaches the volume it came from. For validation MONAI's SpatialPadd and
-    CenterSpatialCropd give every volume the same central crop.
+    The volumes of a pair may differ in size. A label map has the size of its image and therefore the same start. The
+    result is a copy, which may be changed in place. For validation, MONAI's SpatialPadd and CenterSpatialCropd cut the
+    centre of every volume.
 
     Args:
         keys: keys of volumes (1, *spatial).
@@ -30,8 +30,8 @@ class RandRelativeCropd(Randomizable, MapTransform):
         allow_missing_keys: whether an item may lack a key.
 
     Raises:
-        ValueError: `roi_size` that is not positive.
-        VolumeError: when called on a volume smaller than `roi_size`.
+        ValueError: `roi_size` is not positive.
+        VolumeError: when called: a volume is smaller than `roi_size`.
     """
 
     def __init__(self, keys: KeysCollection, roi_size: Sequence[int] | int, allow_missing_keys: bool = False) -> None:
@@ -50,7 +50,7 @@ class RandRelativeCropd(Randomizable, MapTransform):
         for key in self.key_iterator(item):
             volume = item[key]
             size = tuple(volume.shape[1:])
-            if len(size) != 3 or any(have < want for have, want in zip(size, self.roi_size, strict=True)):
+            if len(size) != 3 or any(side < wanted for side, wanted in zip(size, self.roi_size, strict=True)):
                 file = getattr(volume, "meta", {}).get("filename_or_obj", "no file name")
                 raise VolumeError(
                     f"{key} ({file}): volume of size {size} is smaller than the crop {self.roi_size}; pad it in the "
@@ -58,7 +58,7 @@ class RandRelativeCropd(Randomizable, MapTransform):
                 )
             start = np.round(self.relative_start * np.subtract(size, self.roi_size)).astype(int)
             end = start + self.roi_size
-            if isinstance(volume, MetaTensor):  # the affine follows
+            if isinstance(volume, MetaTensor):  # SpatialCrop adapts the affine
                 crop = SpatialCrop(roi_start=start, roi_end=end)(volume)
             else:
                 crop = volume[(slice(None), *map(slice, start, end))]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""In-painting: boxes of uniform noise that the restoration head has to fill (Models Genesis; step 3 of GVSL)."""
+"""In-painting: boxes of a volume become uniform noise, to be restored (Models Genesis; step 3 of GVSL)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ __all__ = ["RandInPainting", "RandInPaintingd"]
 class RandInPainting(RandPainting):
     """Replace up to `max_boxes` boxes of a volume (C, *spatial) in [0, 1] by uniform noise in [0, 1].
 
-    The authors throw the same dice before the first box as before each further one, hence the default of `prob`.
+    In the authors' code the first box has the probability of each further one; therefore `prob` is 0.95 by default.
 
-    Args:
-        max_boxes, box_fraction, next_box_prob, prob: see `RandPainting`.
+    The arguments are those of `RandPainting`.
     """
 
     def __init__(
@@ -34,7 +33,7 @@ class RandInPainting(RandPainting):
         self.noise: list[np.ndarray] = []
 
     def draw(self, spatial_shape: Sequence[int]) -> None:
-        """Draw the boxes and, after each of them, the noise inside."""
+        """Draw each box and the noise inside it."""
         self.boxes, self.noise = [], []
         for box in self.draw_boxes(spatial_shape):
             self.boxes.append(box)
@@ -49,7 +48,7 @@ class RandInPainting(RandPainting):
 
 
 class RandInPaintingd(RandKeyedTransform):
-    """Dictionary version of `RandInPainting`; volumes of several keys have one shape and get the same boxes."""
+    """Dictionary version of `RandInPainting`, with the same boxes for the volumes of all keys."""
 
     def __init__(
         self,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Label maps: from the values of a data set to classes and back, and whether they lie on their image's grid."""
+"""Label maps: conversion between values of a data set and classes, comparison of voxel grids."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from monai.utils import convert_to_dst_type
 
 from ..volumes import VolumeError
 
-GRID_TOLERANCE = 1e-3  # of every entry of the affine, millimetres
+GRID_TOLERANCE = 1e-3  # largest difference of an entry of two affines, in millimetres
 
 
 class EncodeLabelsd(MapTransform):
     """
-    Values of a data set's label maps -> classes: 0 for the background, 1 to K for the structures in their order.
+    Convert the values of a data set's label maps to classes: 0 for background, 1 to K for the structures in order.
 
     Args:
         keys: keys of label maps (1, *spatial).
         labels: structure -> value, in the order of the classes.
-        background: values that count as background, beside 0.
+        background: values that count as background, in addition to 0.
         allow_missing_keys: whether an item may lack a key.
 
     Raises:
-        ValueError: no structures, or a value that is declared twice (0 is background).
-        VolumeError: when called on a map with an undeclared value; names the file, the values and the declared ones.
+        ValueError: there are no structures, or a value is declared twice (0 is background).
+        VolumeError: when called: the map has other values; the message names the file, these values and the declared
+            ones.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class EncodeLabelsd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.labels, self.background = dict(labels), sorted({0, *background})
         pairs = [(value, 0) for value in self.background]
-        pairs += [(value, place) for place, value in enumerate(self.labels.values(), start=1)]
+        pairs += [(value, index) for index, value in enumerate(self.labels.values(), start=1)]
         values, classes = zip(*sorted(pairs), strict=True)
         if not self.labels or len(set(values)) < len(values):
             raise ValueError(f"labels are {self.labels}, background {self.background}, expected different values")
@@ -55,24 +56,25 @@ class EncodeLabelsd(MapTransform):
         for key in self.key_iterator(item):
             label = torch.as_tensor(item[key]).float()
             plain = label.as_tensor() if isinstance(label, MetaTensor) else label
-            place = torch.bucketize(plain, self.values).clamp(max=len(self.values) - 1)
-            unknown = self.values[place] != plain
+            index = torch.bucketize(plain, self.values).clamp(max=len(self.values) - 1)
+            unknown = self.values[index] != plain
             if unknown.any():
-                found = [f"{value:g}" for value in plain[unknown].unique().tolist()]
+                values = [f"{value:g}" for value in plain[unknown].unique().tolist()]
                 raise VolumeError(
-                    f"{_file(item[key], key)}: label values {', '.join(found)} in {int(unknown.sum())} voxels, "
+                    f"{_file(item[key], key)}: label values {', '.join(values)} in {int(unknown.sum())} voxels, "
                     f"expected those of {self.labels} or of the background {self.background}"
                 )
-            item[key] = convert_to_dst_type(self.classes[place], label)[0]
+            item[key] = convert_to_dst_type(self.classes[index], label)[0]
         return item
 
 
 class DecodeLabelsd(MapTransform):
     """
-    Classes 0 to K -> values of the data set, the inverse of `EncodeLabelsd` but for what it made background.
+    Convert classes 0 to K to the values of the data set. Class 0 becomes 0, also for other values of the background.
 
     Args:
-        keys: keys of maps of classes. labels: structure -> value, in the order of the classes.
+        keys: keys of maps of classes.
+        labels: structure -> value, in the order of the classes.
         allow_missing_keys: whether an item may lack a key.
     """
 
@@ -91,14 +93,14 @@ class DecodeLabelsd(MapTransform):
 
 class SameGridd(MapTransform):
     """
-    Refuses volumes that do not lie on the same voxels.
+    Check that volumes have one voxel grid.
 
     Args:
-        keys: keys of volumes (1, *spatial) with affines; each is compared with the first.
+        keys: keys of volumes (1, *spatial) with affines; each is compared with the volume of the first key.
         allow_missing_keys: whether an item may lack a key.
 
     Raises:
-        VolumeError: when called on shapes that differ, or affines (mm) that do so by more than 1e-3; names both files.
+        VolumeError: when called: shapes differ, or affines by more than 1e-3 mm; the message names both files.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

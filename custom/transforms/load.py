@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads the volumes of an item."""
+"""Loading the volumes of an item."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ..volumes import VolumeError, check_same_grid, load_volume
 
 class LoadVolumed(MapTransform):
     """
-    Load one 3D volume per key (`load_volume`) and check it; paths become MetaTensors (1, *spatial), float32.
+    Load and check one 3D volume for each key: a path becomes a MetaTensor (1, *spatial), float32; see `load_volume`.
 
     Args:
         keys: keys of paths.
-        label_keys: those of `keys` that are label maps. Key `label` must lie on the voxel grid of key `image`, and
-            `NAME_label` on that of `NAME`, where the item has both.
-        allow_missing_keys: whether an item may lack a key (volumes without labels).
+        label_keys: keys of label maps. The volume of the key `label` must have the voxel grid of the key `image`, and
+            `NAME_label` that of `NAME`, if the item has both.
+        allow_missing_keys: whether an item may lack a key, for volumes without labels.
 
     Raises:
-        ValueError: `label_keys` that are not among `keys`.
-        VolumeError: when called, for anything wrong with a file; the message names it.
+        ValueError: `label_keys` are not among `keys`.
+        VolumeError: when called: a file cannot be used; the message names it.
     """
 
     def __init__(self, keys: KeysCollection, label_keys: KeysCollection = (), allow_missing_keys: bool = False) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Local voxel shuffling (Models Genesis; step 3 of GVSL), every box with a permutation of its own."""
+"""Local voxel shuffling (Models Genesis; step 3 of GVSL), with one permutation for each box."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["RandLocalShuffle", "RandLocalShuffled", "shuffle_box_size"]
 
 
 def shuffle_box_size(spatial_shape: Sequence[int], box_fraction: float) -> tuple[int, ...]:
-    """Sides of a box in voxels: the given fraction of each side, rounded down, but 2 voxels where the side has them.
+    """Sides of a box in voxels: a fraction of each side of the volume, rounded down, but at least 2 if the side has 2.
 
-    The authors' floor(side / 20) is 0 or 1 below 40 voxels, so that their shuffling silently does nothing there.
+    The authors' floor(side / 20) is 0 or 1 below 40 voxels; then their shuffling has no effect.
     """
     return tuple(min(side, max(2, math.floor(side * box_fraction + 1e-6))) for side in spatial_shape)
 
@@ -25,15 +25,16 @@ def shuffle_box_size(spatial_shape: Sequence[int], box_fraction: float) -> tuple
 class RandLocalShuffle(RandAppearanceTransform):
     """Shuffle the voxels inside many small boxes of a volume (C, *spatial).
 
-    Boxes read from the original volume; where they overlap, the later one wins. All channels share the permutations.
-    The number of boxes follows the volume: round(density * voxels / box voxels), at least 1. The authors' 5000 boxes
-    of 6^3 in 128^3 voxels are a density of 0.515, which touches 1 - exp(-0.515) = 40 % of the voxels. They use one
-    permutation for all boxes; the paper (after Models Genesis) has one per box, and so do we. MONAI's
-    RandCoarseShuffle is no substitute: it shuffles its input in place, an overlap twice, and draws while it computes.
+    Each box takes its values from the original volume; where boxes overlap, the later box counts. All channels have
+    the same permutations. The number of boxes is round(density * voxels / voxels of a box), at least 1. The authors'
+    5000 boxes of 6^3 voxels in 128^3 voxels are a density of 0.515, which changes 1 - exp(-0.515) = 40 % of the
+    voxels. The authors use one permutation for all boxes; the paper (after Models Genesis) has one for each box, and
+    so has this class. MONAI's RandCoarseShuffle differs: it changes its input, shuffles overlaps twice and draws
+    during the computation.
 
     Args:
-        density: expected number of boxes times their voxels, over the voxels of the volume.
-        box_fraction: side of a box over the side of the volume, see `shuffle_box_size`.
+        density: number of boxes times their voxels, divided by the voxels of the volume.
+        box_fraction: side of a box as a fraction of the side of the volume; see `shuffle_box_size`.
         prob: probability of applying the transform.
     """
 
@@ -48,7 +49,7 @@ class RandLocalShuffle(RandAppearanceTransform):
         self.source = self.target = np.empty(0, dtype=np.intp)
 
     def draw(self, spatial_shape: Sequence[int]) -> None:
-        """Draw the flat indices read (`source`) and written (`target`), box after box."""
+        """Draw the flat indices that are read (`source`) and written (`target`), box after box."""
         size = shuffle_box_size(spatial_shape, self.box_fraction)
         count = max(1, round(self.density * math.prod(spatial_shape) / math.prod(size)))
         start = [self.R.randint(0, side - box + 1, size=count) for side, box in zip(spatial_shape, size, strict=True)]
@@ -61,13 +62,13 @@ class RandLocalShuffle(RandAppearanceTransform):
     def change(self, volume: np.ndarray) -> np.ndarray:
         shuffled = volume.copy(order="C")
         for original, channel in zip(volume, shuffled, strict=True):
-            # One-dimensional indices: only for these does numpy promise that the last of two writes stays.
+            # one-dimensional indices, because only with them NumPy guarantees that the last of two writes counts
             channel.reshape(-1)[self.target] = original.reshape(-1)[self.source]
         return shuffled
 
 
 class RandLocalShuffled(RandKeyedTransform):
-    """Dictionary version of `RandLocalShuffle`; volumes of several keys have one shape and get the same boxes."""
+    """Dictionary version of `RandLocalShuffle`, with the same boxes for the volumes of all keys."""
 
     def __init__(
         self,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the lungs are: a given mask, or air inside the body found by a threshold."""
+"""Masks of the lungs in CT: from a file, or by a threshold of the air inside the body."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from skimage.segmentation import clear_border
 
 from ..volumes import VolumeError
 
-WORKING_SPACING = 3.0  # mm; finer volumes are averaged to about this, which also removes noise
-CLOSING_RADIUS = 12.0  # mm; closes vessels and consolidations at the pleura
-SECOND_LUNG = 0.1  # of the larger one: smaller pieces are air in stomach or bowel, or specks
-HU_RANGE = (-1024.0, 300.0)  # bone and metal would draw the threshold upwards
+WORKING_SPACING = 3.0  # mm; finer volumes are averaged to about this voxel size, which also reduces noise
+CLOSING_RADIUS = 12.0  # mm; it closes vessels and consolidations at the pleura (the surface of the lung)
+SECOND_LUNG = 0.1  # smallest size of the second lung relative to the first; smaller pieces are air in stomach or bowel
+HU_RANGE = (-1024.0, 300.0)  # clipping, because bone and metal would raise the threshold
 
 
 def lung_mask(image: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Both lungs, with trachea and main bronchi, by Otsu's threshold between air and tissue.
+    """Mask of both lungs with trachea and main bronchi, by Otsu's threshold between air and tissue.
 
-    Air that reaches the left, right, front or back of the volume is outside of the patient; of the rest the largest
-    piece or, where the lungs are apart, the largest two are kept, closed (`CLOSING_RADIUS`) and filled in each
-    sagittal plane, so that consolidations inside, also those that touch the mediastinum, count as lung. Air at the
-    first and last axial plane stays: lungs may be cut there.
+    Air that touches the left, right, front or back of the volume is outside the patient. Of the remaining air, the
+    mask contains the largest piece and, if the lungs are separate, the second largest. A closing (`CLOSING_RADIUS`) and
+    a filling of each sagittal plane add consolidations, also at the mediastinum (between the lungs). Air at the first
+    and last axial plane belongs to the mask, because the volume may end inside the lungs.
 
     Args:
-        image: (*spatial), CT in HU, axes to the right, anterior and superior (or against them).
-        spacing: voxel size in mm.
+        image: (*spatial), CT in HU; the axes point to the right, front and top, or opposite.
+        spacing: voxel size in millimetres.
 
     Returns:
-        (*spatial) bool; empty where there is no air inside the body.
+        (*spatial) bool; all False if there is no air inside the body.
     """
     block = tuple(max(1, round(WORKING_SPACING / size)) for size in spacing)
     coarse = block_reduce(np.clip(image, *HU_RANGE), block, np.mean, cval=HU_RANGE[0])
     sampling = np.multiply(block, spacing)
     air = coarse < threshold_otsu(coarse)
-    open_ends = np.pad(air, ((0, 0), (0, 0), (1, 1)))  # so that the last axial planes are no border
+    open_ends = np.pad(air, ((0, 0), (0, 0), (1, 1)))  # so that the first and last axial planes are no border
     inside = clear_border(label(open_ends, connectivity=1))[:, :, 1:-1]
     pieces = sorted(regionprops(inside), key=lambda piece: piece.area, reverse=True)[:2]
-    kept = [piece.label for piece in pieces if piece.area >= SECOND_LUNG * pieces[0].area]
+    lung_labels = [piece.label for piece in pieces if piece.area >= SECOND_LUNG * pieces[0].area]
     reach = int(np.ceil(CLOSING_RADIUS / min(sampling))) + 1
-    lungs = np.pad(np.isin(inside, kept), reach, mode="edge")
-    closed = isotropic_closing(lungs, CLOSING_RADIUS, spacing=sampling) if kept else lungs
+    lungs = np.pad(np.isin(inside, lung_labels), reach, mode="edge")
+    closed = isotropic_closing(lungs, CLOSING_RADIUS, spacing=sampling) if lung_labels else lungs
     closed = np.stack([binary_fill_holes(plane) for plane in closed])[(slice(reach, -reach),) * 3]
     for axis, count in enumerate(block):
         closed = closed.repeat(count, axis=axis)
@@ -58,19 +58,20 @@ def lung_mask(image: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
 
 
 class LungMaskd(MapTransform):
-    """Sees to it that an item has a mask of the lungs: the given one, or `lung_mask` of the image.
+    """Add a mask of the lungs to an item: its own mask as 0 and 1, or `lung_mask` of its image.
 
-    Call it after orientation and resampling and before the intensities are scaled.
+    It comes after orientation and resampling and before the scaling of the intensities.
 
     Args:
-        keys: one image key, (1, *spatial) MetaTensor in HU, RAS.
-        mask_key: where the mask is or goes: (1, *spatial), 1 = lung. A given one (any value above zero is lung) must
-            have the shape of the image.
-        minimum_volume: millilitres below which a volume shows no lungs.
+        keys: one key of an image, a (1, *spatial) MetaTensor in HU, RAS.
+        mask_key: key of the mask, (1, *spatial), 1 = lung. If the item has a mask, values above zero are lung, and it
+            must have the shape of the image.
+        minimum_volume: smallest volume of both lungs in millilitres.
         allow_missing_keys: whether an item may lack the image.
 
     Raises:
-        VolumeError: when called: no lungs of that size, or a given mask of another shape; names the file.
+        ValueError: `keys` is not one key.
+        VolumeError: when called: the lungs are smaller, or the mask has another shape; the message names the file.
     """
 
     def __init__(
@@ -92,19 +93,19 @@ class LungMaskd(MapTransform):
             item[self.mask_key] = self.mask_of(item[key], item.get(self.mask_key))
         return item
 
-    def mask_of(self, image: MetaTensor, given: torch.Tensor | None) -> MetaTensor:
+    def mask_of(self, image: MetaTensor, own_mask: torch.Tensor | None) -> MetaTensor:
         """The mask (1, *spatial), float32, with the affine of the image."""
         name = image.meta.get("filename_or_obj", "no file name")
         spacing = np.linalg.norm(np.asarray(image.affine)[:3, :3], axis=0)
-        if given is None:
+        if own_mask is None:
             source = f"{name}: the threshold found"
             mask = torch.from_numpy(lung_mask(image[0].cpu().numpy(), spacing))[None]
         else:
-            source = f"{getattr(given, 'meta', {}).get('filename_or_obj', 'mask')}: the mask holds"
-            if given.shape != image.shape:
-                shapes = f"{tuple(given.shape[1:])}, expected {tuple(image.shape[1:])}"
+            source = f"{getattr(own_mask, 'meta', {}).get('filename_or_obj', 'mask')}: the mask holds"
+            if own_mask.shape != image.shape:
+                shapes = f"{tuple(own_mask.shape[1:])}, expected {tuple(image.shape[1:])}"
                 raise VolumeError(f"{source} {shapes}, the shape of {name}")
-            mask = given.as_tensor() > 0 if isinstance(given, MetaTensor) else given > 0
+            mask = (own_mask.as_tensor() if isinstance(own_mask, MetaTensor) else own_mask) > 0
         volume = float(mask.sum()) * float(np.prod(spacing)) / 1000
         if volume < self.minimum_volume:
             raise VolumeError(f"{source} {volume:.0f} ml of lung, expected at least {self.minimum_volume:g} ml")

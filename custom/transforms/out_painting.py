@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Out-painting: uniform noise around a few boxes that stay, to be restored from what is inside (Models Genesis)."""
+"""Out-painting: a volume becomes uniform noise except in a few boxes, and is to be restored (Models Genesis)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["RandOutPainting", "RandOutPaintingd"]
 class RandOutPainting(RandPainting):
     """Replace a volume (C, *spatial) in [0, 1] by uniform noise in [0, 1], except in up to `max_boxes` boxes.
 
-    What is kept is the union of the boxes. The defaults are the code of Models Genesis; `prob` is its paint rate.
+    The union of the boxes is not changed. The defaults are those of the code of Models Genesis, where `prob` is called
+    paint rate.
 
-    Args:
-        max_boxes, box_fraction, next_box_prob, prob: see `RandPainting`.
+    The arguments are those of `RandPainting`.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RandOutPainting(RandPainting):
 
 
 class RandOutPaintingd(RandKeyedTransform):
-    """Dictionary version of `RandOutPainting`; volumes of several keys have one shape and get the same boxes."""
+    """Dictionary version of `RandOutPainting`, with the same boxes for the volumes of all keys."""
 
     def __init__(
         self,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MONAI's Spacingd for items that hold more than volumes and their metadata."""
+"""MONAI's Spacingd for items with further entries besides volumes and their metadata."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from monai.transforms import Spacingd
 
 class ToSpacingd(Spacingd):
     """
-    `monai.transforms.Spacingd`, arguments and inverse included, that leaves entries such as `image_path` alone.
+    `monai.transforms.Spacingd` that does not touch entries such as `image_path`; arguments and inverse are the same.
 
-    MONAI 1.6.1 calls `update` on every entry `KEY_*` beside a volume from a NIfTI file; MONAI Label adds strings there.
-    No key may begin with another key and an underscore.
+    With a volume from a NIfTI file under a key, MONAI 1.6.1 calls `update` on every entry whose name begins with
+    this key and an underscore. MONAI Label adds strings with such names. No key may begin with another key and an
+    underscore.
     """
 
     def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random affine and elastic transform of pairs of volumes: batched, on their device, one resampling for all."""
+"""Random affine and elastic transform of batches of pairs on their device, with one resampling."""
 
 from __future__ import annotations
 
@@ -15,15 +15,21 @@ from ..layers import compose_affine, fuse, linear_matrix, warp
 
 __all__ = ["RandSpatialTransform", "elastic_displacement", "elastic_knot_shape"]
 
-LABELS = {"moving_label": "moving", "fixed_label": "fixed"}  # label -> the volume that it follows
-# Drawn for each volume: three rotations, scales and translations, six shears, and the strength of the elastic part.
+LABELS = {"moving_label": "moving", "fixed_label": "fixed"}  # label map -> the volume whose transform it gets
+# numbers drawn for each volume: 3 rotations, 3 scales, 3 translations, 6 shears, 1 strength of the elastic part
 PARAMETER_COUNT = 16
 
 
 def elastic_knot_shape(
     spatial_shape: Sequence[int], spacing: Sequence[float], smoothing: float
 ) -> tuple[int, int, int]:
-    """Knots along each axis that `elastic_displacement` needs to cover a volume."""
+    """Number of knots along each axis with which `elastic_displacement` covers a volume.
+
+    Args:
+        spatial_shape: sides of the volume in voxels.
+        spacing: voxel size in millimetres.
+        smoothing: see `elastic_displacement`.
+    """
     return tuple(
         math.ceil((side - 1) * millimetres / _knot_spacing(smoothing)) + 4
         for side, millimetres in zip(spatial_shape, spacing, strict=True)
@@ -35,15 +41,16 @@ def elastic_displacement(
 ) -> torch.Tensor:
     """Smooth random displacement: a cubic B-spline whose coefficients are noise.
 
-    A cubic B-spline with knots h apart is, to a good approximation, a Gaussian of standard deviation h / sqrt(3): with
-    h = sqrt(3) * smoothing the field is white noise smoothed by a Gaussian of `smoothing` millimetres, for three small
-    matrix products. Knots lie in millimetres, so it is equally smooth along all axes whatever the spacing.
+    A cubic B-spline with the distance h between knots is approximately a Gaussian of standard deviation h / sqrt(3).
+    With h = sqrt(3) * smoothing, the field is white noise smoothed by a Gaussian of `smoothing` millimetres, computed
+    with three small matrix products. Distances of knots are in millimetres, so that the field is equally smooth along
+    all axes for every spacing.
 
     Args:
-        noise: (N, 3, *elastic_knot_shape(...)) standard normal.
-        rms: (N,) root mean square over the voxels of the length of the displacement, in millimetres; met exactly.
-        spatial_shape: the three sides in voxels.
-        spacing: millimetres per voxel of each axis.
+        noise: (N, 3, *elastic_knot_shape(...)), standard normal.
+        rms: (N,), root mean square over the voxels of the length of the displacement in millimetres (exact).
+        spatial_shape: sides of the volume in voxels.
+        spacing: voxel size in millimetres.
         smoothing: Gaussian standard deviation in millimetres.
 
     Returns:
@@ -67,7 +74,7 @@ def _knot_spacing(smoothing: float) -> float:
 
 
 def _spline_weights(side: int, spacing: float, smoothing: float) -> torch.Tensor:
-    """(knots, side): the cubic B-splines at the voxels of one axis, the span of the knots centred on the volume."""
+    """(knots, side): values of the cubic B-splines at the voxels of one axis, with the knots centred on the volume."""
     extent = (side - 1) * spacing / _knot_spacing(smoothing)
     spans = math.ceil(extent) + 1
     position = torch.linspace((spans - extent) / 2, (spans + extent) / 2, side, dtype=torch.float64)
@@ -79,27 +86,30 @@ def _spline_weights(side: int, spacing: float, smoothing: float) -> torch.Tensor
 class RandSpatialTransform(nn.Module):
     """Random rotation, scale, shear, translation and elastic deformation of the volumes of a pair.
 
-    Every volume is sampled once at p + u(p) with u(p) = M (p + e(p)) - p: the picture is first moved by the affine
-    map M = R S Sh x + t (millimetres, about the volume's centre), then deformed by e, which lives on the output grid.
-    M maps output positions to input positions: a scale below 1 magnifies.
+    Every volume is sampled once at p + u(p), where u(p) = M (p + e(p)) - p. The image is first transformed by the
+    affine map M x = R S Sh x + t (in millimetres, about the centre of the volume), then deformed by the elastic
+    displacement e, which is defined on the output grid. M maps output to input positions: a scale below 1 magnifies.
 
-    The parameters of a pair come from its seed alone, drawn on the CPU: the same in every batch, worker and device.
+    The parameters of a pair depend on its seed only and are drawn on the CPU. They are equal in every batch, worker
+    and device.
 
-    The defaults are the released code's (the paper names none). Its elastic field (alpha 512 times uniform noise
-    under a Gaussian of 10 to 13 voxels) has a root mean square length of at most 2 voxels at 1 mm, 1.1 for each axis.
+    The defaults are those of the authors' code (the paper states none). Its elastic field (uniform noise times 512,
+    smoothed by a Gaussian of 10 to 13 voxels) has a root mean square length of at most 2 voxels at 1 mm, 1.1 for each
+    axis.
 
     Args:
-        mode: "independent" (a transform for each group, the better by this project's probes), "shared" (one for all,
-            the released code) or "none".
+        mode: "independent" (one transform for each group; better in the measurements of this project), "shared" (one
+            transform for all groups, as in the authors' code) or "none".
         rotation_degrees: largest angle about each axis.
         scale: smallest and largest factor of each axis.
         translation: largest shift along each axis, as a fraction of the volume's side.
-        shear_degrees: largest angle of each of the six shears, whose coefficients are its tangent.
-        elastic_rms: largest root mean square length of the elastic displacement, millimetres; drawn from [0, this].
-        elastic_smoothing: Gaussian standard deviation of the elastic field, millimetres.
-        spacing: millimetres per voxel of each axis.
-        padding_mode: "zeros" (air in our CT window) or "border", what lies outside of the volumes.
-        groups: keys of the volumes to transform; those of one group share a transform.
+        shear_degrees: largest angle of each of the six shears; the coefficient of a shear is the tangent of its angle.
+        elastic_rms: largest root mean square length of the elastic displacement in millimetres; the length of a volume
+            is drawn from [0, elastic_rms].
+        elastic_smoothing: Gaussian standard deviation of the elastic field in millimetres.
+        spacing: voxel size in millimetres.
+        padding_mode: values outside the volume: "zeros" (air in our CT window) or "border".
+        groups: keys of the volumes to transform; the volumes of one group have one transform.
     """
 
     def __init__(
@@ -119,7 +129,7 @@ class RandSpatialTransform(nn.Module):
         if mode not in ("none", "shared", "independent"):
             raise ValueError(f'mode must be "none", "shared" or "independent", got {mode!r}')
         if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
-            raise ValueError(f"scale must be two rising positive numbers, got {tuple(scale)}")
+            raise ValueError(f"scale must be two increasing positive numbers, got {tuple(scale)}")
         if len(spacing) != 3 or min(spacing) <= 0:
             raise ValueError(f"spacing must be three positive numbers, got {tuple(spacing)}")
         if elastic_rms < 0 or elastic_smoothing <= 0:
@@ -137,7 +147,7 @@ class RandSpatialTransform(nn.Module):
         self.spacing = tuple(spacing)
         self.padding_mode = padding_mode
         self.groups = tuple(tuple(group) for group in groups)
-        self.group_of = {key: place for place, group in enumerate(self.groups) for key in group}
+        self.group_of = {key: index for index, group in enumerate(self.groups) for key in group}
         if not all(self.groups) or len(self.group_of) != sum(map(len, self.groups)):
             raise ValueError(f"groups must hold each key once and none may be empty, got {self.groups}")
 
@@ -146,16 +156,17 @@ class RandSpatialTransform(nn.Module):
         """Transform the volumes of a batch.
 
         Args:
-            batch: the volumes of the groups, each (N, 1, *spatial) of one shape, and "seed", (N,) int64.
-                "moving_label" and "fixed_label", where present, follow "moving" and "fixed" by nearest neighbour.
+            batch: the volumes of the groups, all (N, 1, *spatial) of one shape, and "seed", (N,) int64. The label maps
+                "moving_label" and "fixed_label" are optional; they are transformed like "moving" and "fixed", by the
+                nearest voxel.
 
         Returns:
-            A new dictionary with the transformed volumes as plain float32 tensors; labels keep their type, all other
-            entries are untouched.
+            A new dictionary with the transformed volumes as plain float32 tensors. Label maps have their type, all
+            other entries are not changed.
 
         Raises:
-            KeyError: where an entry is missing.
-            ValueError: where shapes or the number of seeds do not fit together.
+            KeyError: an entry is missing.
+            ValueError: shapes or the number of seeds differ.
         """
         result = dict(batch)
         if self.mode == "none":
@@ -179,10 +190,15 @@ class RandSpatialTransform(nn.Module):
     def displacements(
         self, seeds: Sequence[int], spatial_shape: Sequence[int], device: torch.device | str = "cpu"
     ) -> tuple[torch.Tensor, ...]:
-        """Displacements of each group's volumes for the pairs with these seeds.
+        """Displacements of the volumes of each group.
+
+        Args:
+            seeds: the seeds of N pairs.
+            spatial_shape: sides of the volumes in voxels.
+            device: device of the result.
 
         Returns:
-            A tensor (N, 3, *spatial_shape) for each group, float32, voxels; one and the same where mode is "shared".
+            For each group a tensor (N, 3, *spatial_shape), float32, in voxels; the same tensor if mode is "shared".
         """
         device = torch.device(device)
         with torch.autocast(device.type, enabled=False), torch.autocast("cpu", enabled=False):
@@ -196,7 +212,7 @@ class RandSpatialTransform(nn.Module):
         return displacement.chunk(len(self.groups))
 
     def _draw(self, seeds: Sequence[int], spatial_shape: Sequence[int]) -> tuple[torch.Tensor, ...]:
-        """Affine matrices, elastic noise and rms, on the CPU: all pairs of the first group, then of the next."""
+        """Affine matrices, elastic noise and rms on the CPU: all pairs of the first group, then those of the next."""
         knot_shape = elastic_knot_shape(spatial_shape, self.spacing, self.elastic_smoothing)
         uniform, noise = [], []
         for seed in seeds:

@@ -17,8 +17,8 @@ from monai.utils import MetaKeys
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
 VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
-META_KEPT = (MetaKeys.SPATIAL_SHAPE, MetaKeys.SPACE, MetaKeys.ORIGINAL_CHANNEL_DIM)
-SLICE_TOLERANCE = 0.1  # of the slice distance: steps that deviate more would bend the volume
+META_KEYS = (MetaKeys.SPATIAL_SHAPE, MetaKeys.SPACE, MetaKeys.ORIGINAL_CHANNEL_DIM)
+SLICE_TOLERANCE = 0.1  # largest deviation of a step between slices, as a share of the slice distance
 
 
 class VolumeError(ValueError):
@@ -26,7 +26,7 @@ class VolumeError(ValueError):
 
 
 def is_dicom_file(path: str | os.PathLike) -> bool:
-    """Whether a file is a DICOM object: it ends in .dcm, or has the letters DICM at byte 128 (not a DICOMDIR index)."""
+    """Whether a file is a DICOM object: it ends in .dcm, or has the letters DICM at byte 128. DICOMDIR is none."""
     name = os.path.basename(path).lower()
     if name.startswith(".") or name == "dicomdir" or name.endswith(VOLUME_SUFFIXES) or not os.path.isfile(path):
         return False
@@ -38,16 +38,16 @@ def is_dicom_file(path: str | os.PathLike) -> bool:
 
 def check_volume(volume: torch.Tensor, name: str, is_label: bool = False) -> None:
     """
-    Refuse what cannot be one 3D volume.
+    Check that a tensor is one usable 3D volume.
 
     Args:
-        volume: (1, *spatial), three spatial axes; the affine (voxels to millimetres) of a MetaTensor is checked too.
-        name: the file (or key) that the message names.
-        is_label: a label map may be constant (empty) but must hold whole numbers.
+        volume: (1, *spatial), three spatial axes. The affine of a MetaTensor (voxels to millimetres) is checked too.
+        name: file or key, for the message.
+        is_label: whether the volume is a label map, which may be constant but must hold whole numbers.
 
     Raises:
-        VolumeError: 2D, 4D or multi-channel shape, NaN or infinite voxels, a constant image, fractional labels, voxel
-            spacing that is not positive and finite, singular affine.
+        VolumeError: the shape is 2D, 4D or has several channels, voxels are NaN or infinite, an image is constant, a
+            label is no whole number, the voxel spacing is not positive and finite, or the affine is singular.
     """
     shape = tuple(volume.shape)
     if len(shape) != 4 or 1 in shape[1:]:
@@ -88,10 +88,11 @@ def _check_affine(affine: np.ndarray, name: str) -> None:
 
 def _nifti_affine(name: str) -> np.ndarray:
     """
-    The affine that NIfTI prescribes (sform, else qform, else pixdim), after checks of what the readers repair silently.
+    The affine of a NIfTI file by the rule of the format: the sform, otherwise the qform, otherwise the pixdim.
 
-    nibabel turns a zero pixdim into 1, and MONAI's NibabelReader drops an sform whose spacing differs from pixdim by
-    more than 1e-5 in favour of a qform that may not be set at all; so the affine is taken from nibabel itself.
+    It is read with nibabel and checked, because the readers repair some faults without a message: nibabel replaces a
+    pixdim of zero by 1, and MONAI's NibabelReader replaces an sform whose spacing differs from pixdim by more than
+    1e-5 by the qform, which may not be set.
     """
     image = nibabel.load(name)
     pixel_type = image.get_data_dtype()
@@ -114,12 +115,12 @@ def _dicom_tags(path: str, *tags: str) -> list[str]:
 
 
 def _check_dicom_series(folder: str) -> None:
-    """One series, every DICOM file readable, slices evenly spaced along their normal: ITK would only warn, or skip."""
-    found = sorted(entry.name for entry in os.scandir(folder) if is_dicom_file(entry.path))
-    if not found:
+    """Check a DICOM folder: one series, every file readable, evenly spaced slices. ITK only warns or skips files."""
+    dicom_files = sorted(entry.name for entry in os.scandir(folder) if is_dicom_file(entry.path))
+    if not dicom_files:
         raise VolumeError(f"{folder}: no DICOM files in this folder, expected one DICOM series")
     generator = itk.GDCMSeriesFileNames.New()
-    generator.SetUseSeriesDetails(True)  # the same settings as MONAI's ITKReader, which reads the folder next
+    generator.SetUseSeriesDetails(True)  # the settings of MONAI's ITKReader, which reads the folder afterwards
     generator.AddSeriesRestriction("0008|0021")
     generator.SetDirectory(folder)
     series = [list(generator.GetFileNames(identifier)) for identifier in generator.GetSeriesUIDs()]
@@ -127,10 +128,10 @@ def _check_dicom_series(folder: str) -> None:
         listed = ", ".join(f"{_dicom_tags(files[0], '0020|000e')[0]} ({len(files)} slices)" for files in series)
         raise VolumeError(f"{folder}: {len(series)} DICOM series: {listed}; expected one series per folder")
     readable = {os.path.basename(path) for files in series for path in files}
-    unreadable = [file for file in found if file not in readable]
+    unreadable = [file for file in dicom_files if file not in readable]
     if unreadable:
         raise VolumeError(
-            f"{folder}: {len(unreadable)} of {len(found)} DICOM files cannot be read (truncated or damaged): "
+            f"{folder}: {len(unreadable)} of {len(dicom_files)} DICOM files cannot be read (truncated or damaged): "
             f"{', '.join(unreadable[:5])}; expected a complete series"
         )
     if len(series[0]) > 1:
@@ -162,17 +163,20 @@ def _reason(error: Exception) -> str:
 
 def load_volume(path: str | os.PathLike, is_label: bool = False) -> MetaTensor:
     """
-    Load one 3D volume as a float32 MetaTensor (1, *spatial) in the order of the file, with its affine (voxels to RAS
-    millimetres). Of the header only affine, shape and file name are kept.
+    Load one 3D volume.
 
     Args:
         path: .nii, .nii.gz, .nrrd, .mha, .mhd, or a folder that holds exactly one DICOM series. Trailing axes of
             size one, as in (x, y, z, 1), are dropped.
         is_label: see `check_volume`.
 
+    Returns:
+        A float32 MetaTensor (1, *spatial) with the axes of the file and its affine (voxels to RAS millimetres). Its
+        metadata are affine, shape and file name only.
+
     Raises:
-        VolumeError: missing, unreadable or truncated file (the reader's exception is chained) and everything that
-            `check_volume` refuses.
+        VolumeError: the file is missing, truncated or cannot be read (the error of the reader is the cause), or
+            `check_volume` refuses it.
     """
     name = os.path.expanduser(os.fspath(path))
     suffix = name.lower()
@@ -195,12 +199,12 @@ def load_volume(path: str | os.PathLike, is_label: bool = False) -> MetaTensor:
         loaded = LoadImage(image_only=True, ensure_channel_first=True, dtype=np.float32)(name, reader=reader)
     except VolumeError:
         raise
-    except Exception as error:  # whatever nibabel, zlib or ITK raise: the file is named and the cause is chained
+    except Exception as error:  # of nibabel, zlib or ITK
         raise VolumeError(f"{name}: cannot be read, expected a complete volume file ({_reason(error)})") from error
     while loaded.ndim > 4 and loaded.shape[-1] == 1:
         loaded = loaded[..., 0]
     affine = torch.as_tensor(np.array(loaded.affine if affine is None else affine), dtype=torch.float64)
-    meta = {key: loaded.meta[key] for key in META_KEPT}
+    meta = {key: loaded.meta[key] for key in META_KEYS}
     meta |= {MetaKeys.ORIGINAL_AFFINE: affine.numpy().copy(), "filename_or_obj": name}
     volume = MetaTensor(loaded.as_tensor().contiguous(), affine=affine, meta=meta)
     check_volume(volume, name, is_label)
@@ -208,12 +212,20 @@ def load_volume(path: str | os.PathLike, is_label: bool = False) -> MetaTensor:
 
 
 def check_same_grid(label: MetaTensor, image: MetaTensor) -> None:
-    """A label map must lie on its image's voxels: the same shape, no corner further than half a voxel away."""
+    """Check that a label map lies on the voxels of its image: equal shape, all corners at most half a voxel apart.
+
+    Args:
+        label: (1, *spatial) from `load_volume`.
+        image: (1, *spatial) from `load_volume`.
+
+    Raises:
+        VolumeError: shapes or corners differ.
+    """
     label_name, image_name = label.meta["filename_or_obj"], image.meta["filename_or_obj"]
     if label.shape != image.shape:
         raise VolumeError(
-            f"{label_name}: label map of shape {tuple(label.shape[1:])}, expected {tuple(image.shape[1:])}, that of "
-            f"{image_name}"
+            f"{label_name}: label map of shape {tuple(label.shape[1:])}, expected {tuple(image.shape[1:])}, the shape "
+            f"of {image_name}"
         )
     corners = np.array(np.meshgrid(*[(0, size - 1) for size in image.shape[1:]], indexing="ij")).reshape(3, -1)
     affine = np.asarray(image.affine)

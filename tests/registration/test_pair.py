@@ -116,5 +116,5 @@ def test_a_sheared_fixed_image_is_refused_and_a_sheared_moving_one_is_not(files,
 
 
 def test_volumes_of_two_sizes_are_refused(files):
-    with pytest.raises(ValueError, match="moving and fixed have shapes .* expected one: CommonSized"):
+    with pytest.raises(ValueError, match="moving and fixed have shapes .* expected one shape .CommonSized"):
         RegistrationPair(**files, transform=PREPROCESSING[:-1])[0]
