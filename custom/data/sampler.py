@@ -48,15 +48,7 @@ class GlobalSampler(Sampler[int]):
         self.skip = 0
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
-        """Choose the next samples.
-
-        Args:
-            epoch: number of the epoch, counted from 0.
-            skip: number of samples of this rank to leave out at the start of the epoch.
-
-        Raises:
-            ValueError: a number is out of range.
-        """
+        """Continue with this epoch, counted from 0, without the first `skip` samples of this rank."""
         if epoch < 0 or not 0 <= skip < len(self):
             raise ValueError(f"epoch is {epoch} and skip {skip}, expected 0 or more and 0 to {len(self) - 1}")
         self.epoch = epoch

@@ -189,12 +189,7 @@ class CardiacPhantomCohort(PhantomCohort):
 
 
 def subject_seed(seed: int, number: int) -> int:
-    """The seed of one subject.
-
-    Args:
-        seed: seed of the cohort.
-        number: number of the subject.
-    """
+    """The seed of the subject with this number in the cohort with this seed."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0])
 
 

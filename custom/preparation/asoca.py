@@ -59,9 +59,8 @@ def prepare_asoca(
     parameters = {"data": "ASOCA 2020", "spacing": list(SPACING), "hu_window": list(HU_WINDOW), "margin_mm": margin}
     output = Path(output_dir)
     report = prepare_cases(cases, prepare_case, output, parameters, workers, unusable)
-    ready = {case.name: case for case in cases if case.name in report.ready}
     description = segmentation_description(
-        "ASOCA 2020", "CT", ASOCA_LABELS, ready, PAPER_SIZES, seed, parameters, groups
+        "ASOCA 2020", "CT", ASOCA_LABELS, report.ready, PAPER_SIZES, seed, parameters, groups
     )
     write_json(output / "dataset.json", description)
     return report

@@ -63,8 +63,9 @@ def prepare_candi(
     parameters = {"data": "CANDI", "spacing": list(SPACING), "crop": size}
     output = Path(output_dir)
     report = prepare_cases(cases, prepare_case, output, parameters, workers, unusable)
-    ready = {case.name: case for case in cases if case.name in report.ready}
-    description = segmentation_description("CANDI", "MR", BRAIN_LABELS, ready, PAPER_SIZES, seed, parameters, groups)
+    description = segmentation_description(
+        "CANDI", "MR", BRAIN_LABELS, report.ready, PAPER_SIZES, seed, parameters, groups
+    )
     write_json(output / "dataset.json", description)
     return report
 

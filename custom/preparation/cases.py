@@ -41,12 +41,12 @@ class PreparationReport:
 
     Args:
         output_dir: the output folder.
-        ready: names of the cases whose files are written.
+        ready: name -> case whose files are written, in the order of the cases.
         unusable: file of the data set -> reason why it cannot be used.
     """
 
     output_dir: Path
-    ready: list[str] = field(default_factory=list)
+    ready: dict[str, Case] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -86,21 +86,21 @@ def prepare_cases(
         OSError: a file cannot be written.
     """
     _check_parameters(output_dir / "preparation.json", parameters)
-    report = PreparationReport(
-        output_dir, [case.name for case in cases if case.is_done(output_dir)], dict(unusable or {})
-    )
-    missing = [case for case in cases if not case.is_done(output_dir)]
+    done = {case.name: case for case in cases if case.is_done(output_dir)}
+    report = PreparationReport(output_dir, done, dict(unusable or {}))
+    missing = [case for case in cases if case.name not in done]
     with tqdm(total=len(cases), initial=len(report.ready), desc="preparing", unit="case") as progress:
         tasks = [(prepare, case, output_dir, parameters) for case in missing]
         for index, (problem, remark) in in_processes(_guarded, tasks, workers):
             case = missing[index]
             if problem is None:
-                report.ready.append(case.name)
+                report.ready[case.name] = case
             else:
                 report.unusable[case.sources["image"]] = problem
             if problem or remark:
                 tqdm.write(f"{case.name}: {problem or remark}")
             progress.update()
+    report.ready = {case.name: case for case in cases if case.name in report.ready}
     report.write()
     if not report.ready:
         raise ValueError(f"none of the {len(cases)} cases can be used, see {report.path}")

@@ -53,10 +53,9 @@ def prepare_mmwhs(
     }
     usable = [case for case in cases if case.sources["image"] not in without_label]
     report = prepare_cases(usable, prepare_case, output, parameters, workers, without_label)
-    ready = {case.name: case for case in cases if case.name in report.ready}
-    labelled = sum("label" in case.targets for case in ready.values())
+    labelled = sum("label" in case.targets for case in report.ready.values())
     sizes = PAPER_SIZES if labelled > PUBLIC_LABELLED else {k: PAPER_SIZES[k] for k in ("training", "validation")}
-    description = segmentation_description("MM-WHS 2017 CT", "CT", MMWHS_LABELS, ready, sizes, seed, parameters)
+    description = segmentation_description("MM-WHS 2017 CT", "CT", MMWHS_LABELS, report.ready, sizes, seed, parameters)
     write_json(output / "dataset.json", description)
     return report
 

@@ -55,13 +55,7 @@ def draw_split(classes: Mapping[str, int], sizes: Mapping[str, int], seed: int) 
 
 
 def split_note(count: int, sizes: Mapping[str, int], scaled: Mapping[str, int]) -> str:
-    """One sentence about the sizes.
-
-    Args:
-        count: number of subjects.
-        sizes: list -> number in the paper.
-        scaled: list -> number in this split.
-    """
+    """One sentence about the sizes of a split (`scaled`) of `count` subjects and those of the paper (`sizes`)."""
     listed = ", ".join(f"{name} {size}" for name, size in scaled.items())
     if dict(scaled) == dict(sizes):
         return f"split: {listed}, the paper's sizes"

@@ -58,8 +58,7 @@ def prepare_stoic(
     parameters = {"data": "STOIC", "spacing": list(SPACING), "hu_window": list(HU_WINDOW), "margin_mm": margin}
     output = Path(output_dir)
     report = prepare_cases(cases, prepare_case, output, parameters, workers, unusable)
-    ready = {case.name: case for case in cases if case.name in report.ready}
-    write_json(output / "dataset.json", _description(ready, reference, seed, parameters))
+    write_json(output / "dataset.json", _description(report.ready, reference, seed, parameters))
     return report
 
 

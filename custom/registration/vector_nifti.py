@@ -26,7 +26,6 @@ def write_displacement_field(path: str | os.PathLike, field: np.ndarray, affine:
 
     Raises:
         ValueError: the shape is another one; see also `write_volume`.
-        OSError: see `write_volume`.
     """
     if field.ndim != 4 or field.shape[0] != 3:
         raise ValueError(f"{path}: a field of shape {field.shape}, expected (3, *spatial) with three axes")

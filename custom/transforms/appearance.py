@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from monai.config import KeysCollection, NdarrayOrTensor
@@ -47,15 +48,19 @@ def check_floating(volume: np.ndarray) -> None:
 class RandKeyedTransform(Randomizable, MapTransform):
     """Draw once and apply one random array transform to the volumes (1, *spatial) of several keys.
 
+    A subclass names the class of the array transform in `array_transform`.
+
     Args:
         keys: keys of volumes of one shape.
-        transform: the array transform.
         allow_missing_keys: whether an item may lack a key.
+        arguments: arguments of the array transform.
     """
 
-    def __init__(self, keys: KeysCollection, transform: RandAppearanceTransform, allow_missing_keys: bool) -> None:
+    array_transform: type[RandAppearanceTransform]
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, **arguments: Any) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
-        self.transform = transform
+        self.transform = self.array_transform(**arguments)
 
     def set_random_state(
         self, seed: int | None = None, state: np.random.RandomState | None = None

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from monai.config import KeysCollection
 
 from .appearance import RandAppearanceTransform, RandKeyedTransform, check_floating
 
@@ -75,8 +74,4 @@ def _look_up(volume: np.ndarray, table: np.ndarray) -> np.ndarray:
 class RandBezierIntensityd(RandKeyedTransform):
     """Dictionary version of `RandBezierIntensity`, with one curve for the volumes of all keys."""
 
-    def __init__(
-        self, keys: KeysCollection, prob: float = 0.9, invert_prob: float = 0.0, allow_missing_keys: bool = False
-    ) -> None:
-        transform = RandBezierIntensity(prob=prob, invert_prob=invert_prob)
-        super().__init__(keys, transform, allow_missing_keys)
+    array_transform = RandBezierIntensity

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from monai.config import KeysCollection
 
 from .appearance import RandKeyedTransform, check_floating
 from .painting import RandPainting
@@ -50,16 +49,4 @@ class RandInPainting(RandPainting):
 class RandInPaintingd(RandKeyedTransform):
     """Dictionary version of `RandInPainting`, with the same boxes for the volumes of all keys."""
 
-    def __init__(
-        self,
-        keys: KeysCollection,
-        max_boxes: int = 30,
-        box_fraction: tuple[float, float] = (0.1, 0.2),
-        next_box_prob: float = 0.95,
-        prob: float = 0.95,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        transform = RandInPainting(
-            max_boxes=max_boxes, box_fraction=box_fraction, next_box_prob=next_box_prob, prob=prob
-        )
-        super().__init__(keys, transform, allow_missing_keys)
+    array_transform = RandInPainting

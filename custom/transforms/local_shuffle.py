@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from monai.config import KeysCollection
 
 from .appearance import RandAppearanceTransform, RandKeyedTransform
 
@@ -70,13 +69,4 @@ class RandLocalShuffle(RandAppearanceTransform):
 class RandLocalShuffled(RandKeyedTransform):
     """Dictionary version of `RandLocalShuffle`, with the same boxes for the volumes of all keys."""
 
-    def __init__(
-        self,
-        keys: KeysCollection,
-        density: float = 0.515,
-        box_fraction: float = 0.05,
-        prob: float = 0.8,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        transform = RandLocalShuffle(density=density, box_fraction=box_fraction, prob=prob)
-        super().__init__(keys, transform, allow_missing_keys)
+    array_transform = RandLocalShuffle

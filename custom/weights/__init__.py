@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights on disk, what they expect of their input, the config that a run was made with, the authors' checkpoint."""
+"""Weights: files, comparison of network and input with a config, the config of a run, the authors' checkpoint."""
 
 from .compatibility import check_compatible, describe
 from .running_config import resolved_component, resolved_config

@@ -33,9 +33,6 @@ def save_weights(
         directory: the folder; it is made.
         files: file name -> (what the file holds, state dict).
         description: entries of model.json in JSON types; the hashes and keys of the files are added.
-
-    Raises:
-        OSError: a file cannot be written; see `custom.files.atomic`.
     """
     directory = Path(directory)
     described = {}
@@ -53,13 +50,7 @@ def save_weights(
 
 
 def save_pretext(network: nn.Module, directory: str | os.PathLike, description: Mapping[str, Any]) -> None:
-    """Write model.pt, heads.pt and model.json of a pretext network.
-
-    Args:
-        network: the network with the attribute `backbone`, or its DistributedDataParallel.
-        directory: see `save_weights`.
-        description: see `save_weights`.
-    """
+    """Write model.pt, heads.pt and model.json of a pretext network (or DistributedDataParallel); see `save_weights`."""
     state = unwrapped(network).state_dict()
     backbone = {name.removeprefix(BACKBONE_PREFIX): tensor for name, tensor in state.items() if _in_backbone(name)}
     heads = {name: tensor for name, tensor in state.items() if not _in_backbone(name)}
