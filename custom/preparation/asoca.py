@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import write_json
 from ..labels import CORONARY_LABELS as ASOCA_LABELS
 from ..transforms import LoadVolumed
 from ..transforms.labels import SameGridd
 from ..volumes import VolumeError
 from .cases import Case, PreparationReport, existing_folder, prepare_cases
-from .segmentation import label_counts, segmentation_case, segmentation_description
+from .segmentation import label_counts, segmentation_case, write_description
 from .volumes import HU_WINDOW, SPACING, MarginCropd, prepared, save_volume, to_ras, to_spacing
 
 PAPER_SIZES = {"training": 15, "validation": 5, "test": 20}
@@ -57,13 +56,8 @@ def prepare_asoca(
     files_of, groups, unusable = find_asoca(root)
     cases = [segmentation_case(name, files) for name, files in files_of.items()]
     parameters = {"data": "ASOCA 2020", "spacing": list(SPACING), "hu_window": list(HU_WINDOW), "margin_mm": margin}
-    output = Path(output_dir)
-    report = prepare_cases(cases, prepare_case, output, parameters, workers, unusable)
-    description = segmentation_description(
-        "ASOCA 2020", "CT", ASOCA_LABELS, report.ready, PAPER_SIZES, seed, parameters, groups
-    )
-    write_json(output / "dataset.json", description)
-    return report
+    report = prepare_cases(cases, prepare_case, Path(output_dir), parameters, workers, unusable)
+    return write_description(report, "ASOCA 2020", "CT", ASOCA_LABELS, PAPER_SIZES, seed, parameters, groups)
 
 
 def find_asoca(source: Path) -> tuple[dict[str, dict[str, str]], dict[str, str], dict[str, str]]:

@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from monai.transforms import ResizeWithPadOrCropd
 
-from ..files import write_json
 from ..labels import BRAIN_LABELS
 from ..transforms import LoadVolumed
 from ..volumes import VolumeError
 from .cases import Case, PreparationReport, existing_folder, prepare_cases
-from .segmentation import label_counts, segmentation_case, segmentation_description
+from .segmentation import label_counts, segmentation_case, write_description
 from .volumes import SPACING, prepared, save_volume, to_ras, to_spacing
 
 PAPER_SIZES = {"training": 40, "validation": 20, "test": 43}
@@ -61,13 +60,8 @@ def prepare_candi(
     files_of, groups, unusable = find_candi(root)
     cases = [segmentation_case(name, files) for name, files in files_of.items()]
     parameters = {"data": "CANDI", "spacing": list(SPACING), "crop": size}
-    output = Path(output_dir)
-    report = prepare_cases(cases, prepare_case, output, parameters, workers, unusable)
-    description = segmentation_description(
-        "CANDI", "MR", BRAIN_LABELS, report.ready, PAPER_SIZES, seed, parameters, groups
-    )
-    write_json(output / "dataset.json", description)
-    return report
+    report = prepare_cases(cases, prepare_case, Path(output_dir), parameters, workers, unusable)
+    return write_description(report, "CANDI", "MR", BRAIN_LABELS, PAPER_SIZES, seed, parameters, groups)
 
 
 def find_candi(source: Path) -> tuple[dict[str, dict[str, str]], dict[str, str], dict[str, str]]:

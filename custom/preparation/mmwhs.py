@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..files import write_json
 from ..labels import CARDIAC_LABELS as MMWHS_LABELS
 from ..transforms import LoadVolumed
 from ..volumes import VolumeError
 from .cases import Case, PreparationReport, existing_folder, prepare_cases
-from .segmentation import label_counts, segmentation_case, segmentation_description
+from .segmentation import label_counts, segmentation_case, write_description
 from .volumes import HU_WINDOW, SPACING, MarginCropd, prepared, save_volume, to_ras, to_spacing
 
 STRAY = (421,)  # value of a few voxels of the published labels; configs declare it as background
@@ -45,19 +44,16 @@ def prepare_mmwhs(
     files_of = find_mmwhs(existing_folder(source))
     cases = [segmentation_case(name, files) for name, files in files_of.items()]
     parameters = {"data": "MM-WHS CT", "spacing": list(SPACING), "hu_window": list(HU_WINDOW), "margin_mm": margin}
-    output = Path(output_dir)
     without_label = {  # only test volumes may lack a label
         files["image"]: f"no {name}_label beside it"
         for name, files in files_of.items()
         if "label" not in files and "_train_" in name
     }
     usable = [case for case in cases if case.sources["image"] not in without_label]
-    report = prepare_cases(usable, prepare_case, output, parameters, workers, without_label)
+    report = prepare_cases(usable, prepare_case, Path(output_dir), parameters, workers, without_label)
     labelled = sum("label" in case.targets for case in report.ready.values())
     sizes = PAPER_SIZES if labelled > PUBLIC_LABELLED else {k: PAPER_SIZES[k] for k in ("training", "validation")}
-    description = segmentation_description("MM-WHS 2017 CT", "CT", MMWHS_LABELS, report.ready, sizes, seed, parameters)
-    write_json(output / "dataset.json", description)
-    return report
+    return write_description(report, "MM-WHS 2017 CT", "CT", MMWHS_LABELS, sizes, seed, parameters)
 
 
 def find_mmwhs(source: Path) -> dict[str, dict[str, str]]:

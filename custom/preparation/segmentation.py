@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from .cases import Case
+from ..files import write_json
+from .cases import Case, PreparationReport
 from .splits import draw_split, scaled_sizes, split_note
 
 logger = logging.getLogger(__name__)
@@ -31,34 +32,38 @@ def label_counts(label: torch.Tensor) -> dict[int, int]:
     return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
 
 
-def segmentation_description(
+def write_description(
+    report: PreparationReport,
     name: str,
     modality: str,
     labels: Mapping[str, int],
-    cases: Mapping[str, Case],
     sizes: Mapping[str, int],
     seed: int,
     parameters: Mapping[str, Any],
     groups: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """The content of dataset.json as in the Decathlon: name, modality, labels and the lists of the split.
+) -> PreparationReport:
+    """Write dataset.json as in the Decathlon: name, modality, labels and the lists of the split.
 
     Items are {"image", "label", "subject"}, with "group" if there are groups. Images without labels are listed by
     their paths in the list `test`, or in the list `unlabelled` if `sizes` has the list `test`.
 
     Args:
+        report: result of `prepare_cases`.
         name: name of the data set.
         modality: "CT" or "MR".
         labels: structure -> value in the label maps.
-        cases: name -> case whose files are written.
         sizes: list -> number of labelled cases; see `scaled_sizes`.
         seed: seed of the split.
         parameters: settings of the preparation; they are copied.
         groups: name -> group; each list has equal shares of the groups.
 
+    Returns:
+        `report`.
+
     Raises:
         ValueError: there are fewer labelled cases than lists.
     """
+    cases = report.ready
     labelled = [case for case, files in cases.items() if "label" in files.targets]
     scaled = scaled_sizes(len(labelled), sizes)
     note = split_note(len(labelled), sizes, scaled)
@@ -71,7 +76,7 @@ def segmentation_description(
     }
     unlabelled = [_paths(files)["image"] for files in cases.values() if "label" not in files.targets]
     lists["unlabelled" if "test" in lists else "test"] = unlabelled
-    return {
+    description = {
         "name": name,
         "modality": {"0": modality},
         "labels": {"0": "background"} | {str(value): structure for structure, value in labels.items()},
@@ -81,6 +86,8 @@ def segmentation_description(
         "numTest": len(lists["test"]),
         **lists,
     }
+    write_json(report.output_dir / "dataset.json", description, "the description of the data set")
+    return report
 
 
 def _paths(case: Case) -> dict[str, str]:

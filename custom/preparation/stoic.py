@@ -56,9 +56,9 @@ def prepare_stoic(
             targets = {key: f"{key}s/{name}.nii.gz" for key in ("image", "mask")}
             cases.append(Case(name, {"image": str(existing)}, targets))
     parameters = {"data": "STOIC", "spacing": list(SPACING), "hu_window": list(HU_WINDOW), "margin_mm": margin}
-    output = Path(output_dir)
-    report = prepare_cases(cases, prepare_case, output, parameters, workers, unusable)
-    write_json(output / "dataset.json", _description(report.ready, reference, seed, parameters))
+    report = prepare_cases(cases, prepare_case, Path(output_dir), parameters, workers, unusable)
+    description = _description(report.ready, reference, seed, parameters)
+    write_json(report.output_dir / "dataset.json", description, "the description of the data set")
     return report
 
 
