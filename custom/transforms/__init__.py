@@ -12,6 +12,7 @@ from .lungs import LungMaskd, lung_mask
 from .out_painting import RandOutPainting, RandOutPaintingd
 from .spacing import ToSpacingd
 from .spatial import RandSpatialTransform
+from .views import two_views
 
 __all__ = [
     "DecodeLabelsd",
@@ -32,4 +33,5 @@ __all__ = [
     "SameGridd",
     "ToSpacingd",
     "lung_mask",
+    "two_views",
 ]
