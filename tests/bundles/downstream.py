@@ -20,7 +20,6 @@ from custom.weights import read_weights, save_weights
 
 PRETRAIN = ROOT / "bundles" / "gvsl_pretrain"
 OVERLAYS = ("linear.json", "scratch.json", "paper.json", "multi_gpu_train.json", "evaluate.json")
-SHARED_WITH_INFERENCE = ("spacing", "patch_size", "intensity", "channels", "backbone", "labels", "classes", "cohort")
 TINY_NETWORK = {"_target_": "custom.networks.UNet3D", "in_channels": 1, "channels": [8, 16]}
 
 
@@ -35,12 +34,14 @@ class BundleTests:
 
     Attributes:
         bundle: its folder. own: overrides of train.json that fit it to `dataset`.
+        shipped: overrides of train.json with which its own labels and network fit `dataset`.
         metric: the column of validation.csv by which the best network is kept.
         reports: files of an evaluation. own_words: keys of "validate" that pre-training has not.
     """
 
     bundle: Path
     own: dict[str, Any]
+    shipped: dict[str, Any] = {}
     metric: str
     reports: tuple[str, ...]
     own_words: frozenset[str] = frozenset()
@@ -154,12 +155,6 @@ class BundleTests:
         assert read_config(self.bundle, "multi_gpu_train.json").keys() == (
             read_config(PRETRAIN, "multi_gpu_train.json").keys()
         )
-
-    def test_inference_prepares_its_input_as_training_does(self) -> None:
-        train, inference = (read_config(self.bundle, name) for name in ("train.json", "inference.json"))
-        for name in SHARED_WITH_INFERENCE:
-            assert inference[name] == train[name], name
-        assert inference["inferer"] == train["validate"]["inferer"]
 
     def test_paper_config_is_the_published_protocol(self, overrides: dict) -> None:
         dropped = ("channels", "spacing", "patch_size", "max_epochs", "iterations_per_epoch", "val_interval")
@@ -319,6 +314,17 @@ class BundleTests:
         for name in ("LICENSE", "configs/logging.conf", "docs/README.md", "docs/data_license.txt"):
             assert (self.bundle / name).is_file(), name
         assert not list(self.bundle.rglob("*.py"))
+
+    def test_evaluation_runs_the_shipped_network(self, dataset: Path, tmp_path: Path) -> None:
+        """As the zoo runs it: check_properties builds the trainer, too, whose handlers must not load other weights."""
+        chosen = {"bundle_root": str(self.bundle), "dataset_dir": str(dataset), "output_dir": str(tmp_path / "output")}
+        chosen |= {"num_workers": 0, "validation_share": 1, "test_share": 2, "figures": False, **self.shipped}
+        built = workflow(self.bundle, ["train.json", "evaluate.json"], "train", chosen)
+        assert built.check_properties() == []
+        built.run()
+        state, network = read_weights(self.bundle / "models")[0], built.network_def.state_dict()
+        assert state.keys() == network.keys()
+        assert [name for name, tensor in state.items() if not torch.equal(network[name].cpu(), tensor)] == []
 
     def test_labels_in_another_order_are_refused(self, trained: Path, overrides: dict, tmp_path: Path) -> None:
         turned = dict(reversed(overrides["labels"].items()))

@@ -77,6 +77,7 @@ def chests(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestCovidCls(DownstreamTests):
     bundle = BUNDLE
     own = {"labels": {"no COVID-19": 0, "COVID-19": 1}, "lungs#minimum_volume": 0.5}
+    shipped = {"lungs#minimum_volume": 0.5}
     metric = "roc_auc"
     reports = ("cases.csv", "metrics.json", "roc.png", "best.png", "median.png", "worst.png")
 

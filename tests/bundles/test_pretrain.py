@@ -133,6 +133,20 @@ def test_evaluate(trained: Path, overrides: dict, tmp_path: Path) -> None:
     assert mean == pytest.approx(metrics["dice_after"], abs=1e-5)
 
 
+def test_evaluation_runs_the_shipped_network(overrides: dict) -> None:
+    """As the zoo runs it: check_properties builds the trainer as well, whose handlers must not load other weights."""
+    chosen = {name: value for name, value in overrides.items() if name not in ("spacing", "channels")}
+    chosen |= {"figures": False}
+    built = workflow(["train.json", "evaluate.json"], "train", chosen)
+    assert built.check_properties() == []
+    built.run()
+    network = built.parser.get_parsed_content("pretext_network").state_dict()
+    files = [torch.load(BUNDLE / "models" / name, weights_only=True) for name in ("model.pt", "heads.pt")]
+    state = {f"backbone.{name}": tensor for name, tensor in files[0].items()} | files[1]
+    assert state.keys() == network.keys()
+    assert [name for name, tensor in state.items() if not torch.equal(network[name].cpu(), tensor)] == []
+
+
 def test_inference_writes_features_in_place(trained: Path, overrides: dict, tiny_dataset: Path, tmp_path: Path) -> None:
     output = tmp_path / "features"
     chosen = {key: overrides[key] for key in ("bundle_root", "dataset_dir", "channels", "patch_size", "spacing")}

@@ -19,6 +19,7 @@ from custom.labels import BRAIN_LABELS
 class SegBrain(SegmentationTests):
     bundle = ROOT / "bundles" / "gvsl_seg_brain"
     own: dict[str, Any] = {"labels": {"outer": 1, "inner": 2}, "accept_mismatch": []}
+    shipped = {"background_values": [1]}
 
 
 class TestSegBrain(SegBrain, BundleTests):

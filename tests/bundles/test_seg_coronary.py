@@ -21,6 +21,7 @@ from custom.phantoms import CORONARY_LABELS
 class SegCoronary(SegmentationTests):
     bundle = ROOT / "bundles" / "gvsl_seg_coronary"
     own: dict[str, Any] = {"labels": {"outer": 1, "inner": 2}, "accept_mismatch": []}
+    shipped = {"background_values": [2]}
     own_words = frozenset({"additional_metrics"})
 
 
