@@ -199,6 +199,13 @@ DOWNSTREAM = {
     "cohort#seed": 1,  # not that of pre-training
     "intensity": CT,
 }
+
+
+def crops(index: int, **arguments: Any) -> dict[str, Any]:
+    """Arguments of the random transform at an index."""
+    return {f"train#random_transform#transforms#{index}#{name}": value for name, value in arguments.items()}
+
+
 # the convolution of linear evaluation is 1^3; no flips, since left and right are different structures
 SEGMENTATION = {
     **DOWNSTREAM,
@@ -219,14 +226,10 @@ SEGMENTATION = {
     "validate#key_metric": {"mean_dice": MEAN_DICE},
     "validate#inferer#roi_size": [48, 48, 48],
     "validate#inferer#overlap": 0.5,
-    **{
-        f"train#random_transform#transforms#{key}": value
-        for key, value in (
-            *(("1#rotate_range", [0.2, 0.2, 0.2]), ("1#scale_range", [0.1, 0.1, 0.1]), ("1#prob", 0.5)),
-            *(("2#factors", 0.05), ("2#prob", 0.5), ("3#offsets", 0.03), ("3#prob", 0.5)),
-            *(("4#std", 0.01), ("4#prob", 0.3)),
-        )
-    },
+    **crops(1, rotate_range=[0.2] * 3, scale_range=[0.1] * 3, prob=0.5),
+    **crops(2, factors=0.05, prob=0.5),
+    **crops(3, offsets=0.03, prob=0.5),
+    **crops(4, std=0.01, prob=0.3),
 }
 # batch 1, 4 x 10^4 iterations, validation every 200, the whole backbone trained at the rate of the head
 PAPER = {
@@ -278,9 +281,7 @@ VALUES: dict[str, dict[str, dict[str, Any]]] = {
             "spacing": [1.5, 1.5, 1.5],
             "accept_mismatch": ["spacing"],
             "loss": {"_target_": "DiceCELoss", **TO_ONE_HOT, "include_background": False},
-            "train#random_transform#transforms#0#pos": 3,
-            "train#random_transform#transforms#0#neg": 1,
-            "train#random_transform#transforms#0#num_samples": 1,
+            **crops(0, pos=3, neg=1, num_samples=1),
         },
         "cldice.json": {"loss": {"_target_": "SoftDiceclDiceLoss", **TO_ONE_HOT, "include_background": False}},
     },
@@ -320,6 +321,11 @@ VALUES: dict[str, dict[str, dict[str, Any]]] = {
             "batch_size": 4,
             "val_interval": 2,
             "validate#key_metric#roc_auc#_target_": "ROCAUC",
+            "validate#postprocessing#transforms#0#softmax": True,
+            **crops(0, spatial_axis=0, prob=0.5),  # left and right
+            **crops(1, rotate_range=[0.1] * 3, scale_range=[0.1] * 3, translate_range=[4, 4, 4], prob=0.8),
+            **crops(2, offsets=0.03, prob=0.5),
+            **crops(3, std=0.01, prob=0.3),
         },
         "paper.json": PAPER | {"patch_size": [320, 224, 320], "lung_margin": 10},
     },

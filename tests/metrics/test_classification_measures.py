@@ -53,6 +53,14 @@ def test_interval_holds_the_area_is_seeded_and_shrinks(cases):
     assert low < inner[0] < inner[1] < high
 
 
+def test_the_bootstrap_draws_from_each_class_as_many_cases_as_it_has():
+    """Positive cases of score 1 and 3, negative ones of score 2: with two positive cases drawn, the AUC is 0, 1/2 or 1
+    in 1, 2 and 1 of 4 draws. Four would give 1/4 as well; draws from all cases together may lack a class."""
+    score, positive = np.array([1.0, 2.0, 2.0, 2.0, 2.0, 3.0]), np.array([True, False, False, False, False, True])
+    assert bootstrap_auc(score, positive, share=0.4) == (0.5, 0.5)  # quantiles 0.3 and 0.7
+    assert bootstrap_auc(score, positive, share=0.6) == (0, 1)  # quantiles 0.2 and 0.8
+
+
 def test_curve_is_that_of_scikit_learn(cases):
     metrics = pytest.importorskip("sklearn.metrics")
     score, positive = cases

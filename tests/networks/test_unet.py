@@ -22,6 +22,17 @@ def test_the_full_width_has_the_size_of_the_authors_network():
     assert sum(parameter.numel() for parameter in UNet3D().parameters()) == 23_538_144
 
 
+@pytest.mark.parametrize("axis", [2, 3, 4])
+def test_upsampling_aligns_the_corners_and_the_skip_comes_first(axis: int):
+    """Without convolutions: maxima 0 and 3 of pairs of voxels become 0, 1, 2, 3, not 0, 0.75, 2.25, 3."""
+    network = make((8, 16))
+    network.encoder, network.decoder = nn.ModuleList([nn.Identity(), nn.Identity()]), nn.ModuleList([nn.Identity()])
+    line = torch.tensor([0.0, 0.0, 3.0, 3.0]).reshape([4 if side == axis else 1 for side in range(5)])
+    image = line.expand(1, 1, 4, 4, 4)
+    expected = torch.tensor([0.0, 1.0, 2.0, 3.0]).reshape(line.shape).expand(1, 1, 4, 4, 4)
+    torch.testing.assert_close(network.forward_features(image)[1], torch.cat([image, expected], dim=1))
+
+
 @pytest.mark.parametrize("shape", [(8, 8, 8), (8, 12, 16), (7, 9, 11), (13, 8, 5), (3, 2, 1), (1, 1, 1), (4, 17, 6)])
 @torch.no_grad()
 def test_any_input_size(shape):
