@@ -59,6 +59,16 @@ class TestSegHeart(SegmentationTests, DownstreamTests):
         channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
         assert list(channels.values()) == ["background", *CARDIAC_LABELS]
 
+    def test_a_cache_on_disk_changes_no_number(self, trained: Path, overrides: dict, tmp_path: Path) -> None:
+        chosen = overrides | {"cache_dir": str(tmp_path / "cache")}
+        output = self.train(chosen)
+        assert len(list((tmp_path / "cache").iterdir())) == 4  # three volumes of training, one of validation
+        for name in ("training.csv", "validation.csv"):
+            assert (output / name).read_bytes() == (trained / name).read_bytes()
+        for name, kind in (("with", chosen), ("without", overrides)):
+            self.evaluate(kind, output, tmp_path / name)  # predictions go back to the grid of the file
+        assert (tmp_path / "with" / "cases.csv").read_bytes() == (tmp_path / "without" / "cases.csv").read_bytes()
+
     # ---------------------------------------------------------------------------------------------- bad input
 
     @pytest.mark.parametrize("fault", ["grid", "value", "missing"])
