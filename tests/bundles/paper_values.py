@@ -24,7 +24,8 @@ SMALL = {**NETWORK, "spacing": [3.5, 3.5, 3.5], "patch_size": [48, 48, 48], "bat
 
 # ------------------------------------------------------------------------------------------------- pre-training
 
-LOSS = {"_target_": "custom.pretext.GVSLLoss", "conventions": "@conventions", "window": 9, "affine_downsampling": 4}
+LOSS = {"_target_": "custom.pretext.GVSLLoss", "affine_downsampling": 4}
+LOSS |= {"correlation": {"_target_": "custom.losses.LocalNCCLoss", "window": 9}}
 LOSS |= {"registration_weight": 1.0, "restoration_weight": 1.0}
 SPATIAL = {"_target_": "custom.transforms.RandSpatialTransform", "spacing": "@spacing"}
 AFFINE_HEAD = {
@@ -71,7 +72,7 @@ PRETRAIN: dict[str, dict[str, Any]] = {
         "validation_share": 0.25,
         "validation_pairs": 8,
         "intensity": CT,
-        "conventions": "physical",
+        "conventions": {"_target_": "custom.layers.PhysicalConventions", "spacing": "@spacing"},
         "matching_head#affine_head#_target_": "custom.networks.KeypointAffineHead",
         "matching_head#affine_head#stride": 16,
         "loss#_target_": LOSS["_target_"],
@@ -116,6 +117,10 @@ PRETRAIN: dict[str, dict[str, Any]] = {
         "cohort#seed": 0,
         "labels": [2, 3, 4, 7, 8, *range(10, 19), 24, 28, 41, 42, 43, 46, 47, 49, 50, 51, 52, 53, 54, 60],
         "intensity": MINIMUM_TO_MAXIMUM,
+    },
+    "authors.json": {
+        "conventions": {"_target_": "custom.layers.AuthorsConventions"},
+        "loss#correlation": {"_target_": "custom.losses.AuthorsNCCLoss"},
     },
     "evaluate.json": {"validate#dataset#data": "$@data['validation']"},
     # the methods of the comparison at full size; the module of each says which numbers are its paper's
