@@ -14,10 +14,10 @@ from runs import ROOT
 
 from custom.files import read_json
 from custom.transforms import (
-    RandBezierIntensityd,
-    RandInPaintingd,
-    RandLocalShuffled,
-    RandOutPaintingd,
+    RandBezierIntensity,
+    RandInPainting,
+    RandLocalShuffle,
+    RandOutPainting,
     RandSpatialTransform,
     two_views,
 )
@@ -103,10 +103,10 @@ DEFAULTS = [  # what paper.json and the pretext overlays leave to the class: the
         {"rotation_degrees": 20.0, "scale": (0.75, 1.25), "translation": 0.1, "shear_degrees": 10.0},
     ),
     (RandSpatialTransform, {"elastic_rms": 2.0, "elastic_smoothing": 12.0}),
-    (RandLocalShuffled, {"box_fraction": 1 / 20, "prob": 0.8, "density": 0.515}),
-    (RandBezierIntensityd, {"prob": 0.9, "invert_prob": 0.0}),
-    (RandInPaintingd, {"max_boxes": 30, "box_fraction": (1 / 10, 1 / 5), "next_box_prob": 0.95, "prob": 0.95}),
-    (RandOutPaintingd, {"max_boxes": 5, "box_fraction": (3 / 7, 4 / 7), "next_box_prob": 0.95}),
+    (RandLocalShuffle, {"box_fraction": 1 / 20, "prob": 0.8, "density": 0.515}),
+    (RandBezierIntensity, {"prob": 0.9, "invert_prob": 0.0}),
+    (RandInPainting, {"max_boxes": 30, "box_fraction": (1 / 10, 1 / 5), "next_box_prob": 0.95, "prob": 0.95}),
+    (RandOutPainting, {"max_boxes": 5, "box_fraction": (3 / 7, 4 / 7), "next_box_prob": 0.95}),
     (two_views, {"curve_prob": 0.8, "blur_prob": 0.5, "blur_sigma": (0.1, 1.0)}),
 ]
 
