@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ def labelled_data(
     test: int | float = 0.2,
     seed: int = 0,
     other_files: Sequence[str] = (),
+    required_classes: Mapping[str, Mapping[str, int]] | None = None,
 ) -> dict[str, Items]:
     """
     Labelled volumes for training, validation and test; no subject is in two parts.
@@ -43,6 +45,8 @@ def labelled_data(
         test: the same for the test.
         seed: seed of the split.
         other_files: further keys of the entries of dataset.json that hold paths, such as lung masks.
+        required_classes: part -> class -> value in the data set, of the classes that the part must have cases of; the
+            AUC does not exist without them.
 
     Returns:
         part -> items {"image": path, "label": path or class (int), "subject": name} and `other_files` where an entry
@@ -52,7 +56,7 @@ def labelled_data(
         FileNotFoundError: the folder does not exist.
         NotADirectoryError: the path is a file.
         ValueError: volumes have no label or one that does not exist (the message lists them), a subject is in two
-            lists, no subject is left for training, or dataset.json is malformed.
+            lists, no subject is left for training, a required class has no cases, or dataset.json is malformed.
     """
     make_default_cohort(dataset_dir, cohort)
     parts = _listed_parts(dataset_dir, other_files)
@@ -60,6 +64,8 @@ def labelled_data(
     _refuse_shared_subjects(parts, dataset_dir)
     sizes = {"test": test, "validation": validation}
     parts |= _split(parts["training"], {part: size for part, size in sizes.items() if not parts[part]}, seed)
+    for part, classes in (required_classes or {}).items():
+        _refuse_absent_classes(parts[part], part, classes)
     counts = ", ".join(f"{len(parts[part])} for {part}" for part in PARTS)
     logger.info(f"{dataset_dir}: {counts}")
     return {part: parts[part] for part in PARTS}
@@ -92,6 +98,17 @@ def _refuse_shared_subjects(parts: dict[str, Items], source: str) -> None:
     if shared:
         listed = "\n  ".join(shared)
         raise ValueError(f"{source}: {len(shared)} subjects are in more than one list, expected one:\n  {listed}")
+
+
+def _refuse_absent_classes(items: Items, part: str, classes: Mapping[str, int]) -> None:
+    counted = Counter(item["label"] for item in items)
+    cases = {name: counted[value] for name, value in classes.items()}
+    absent = [name for name, count in cases.items() if count == 0]
+    if absent:
+        raise ValueError(
+            f"{part}: {len(items)} cases, {cases}; the AUC needs cases of every class, found none of "
+            f"{', '.join(absent)}"
+        )
 
 
 def _split(training: Items, sizes: dict[str, int | float], seed: int) -> dict[str, Items]:

@@ -141,6 +141,15 @@ def test_a_subject_in_two_lists_is_refused(tmp_path):
         labelled_data(str(tmp_path))
 
 
+def test_a_part_without_cases_of_a_required_class_is_refused(tmp_path):
+    items = [{"image": f"./images/{name}.nii.gz", "label": label} for name, label in (("a", 0), ("b", 7), ("c", 0))]
+    write(tmp_path, {"training": items[:2], "validation": items[2:]}, "abc")
+    classes = {"healthy": 0, "ill": 7}
+    assert labelled_data(str(tmp_path), test=0, required_classes={"training": classes})
+    with pytest.raises(ValueError, match=r"validation: 1 cases, \{'healthy': 1, 'ill': 0\}.* found none of ill"):
+        labelled_data(str(tmp_path), test=0, required_classes={"validation": classes})
+
+
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [
