@@ -19,7 +19,7 @@ class GlobalSampler(Sampler[int]):
     batches of W b samples. The sampler runs in the main process, also when the loader has workers.
 
     To resume, call `set_epoch` before the loader is iterated, or call `attach(trainer)` once: it sets epoch and skipped
-    samples at the start of every epoch, also within an epoch. A list of MONAI handlers may contain a sampler.
+    samples at the start of every epoch, also within an epoch. The trainers of `custom.engines` call it themselves.
 
     Args:
         samples_per_epoch: samples of one epoch of all ranks together.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One evaluator for every pretext task: loss terms and measures on held-out pairs."""
+"""One evaluator for every pretext task: it measures loss terms and other values on held-out pairs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ Measure = Callable[[dict[str, Any], dict[str, Any]], dict[str, torch.Tensor]]
 
 
 class PretextEvaluator(SupervisedEvaluator):
-    """Runs a pretext network on a held-out batch and measures it.
+    """MONAI's supervised evaluator, for networks and losses whose inputs and outputs are dictionaries.
 
-    `engine.state.output` holds the network's outputs, the loss terms (where a loss is given) and what each measure
-    returns; `engine.state.batch` the batch on the device. `MeanOutputs` averages the scalars among them.
+    `engine.state.batch` holds the batch on the device; `engine.state.output` holds the outputs of the network, the loss
+    terms and the values of the measures. `MeanOutputs` averages the scalars among them.
 
     Args:
-        loss_function: gives named terms from (outputs, batch), or None.
-        measures: functions of (outputs, batch) that give named values, scalars or (N,).
-        Others as `monai.engines.SupervisedEvaluator`, the evaluator that MonaiAlgo wants.
+        device: where a batch is computed.
+        amp: compute in float16 on GPUs, in bfloat16 on CPUs that have such instructions.
+        loss_function: returns named terms from (outputs, batch); None for no terms.
+        measures: functions that return named values, scalars or (N,), from (outputs, batch).
+        Others as `monai.engines.SupervisedEvaluator`.
     """
 
     def __init__(
@@ -47,5 +49,6 @@ class PretextEvaluator(SupervisedEvaluator):
             outputs = self.inferer(batch, self.network)
             terms = {} if self.loss_function is None else self.loss_function(outputs, batch)
         with torch.no_grad():
-            measured = [measure(outputs, batch) for measure in self.measures]
-        return outputs | terms | {name: value for values in measured for name, value in values.items()}
+            for measure in self.measures:
+                terms = terms | measure(outputs, batch)
+        return outputs | terms

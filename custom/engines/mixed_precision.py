@@ -15,14 +15,16 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from .steps import follow_epochs
+
 BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # what torch calls the instructions of x86 and Arm
 
 
 class ShallowConvolutions(TorchFunctionMode):
-    """Computes 3D convolutions of volumes (N, C, depth, ...) shallower than their kernel in float32 under CPU autocast.
+    """Computes 3D convolutions of a volume (N, C, depth, ...) with less depth than the kernel in float32.
 
-    There the bfloat16 weight gradients of oneDNN 3.12 (torch 2.13) are wrong and overwrite memory on CPUs with
-    AVX512-BF16 and without AMX (AMD EPYC of the fourth generation).
+    The bfloat16 weight gradients of such convolutions are wrong, and overwrite memory, in oneDNN 3.12 (torch 2.13) on
+    CPUs with AVX512-BF16 and without AMX (AMD EPYC of the fourth generation).
     """
 
     def __torch_function__(
@@ -37,7 +39,7 @@ class ShallowConvolutions(TorchFunctionMode):
 
 @contextmanager
 def autocast(device: torch.device | str, enabled: bool = True, **kwargs: Any) -> Iterator[None]:
-    """torch.autocast of what a device computes correctly; takes the same arguments."""
+    """torch.autocast, with the same arguments, without `ShallowConvolutions` in bfloat16."""
     kind = torch.device(device).type
     correct = ShallowConvolutions() if enabled and kind == "cpu" else nullcontext()
     with torch.autocast(kind, enabled=enabled, **kwargs), correct:
@@ -45,12 +47,12 @@ def autocast(device: torch.device | str, enabled: bool = True, **kwargs: Any) ->
 
 
 class AutocastInferer(Inferer):
-    """Another inferer's predictions, computed in bfloat16 where autocast allows it, as float32.
+    """Computes the prediction of another inferer in bfloat16, where autocast allows it, and returns it as float32.
 
-    Faster than float32 on CPUs with AMX or AVX512-BF16; weights stay float32, nothing needs scaling.
+    This is faster than float32 on CPUs with AMX or AVX512-BF16. Weights stay float32, and gradients need no scaling.
 
     Args:
-        inferer: gives a tensor.
+        inferer: returns a tensor.
     """
 
     def __init__(self, inferer: Inferer) -> None:
@@ -63,27 +65,44 @@ class AutocastInferer(Inferer):
 
 
 class MixedPrecisionTrainer(SupervisedTrainer):
-    """MONAI's trainer; `amp` is float16 with scaled gradients on GPUs (MONAI's own), bfloat16 on CPUs that have it."""
+    """MONAI's supervised trainer with mixed precision on CPUs too.
+
+    The trainer attaches the `GlobalSampler` of its loader, see `follow_epochs`.
+
+    Args:
+        device: where a step is computed.
+        amp: compute in float16 with scaled gradients on GPUs (MONAI's `amp`), in bfloat16 on CPUs that have such
+            instructions (see `AutocastInferer`).
+        Others as `monai.engines.SupervisedTrainer`.
+    """
 
     def __init__(self, device: torch.device | str, *args: Any, amp: bool = False, **kwargs: Any) -> None:
-        on_gpu = is_gpu(device)
-        super().__init__(device, *args, amp=amp and on_gpu, **kwargs)
-        if not on_gpu and effective_amp(device, amp):
-            self.inferer = AutocastInferer(self.inferer)
+        super().__init__(device, *args, amp=amp and is_gpu(device), **kwargs)
+        self.inferer = inferer_on(device, effective_amp(device, amp), self.inferer)
+        follow_epochs(self)
 
 
 class MixedPrecisionEvaluator(SupervisedEvaluator):
-    """MONAI's evaluator; `amp` is float16 on GPUs (MONAI's own) and bfloat16 on CPUs that have it."""
+    """MONAI's supervised evaluator with mixed precision on CPUs too.
+
+    Args:
+        device: where a batch is computed.
+        amp: compute in float16 on GPUs (MONAI's `amp`), in bfloat16 on CPUs that have such instructions.
+        Others as `monai.engines.SupervisedEvaluator`.
+    """
 
     def __init__(self, device: torch.device | str, *args: Any, amp: bool = False, **kwargs: Any) -> None:
-        on_gpu = is_gpu(device)
-        super().__init__(device, *args, amp=amp and on_gpu, **kwargs)
-        if not on_gpu and effective_amp(device, amp):
-            self.inferer = AutocastInferer(self.inferer)
+        super().__init__(device, *args, amp=amp and is_gpu(device), **kwargs)
+        self.inferer = inferer_on(device, effective_amp(device, amp), self.inferer)
+
+
+def inferer_on(device: torch.device | str, amp: bool, inferer: Inferer) -> Inferer:
+    """The inferer itself or, with `amp` on a CPU, an `AutocastInferer` of it."""
+    return AutocastInferer(inferer) if amp and not is_gpu(device) else inferer
 
 
 def effective_amp(device: torch.device | str, amp: bool) -> bool:
-    """`amp`, but False with a warning on a CPU that has to emulate bfloat16, which takes longer than float32."""
+    """`amp`, or False and a warning on a CPU without bfloat16 instructions, where emulation is slower than float32."""
     if amp and not is_gpu(device) and not computes_bfloat16():
         warnings.warn(
             "amp=True, but this CPU has no bfloat16 instructions (AVX512-BF16, AMX, or those of Arm): "
@@ -95,13 +114,13 @@ def effective_amp(device: torch.device | str, amp: bool) -> bool:
 
 
 def computes_bfloat16() -> bool:
-    """Whether the CPU has instructions for bfloat16; True where torch is too old to tell."""
+    """Whether the CPU has instructions for bfloat16; True if this version of torch cannot tell."""
     if not hasattr(torch.cpu, "get_capabilities"):
         return True
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name, False) for name in BFLOAT16)
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in BFLOAT16)
 
 
 def is_gpu(device: torch.device | str) -> bool:
-    """Whether MONAI's `amp` works there."""
+    """Whether the device is one on which MONAI's `amp` works."""
     return torch.device(device).type == "cuda"

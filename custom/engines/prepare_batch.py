@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens to a batch between the loader and the network."""
+"""The step between the loader and the network: a batch is moved to the device and transformed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class PrepareBatch:
     """Moves the tensors of a batch to the device and transforms them there, without gradient.
 
     Args:
-        transform: maps the batch on the device to the batch that the network sees, e.g. `RandSpatialTransform`; None
+        transform: returns the input of the network from the batch on the device, such as `RandSpatialTransform`; None
             for validation.
     """
 

@@ -6,26 +6,29 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ignite import distributed as idist
 from ignite.engine import Engine
 from monai.engines import SupervisedTrainer
 
-from ..data import GlobalSampler
 from .mixed_precision import autocast, effective_amp, is_gpu
+from .steps import averaged, check_finite, follow_epochs
 
 
 class PretextTrainer(SupervisedTrainer):
-    """MONAI's supervised trainer, for networks and losses that speak in dictionaries.
+    """MONAI's supervised trainer, for networks and losses whose inputs and outputs are dictionaries.
 
-    Each step computes `outputs = network(batch)` and `terms = loss_function(outputs, batch)`, and descends on
-    `terms["loss"]`. `engine.state.output` holds the terms as floats, averaged over the processes. Arguments are those
-    of `monai.engines.SupervisedTrainer`; `prepare_batch(batch, device, non_blocking)` gives the batch on the device
-    (see `PrepareBatch`). With `amp` a step is computed in float16 with scaled gradients on GPUs, in bfloat16 on CPUs
-    that have it. A `GlobalSampler` of the loader follows the epochs, also when a run resumes.
+    Each step computes `outputs = network(batch)` and `terms = loss_function(outputs, batch)`, and minimises
+    `terms["loss"]`. `engine.state.output` holds the terms as floats, averaged over the processes. The trainer attaches
+    the `GlobalSampler` of its loader, see `follow_epochs`.
+
+    Args:
+        device: where a step is computed.
+        amp: compute in float16 with scaled gradients on GPUs, in bfloat16 on CPUs that have such instructions.
+        prepare_batch: gives the batch on the device from (batch, device, non_blocking), see `PrepareBatch`.
+        Others as `monai.engines.SupervisedTrainer`.
 
     Raises:
-        ValueError: postprocessing or accumulation_steps are given; a pretext step has neither.
-        FloatingPointError: when the loss is not finite; names the iteration, the terms and the pairs.
+        ValueError: postprocessing or accumulation_steps are set; a pretext step has neither.
+        FloatingPointError: a loss is not finite; the message names the iteration, the terms and the samples.
     """
 
     def __init__(self, device: torch.device | str, *args: Any, amp: bool = False, **kwargs: Any) -> None:
@@ -34,9 +37,7 @@ class PretextTrainer(SupervisedTrainer):
             raise ValueError(f"a pretext step has no {unused}, expected them to be left out")
         super().__init__(device, *args, amp=amp and is_gpu(device), **{"decollate": False, **kwargs})
         self.autocast = effective_amp(device, amp)  # `amp` itself makes MONAI scale gradients, which needs a GPU
-        sampler = getattr(self.data_loader, "sampler", None)
-        if isinstance(sampler, GlobalSampler):
-            sampler.attach(self)
+        follow_epochs(self)
 
     def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, float]:
         batch = self.prepare_batch(batchdata, self.state.device, self.non_blocking, **self.to_kwargs)
@@ -45,10 +46,8 @@ class PretextTrainer(SupervisedTrainer):
         with autocast(self.state.device, self.autocast, **self.amp_kwargs):
             outputs = self.inferer(batch, self.network)
             terms = self.loss_function(outputs, batch)
-        named = _averaged({name: float(term.detach()) for name, term in terms.items()})
-        if not terms["loss"].isfinite():
-            found = f"{named} for the pairs with index {batch.get('index')}"
-            raise FloatingPointError(f"the loss at iteration {self.state.iteration} must be finite, found {found}")
+        values = averaged(terms)
+        check_finite(self.state.iteration, batch, terms["loss"], values)
         if self.scaler is None:
             terms["loss"].backward()
             self.optimizer.step()
@@ -56,12 +55,4 @@ class PretextTrainer(SupervisedTrainer):
             self.scaler.scale(terms["loss"]).backward()
             self.scaler.step(self.optimizer)
             self.scaler.update()
-        return named
-
-
-def _averaged(terms: dict[str, float]) -> dict[str, float]:
-    """The terms averaged over all processes."""
-    if idist.get_world_size() == 1:
-        return terms
-    total = idist.all_reduce(torch.tensor(list(terms.values()), dtype=torch.float64, device=idist.device()))
-    return dict(zip(terms, (total / idist.get_world_size()).tolist(), strict=True))
+        return values

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loss of MONAI's supervised trainer as one number, that of all processes."""
+"""The loss of MONAI's supervised trainer as one number, averaged over all processes."""
 
 from __future__ import annotations
 
-import torch
-from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 
+from ..engines.steps import averaged, check_finite
+
 
 class AveragedLoss:
-    """Makes the output of each training iteration {"loss": float}, averaged over the processes.
+    """Replaces the output of each training iteration by {"loss": float}, the average over the processes.
 
     Attach it on every process, before the handlers that read the output (tables, progress, TensorBoard). The trainer
     needs decollate=False.
 
     Raises:
-        FloatingPointError: when the loss is not finite, before the step is taken; names the iteration and the samples.
+        FloatingPointError: a loss is not finite, see `check_finite`; the step is not taken.
     """
 
     def attach(self, trainer: Engine) -> None:
@@ -26,13 +26,7 @@ class AveragedLoss:
 
     def check(self, trainer: Engine) -> None:
         loss = trainer.state.output["loss"].detach()
-        if not loss.isfinite():
-            found = f"{float(loss)} for the samples with index {trainer.state.batch.get('index')}"
-            raise FloatingPointError(f"the loss at iteration {trainer.state.iteration} must be finite, found {found}")
+        check_finite(trainer.state.iteration, trainer.state.batch, loss, float(loss))
 
     def average(self, trainer: Engine) -> None:
-        loss = float(trainer.state.output["loss"].detach())
-        if idist.get_world_size() > 1:
-            total = idist.all_reduce(torch.tensor(loss, dtype=torch.float64, device=idist.device()))
-            loss = float(total) / idist.get_world_size()
-        trainer.state.output = {"loss": loss}
+        trainer.state.output = averaged({"loss": trainer.state.output["loss"]})

@@ -4,10 +4,10 @@
 import pytest
 import torch
 from ignite.engine import Engine
-from monai.engines import SupervisedTrainer
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from custom.data import GlobalSampler
+from custom.engines import MixedPrecisionTrainer
 
 
 class Indices(Dataset):
@@ -92,10 +92,10 @@ def test_resumed_run_continues_with_the_next_indices(loader_arguments, resume_at
     assert run(4, resume_at, **loader_arguments) == whole[resume_at:]
 
 
-def test_sampler_stands_in_a_list_of_monai_handlers():
+def test_a_trainer_attaches_the_sampler_of_its_loader():
     sampler = GlobalSampler(6)
     seen = []
-    trainer = SupervisedTrainer(
+    trainer = MixedPrecisionTrainer(
         device=torch.device("cpu"),
         max_epochs=2,
         train_data_loader=DataLoader(Indices(), sampler=sampler, batch_size=3),
@@ -104,7 +104,6 @@ def test_sampler_stands_in_a_list_of_monai_handlers():
         loss_function=None,
         iteration_update=lambda engine, batch: seen.append(batch.tolist()),
         decollate=False,
-        train_handlers=[sampler],
     )
     trainer.run()
     assert seen == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
