@@ -2,6 +2,7 @@
 """Weights: files, comparison of network and input with a config, the config of a run, the authors' checkpoint."""
 
 from .compatibility import check_compatible, describe
+from .loading import load_backbone, load_network, load_pretext_network
 from .running_config import resolved_component, resolved_config
 from .state import (
     BACKBONE_PREFIX,
@@ -19,7 +20,10 @@ __all__ = [
     "BACKBONE_PREFIX",
     "check_compatible",
     "describe",
+    "load_backbone",
+    "load_network",
     "load_pretext",
+    "load_pretext_network",
     "load_strictly",
     "read_state",
     "read_weights",
