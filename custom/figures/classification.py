@@ -17,7 +17,8 @@ def roc_figure(curve: tuple[np.ndarray, np.ndarray], at_threshold: Mapping[str, 
 
     Args:
         curve: 1 - specificity and sensitivity, (points,) each.
-        at_threshold: holds threshold, sensitivity, specificity.
+        at_threshold: "threshold", and "sensitivity" and "specificity" at it.
+        title: of the picture.
     """
     figure = Figure(figsize=(5, 5), layout="constrained")
     plot = figure.subplots()
@@ -31,7 +32,12 @@ def roc_figure(curve: tuple[np.ndarray, np.ndarray], at_threshold: Mapping[str, 
 
 
 def planes_figure(planes: list[np.ndarray], title: str) -> Figure:
-    """Axial, coronal and sagittal plane side by side."""
+    """Axial, coronal and sagittal plane side by side.
+
+    Args:
+        planes: (height, width) each, in this order.
+        title: of the picture.
+    """
     figure = Figure(figsize=(11, 4), layout="constrained")
     low, high = np.percentile(np.concatenate([plane.ravel() for plane in planes]).astype(np.float32), (1, 99))
     for plot, plane, axis in zip(figure.subplots(1, 3), planes, (2, 1, 0), strict=True):

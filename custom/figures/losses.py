@@ -12,7 +12,13 @@ from matplotlib.figure import Figure
 
 
 def loss_figure(training: Path, validation: Path | None = None, metrics: Sequence[str] = ()) -> Figure:
-    """Loss terms against iterations from the CSV tables of a run; validation as dots, its `metrics` apart."""
+    """Loss terms against iterations, from the CSV tables of a run; values of the validation are dots.
+
+    Args:
+        training: table of the training, a plot for each of its columns.
+        validation: table of the validation; None, or a file that does not exist, if there is none.
+        metrics: columns of the validation that are drawn in plots of their own.
+    """
     columns = read_table(training)
     iterations = columns.pop("iteration")
     held_out = read_table(validation) if validation is not None and validation.exists() else {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Slices of volumes as radiologists look at them, and the file of a figure."""
+"""Slices of volumes in the orientation of radiology, and writing a figure to a file."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..files import atomic
+
 PLANES = ("sagittal", "coronal", "axial")
 
 
 def middle_plane(volume: np.ndarray, axis: int) -> np.ndarray:
-    """The middle slice across an axis of a RAS volume as radiologists look at it.
+    """The middle slice of a volume in the orientation of radiology.
 
     Anterior (axial) or superior is up; the patient's right (or, sagittal, the front) is on the left.
+
+    Args:
+        volume: (*spatial), axes in RAS order.
+        axis: the axis across the slice.
     """
     return _plane(volume, axis, volume.shape[axis] // 2)
 
 
 def fullest_plane(volume: np.ndarray, axis: int) -> np.ndarray:
-    """As `middle_plane`, of the slice with the most voxels above zero: that of an organ cut out of its surroundings."""
+    """As `middle_plane`, but the slice with the most voxels above zero, for an organ on a background of zeros."""
     voxels = (volume > 0).sum(axis=tuple(other for other in range(3) if other != axis))
     return _plane(volume, axis, int(voxels.argmax()))
 
@@ -30,6 +36,6 @@ def _plane(volume: np.ndarray, axis: int, index: int) -> np.ndarray:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a PNG, making its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80)
+    """Write a figure as PNG; see `atomic`."""
+    with atomic(path, "the picture") as temporary:
+        figure.savefig(temporary, dpi=80)

@@ -18,10 +18,14 @@ def registration_figure(
 ) -> Figure:
     """Moving, fixed, warped, differences before and after, and the deformed grid, in the three middle planes.
 
-    The grid shows where every fourth line of the fixed grid lies in the moving volume.
+    The grid shows the positions of every fourth line of the fixed grid in the moving volume.
 
     Args:
-        moving, fixed, warped: (*spatial), [0, 1]. displacement: (3, *spatial), voxels.
+        moving: (*spatial), [0, 1].
+        fixed: (*spatial), [0, 1].
+        warped: the moving volume on the grid of the fixed one, (*spatial), [0, 1].
+        displacement: (3, *spatial), voxels.
+        title: of the picture.
     """
     columns = {
         "moving": (moving, GRAY),
@@ -46,7 +50,7 @@ def registration_figure(
 
 
 def _draw_grid(plot: matplotlib.axes.Axes, displacement: np.ndarray, axis: int, step: int = 4) -> None:
-    """Lines of the fixed grid at their places in the moving volume, projected onto the middle plane across `axis`."""
+    """Draws lines of the fixed grid at their positions in the moving volume, projected onto the plane across `axis`."""
     first, second = (other for other in range(3) if other != axis)
     shape = displacement.shape[1:]
     middle = shape[axis] // 2

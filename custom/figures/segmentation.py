@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A segmented volume as a picture: three planes, the image alone, under the reference, under the prediction."""
+"""A segmented volume as a picture: in three planes the image, the image with the reference, and with the prediction."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ from .planes import PLANES
 
 
 class Planes(NamedTuple):
-    """Axial, coronal and sagittal plane through the middle of the reference, as radiologists look at them.
+    """Axial, coronal and sagittal plane through the middle of the reference, in the orientation of radiology.
 
-    image, reference, prediction: three (height, width) each. aspect: height of a pixel by its width, of each plane.
+    Attributes:
+        image: three planes, (height, width) each.
+        reference: label maps on the same planes.
+        prediction: label maps on the same planes.
+        aspect: height of a pixel divided by its width, of each plane.
     """
 
     image: list[np.ndarray]
@@ -32,9 +36,14 @@ class Planes(NamedTuple):
 def middle_planes(
     image: np.ndarray, reference: np.ndarray, prediction: np.ndarray, affine: np.ndarray, projected: bool = False
 ) -> Planes:
-    """The planes of volumes (*spatial) on one grid, turned to the closest RAS order; few bytes, to be kept.
+    """The planes of a volume and its label maps, turned to the closest RAS order; small enough to store for each case.
 
-    With `projected` the label maps are seen through the whole volume, as vessels are looked at.
+    Args:
+        image: (*spatial).
+        reference: label map, (*spatial).
+        prediction: label map, (*spatial).
+        affine: (4, 4), voxels to millimetres in RAS, of all three.
+        projected: project the label maps through the whole volume, for vessels.
     """
     orientation = io_orientation(affine)
     turned = [apply_orientation(volume, orientation) for volume in (image, reference, prediction)]
@@ -46,14 +55,20 @@ def middle_planes(
     for axis in (2, 1, 0):
         across, up = (size for other, size in enumerate(spacing) if other != axis)
         aspect.append(float(up / across))
-        for kept, volume, kind in zip(planes, turned, (np.float16, np.uint8, np.uint8), strict=True):
+        for of_volume, volume, kind in zip(planes, turned, (np.float16, np.uint8, np.uint8), strict=True):
             plane = volume.max(axis) if projected and kind is np.uint8 else volume.take(centre[axis], axis=axis)
-            kept.append(np.ascontiguousarray(plane.T[::-1, ::-1]).astype(kind))
+            of_volume.append(np.ascontiguousarray(plane.T[::-1, ::-1]).astype(kind))
     return Planes(*planes, aspect)
 
 
 def segmentation_figure(planes: Planes, structures: Mapping[str, int], title: str = "") -> Figure:
-    """Rows: axial, coronal, sagittal; columns: image, reference, prediction with the outline of the reference."""
+    """Rows: axial, coronal, sagittal; columns: image, reference, prediction with the outline of the reference.
+
+    Args:
+        planes: see `middle_planes`.
+        structures: name -> value in the label maps.
+        title: of the picture.
+    """
     low, high = np.percentile(np.concatenate([plane.ravel() for plane in planes.image]).astype(np.float32), (1, 99))
     colors = structure_colors(len(structures))
     figure = Figure(figsize=(11, 10), layout="constrained")
@@ -79,16 +94,16 @@ def segmentation_figure(planes: Planes, structures: Mapping[str, int], title: st
 
 
 def structure_colors(count: int) -> list[tuple[float, ...]]:
-    """RGBA of each structure, neighbours in the list far apart."""
+    """A color for each structure, RGB or RGBA; colors next to each other in the list differ much."""
     if count <= 20:
         return list(matplotlib.colormaps["tab10" if count <= 10 else "tab20"].colors[:count])
     rainbow = matplotlib.colormaps["gist_rainbow"].resampled(count)
     step = next(step for step in range(round(0.38 * count), count) if math.gcd(step, count) == 1)
-    return [rainbow(place * step % count) for place in range(count)]
+    return [rainbow(index * step % count) for index in range(count)]
 
 
 def _overlay(labels: np.ndarray, values: Iterable[int], colors: Sequence[tuple[float, ...]]) -> np.ndarray:
-    """(height, width, 4): the color of each value where the labels have it, half transparent."""
+    """An RGBA picture (height, width, 4) of a label map in half transparent colors; other values are transparent."""
     overlay = np.zeros((*labels.shape, 4))
     for value, color in zip(values, colors, strict=True):
         overlay[labels == value] = [*color[:3], 0.45]

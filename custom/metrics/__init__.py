@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures of held-out pairs, of segmentations and of classifications."""
+"""Measures of registered pairs, segmentations, classifications and features."""
 
 from .centre_line import CentreLineDice, centre_line_dice
 from .classification import bootstrap_auc, rates, roc_auc, roc_curve

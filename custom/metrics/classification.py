@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well a score tells one class from the others: ROC, area under it, bootstrap interval, a threshold's rates."""
+"""Measures of a score that separates one class from the others: ROC, its area with an interval, rates."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from scipy.stats import rankdata
 
 
 def roc_auc(score: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve: the chance that a positive case scores higher than a negative one, ties half.
+    """Area under the ROC curve: the probability that a positive case has a higher score than a negative one.
+
+    Two equal scores count as one half.
 
     Args:
-        score: (..., cases), higher for the positive class. positive: (..., cases), bool.
+        score: (..., cases), higher for the positive class.
+        positive: (..., cases), bool.
 
     Returns:
-        (...) from 0 to 1.
+        (...), from 0 to 1.
 
     Raises:
-        ValueError: cases of one class only.
+        ValueError: all cases are of one class.
     """
     positives = positive.sum(axis=-1)
     negatives = positive.shape[-1] - positives
@@ -30,10 +33,19 @@ def roc_auc(score: np.ndarray, positive: np.ndarray) -> np.ndarray:
 def bootstrap_auc(
     score: np.ndarray, positive: np.ndarray, draws: int = 2000, share: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of the AUC: cases are drawn with replacement, from each class as many as there are.
+    """Percentile interval of the AUC by a bootstrap that is stratified by class.
+
+    A bootstrap sample has as many cases of each class as the data; they are drawn with replacement.
 
     Args:
-        score, positive: (cases,). draws: bootstrap samples. share: of them inside the interval. seed: of the draws.
+        score: (cases,), higher for the positive class.
+        positive: (cases,), bool.
+        draws: number of bootstrap samples.
+        share: of the bootstrap samples inside the interval.
+        seed: of the draws.
+
+    Returns:
+        lower and upper end.
     """
     generator = np.random.default_rng(seed)
     members = [np.flatnonzero(positive), np.flatnonzero(~positive)]
@@ -44,7 +56,7 @@ def bootstrap_auc(
 
 
 def roc_curve(score: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """False and true positive rates (points,) as the threshold falls from above the highest score to the lowest."""
+    """False and true positive rates, (points,) each, for thresholds from above the highest score down to the lowest."""
     order = np.argsort(-score, kind="stable")
     last_of_ties = np.append(np.diff(score[order]) != 0, True)
     counts = [np.cumsum(group[order])[last_of_ties] / group.sum() for group in (~positive, positive)]
@@ -52,6 +64,6 @@ def roc_curve(score: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def rates(score: np.ndarray, positive: np.ndarray, threshold: float) -> dict[str, float]:
-    """Sensitivity and specificity where scores from `threshold` on count as positive."""
+    """Sensitivity and specificity if scores of at least `threshold` count as positive."""
     called = score >= threshold
     return {"sensitivity": float(called[positive].mean()), "specificity": float((~called)[~positive].mean())}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the features are worth: labels recovered by nearest features, and the rank that they span."""
+"""Measures of features: the labels that nearest features recover, and the effective rank."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def effective_rank(features: torch.Tensor) -> torch.Tensor:
         features: (samples, channels).
 
     Returns:
-        scalar between 1 (all samples on one line, or all equal) and the number of channels.
+        scalar from 1 (all samples on one line, or equal) to the number of channels.
     """
     singular_values = torch.linalg.svdvals((features - features.mean(dim=0)).double())
     share = singular_values / singular_values.sum().clamp_min(torch.finfo(torch.float64).tiny)
@@ -25,13 +25,15 @@ def effective_rank(features: torch.Tensor) -> torch.Tensor:
 
 
 class LabelRecovery:
-    """Share of labelled voxels of the fixed volume whose nearest feature in the moving volume has the same label.
+    """The share of labelled voxels of the fixed volume whose nearest feature in the moving volume has the same label.
 
-    Features are compared by cosine similarity on a seeded sample of voxels; background of the moving volume takes part,
-    so that a structure can be lost to it. Gives "label_recovery", (N,), in [0, 1]; NaN without labels in the sample.
+    Features are compared by cosine similarity on a random sample of voxels. The sample of the moving volume includes
+    background. Returns "label_recovery", (N,), in [0, 1]; NaN if the sample has no labelled voxel.
 
     Args:
-        labels: values of the label maps. voxels: sample size of each volume. seed: of the sample.
+        labels: values of the label maps.
+        voxels: number of sampled voxels of each volume.
+        seed: of the sample.
     """
 
     def __init__(self, labels: Sequence[int], voxels: int = 4096, seed: int = 0) -> None:

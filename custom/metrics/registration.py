@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well pairs are registered: similarity, overlap of labels, folding."""
+"""Measures of registered pairs: similarity, overlap of labels, folding."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ LABELS = ("moving_label", "fixed_label")
 
 
 def one_hot_dice(moved: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
-    """Mean Dice over the structures that the fixed map holds.
+    """Mean Dice over the structures that the fixed map has.
 
     Args:
-        moved, fixed: occupancies (N, structures, *spatial); a voxel belongs to a structure from 0.5 on.
+        moved: occupancies (N, structures, *spatial); a voxel with at least 0.5 belongs to the structure.
+        fixed: as `moved`.
 
     Returns:
-        (N,), in [0, 1]; NaN where the fixed map holds none of them.
+        (N,), in [0, 1]; NaN if the fixed map has none of the structures.
     """
     return compute_dice((moved >= 0.5).float(), (fixed >= 0.5).float(), include_background=True).nanmean(dim=1)
 
@@ -35,9 +36,10 @@ class RegistrationMeasures:
     "fixed_label" in the batch dice_before, dice_affine, dice_after. All in [0, 1], (N,).
 
     Args:
-        matching_head: the head that made the outputs.
+        matching_head: the head that computed the outputs.
         labels: values of the label maps.
-        window, min_variance: see `local_ncc_loss`.
+        window: see `local_ncc_loss`.
+        min_variance: see `local_ncc_loss`.
     """
 
     def __init__(
