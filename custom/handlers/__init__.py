@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Handlers: progress, tables, pictures, checkpoints, the exported model."""
+"""Handlers of engines: progress, tables, pictures, reports, checkpoints, the exported model."""
 
 from .absent_classes import AbsentClasses
 from .averaged_loss import AveragedLoss
@@ -7,14 +7,11 @@ from .best_model_export import BestModelExport
 from .classification_report import ClassificationReport
 from .csv_table import CsvTable
 from .earlier_run import SetAsideEarlierRun
-from .evaluation_report import EvaluationReport
-from .every_class import EveryClass
 from .feature_spread import FeatureSpread
 from .figures import LossFigure, RegistrationFigures
-from .follow_epochs import FollowEpochs
-from .load_weights import LoadBackbone, LoadNetwork, LoadPretext
 from .mean_outputs import MeanOutputs
 from .model_export import ModelExport
+from .pair_report import PairReport
 from .probability_table import ProbabilityTable
 from .progress_bar import TrainingProgress
 from .publish_model import PublishModel
@@ -27,16 +24,11 @@ __all__ = [
     "BestModelExport",
     "ClassificationReport",
     "CsvTable",
-    "EvaluationReport",
-    "EveryClass",
     "FeatureSpread",
-    "FollowEpochs",
-    "LoadBackbone",
-    "LoadNetwork",
-    "LoadPretext",
     "LossFigure",
     "MeanOutputs",
     "ModelExport",
+    "PairReport",
     "ProbabilityTable",
     "PublishModel",
     "RandomState",

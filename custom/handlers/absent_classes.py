@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A class that no training volume holds cannot be learnt, and its absence is easily overlooked."""
+"""A warning of classes that occur in no training volume."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ logger = logging.getLogger(__name__)
 
 
 class AbsentClasses:
-    """When training starts, warns of each class that no training volume holds, by name; on the first process only.
+    """Warns, when training starts, of each class that no training volume holds; on the first process only.
 
     Args:
-        dataset: the training data set; all its volumes are read once (from its cache where it has one).
+        dataset: the training data set. Volumes are read until every class is found, from the cache if there is one.
         classes: name -> value in "label" after preprocessing; the label is a map or a number.
     """
 
@@ -33,11 +33,11 @@ class AbsentClasses:
             trainer.add_event_handler(Events.STARTED, lambda _: self.check())
 
     def check(self) -> list[str]:
-        """Names of the absent classes."""
+        """Logs a warning for each absent class; returns their names."""
         volumes = self.dataset.volumes
         seen: set[int] = set()
-        for place in range(len(volumes)):
-            seen.update(int(value) for value in torch.as_tensor(volumes[place]["label"]).unique())
+        for index in range(len(volumes)):
+            seen.update(int(value) for value in torch.as_tensor(volumes[index]["label"]).unique())
             if seen >= set(self.classes.values()):
                 return []
         absent = [name for name, value in self.classes.items() if value not in seen]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The product of a downstream run: the network of the best validation, with a description of what it is."""
+"""The result of a downstream run: the network of the best validation and its description."""
 
 from __future__ import annotations
 
@@ -21,20 +21,25 @@ logger = logging.getLogger(__name__)
 
 
 class BestModelExport:
-    """Writes model.pt (the whole network) and model.json after each validation that is better than all before.
+    """Writes model.pt (the whole network) and model.json after each validation that is better than all before it.
 
-    A run that ends without a validation writes its last network. When the trainer starts and the directory holds a
-    model.json, its value is the best so far: the run resumes. Files of an earlier run must be gone by then, see
-    `SetAsideEarlierRun`. On the first process only.
+    A run without a validation writes its last network. If the directory holds a model.json when the trainer starts, the
+    run resumes, and the value in this file is the best so far; `SetAsideEarlierRun` moves the files of an earlier run
+    away before. On the first process only.
 
     Args:
         network: the network; the keys of model.pt are those of its state dict.
         directory: where the files go.
-        validator: the metric is looked for among its metrics; all of them go into model.json.
+        validator: evaluator with the metric; all its metrics go into model.json.
+        task: name of the task.
+        labels: structure or class -> value in the data set, in the order of the outputs.
+        weights: the pre-trained weights from which the run starts, or None; their hash is stored.
+        preprocessing: see `ModelExport`.
+        components: see `ModelExport`.
+        data: see `ModelExport`.
+        seed: see `ModelExport`.
         metric: name of the metric, higher is better; None for the validator's key metric.
-        task: name of the task. labels: structure or class -> value in the data set, in the order of the outputs.
-        weights: the pre-trained weights that the run starts from, or None; their hash is stored.
-        preprocessing, components, data, seed, licence: see `ModelExport`.
+        licence: see `ModelExport`.
     """
 
     def __init__(
@@ -59,7 +64,7 @@ class BestModelExport:
         self.description = {
             "task": task,
             "labels": dict(labels),
-            "started_from": None if weights is None else _origin(weights),
+            "started_from": None if weights is None else _described_file(weights),
             **describe_run(components, preprocessing, data, seed, licence),
         }
         self.best: float | None = None
@@ -73,15 +78,15 @@ class BestModelExport:
             trainer.add_event_handler(Events.COMPLETED, self.end)
 
     def start(self, trainer: Engine) -> None:
-        """Takes over the best value of a run that goes on."""
+        """Reads the best value of a run that resumes."""
         description = self.directory / "model.json"
         self.written = description.is_file()
-        self.best = read_json(description).get("best", {}).get("value") if self.written else None
+        self.best = read_json(description, "the best model").get("best", {}).get("value") if self.written else None
         if self.written:
             logger.info(f"the best of this run so far, in {description}: {self.best}")
 
     def compare(self, trainer: Engine) -> None:
-        """Saves the network if the validation that has just ended is the best."""
+        """Saves the network if the last validation is the best."""
         metrics = self.validator.state.metrics
         name = self.validator.state.key_metric_name if self.metric is None else self.metric
         if name not in metrics:
@@ -90,32 +95,33 @@ class BestModelExport:
         if math.isfinite(value) and (self.best is None or value > self.best):
             self.best = value
             self.save(trainer, {"metric": name, "value": value, "iteration": trainer.state.iteration})
-        elif not self.written:  # not a number: better this network than none
+        elif not self.written:  # without a finite value, the first network is saved
             self.save(trainer, {"metric": name, "value": None, "iteration": trainer.state.iteration})
 
     def end(self, trainer: Engine) -> None:
         """Saves the last network if there has been no validation."""
         if not self.written:
-            logger.warning(f"no validation in {trainer.state.iteration} iterations: the last network is kept")
+            logger.warning(f"no validation in {trainer.state.iteration} iterations: the last network is saved")
             self.save(trainer, {"metric": None, "value": None, "iteration": trainer.state.iteration})
 
     def save(self, trainer: Engine, best: dict[str, Any]) -> None:
-        """Writes the files as of now."""
-        metrics = {name: _number(value) for name, value in self.validator.state.metrics.items()}
+        """Writes model.pt and model.json of the present network."""
+        metrics = {name: _finite(value) for name, value in self.validator.state.metrics.items()}
         progress = {"iterations": trainer.state.iteration, "best": best, "metrics": metrics}
         state = unwrapped(self.network).state_dict()
         save_weights(self.directory, {"model.pt": ("network", state)}, progress | self.description)
         self.written = True
 
 
-def _origin(weights: str) -> dict[str, Any]:
+def _described_file(weights: str) -> dict[str, Any]:
+    """Name, hash and origin of the weights from which a run starts."""
     path = weights_file(weights)
-    description = read_json(path.with_suffix(".json"))
-    named = {name: description[name] for name in ("pretext_task", "iterations") if name in description}
-    return {"file": path.name, "sha256": sha256(path), **named}
+    description = read_json(path.with_suffix(".json"), "the description of the weights")
+    origin = {name: description[name] for name in ("pretext_task", "iterations") if name in description}
+    return {"file": path.name, "sha256": sha256(path), **origin}
 
 
-def _number(value: Any) -> float | None:
-    """JSON has no NaN."""
+def _finite(value: Any) -> float | None:
+    """The value as a float; None for NaN and infinity, which JSON does not have."""
     value = float(value)
     return value if math.isfinite(value) else None

@@ -1,27 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers of a run as CSV, exact enough that two runs can be compared byte by byte."""
+"""Numbers of a run as CSV, with enough digits to compare two runs byte by byte."""
 
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
+from ..files import write_text
+
 
 class CsvTable:
-    """One row per training iteration, or per validation; times are left out, so one seed gives one file.
+    """Writes a row for each training iteration, or for each validation. No times are written, so a seed fixes the file.
 
-    The first column is the iteration of the trainer. When the trainer starts (again), rows beyond its iteration are
-    dropped: what a killed run wrote after its last checkpoint is computed anew. Attach it to a trainer, after the
+    The first column is the iteration of the trainer. When the trainer starts, rows of later iterations are deleted: a
+    run that was killed after its last checkpoint computes them again. Attach this handler to a trainer, after the
     handler that loads the checkpoint. Only the first process writes.
 
     Args:
         path: the CSV file.
-        evaluator: rows hold its metrics, one each time it completes; None for the trainer's output at each iteration.
+        evaluator: write its metrics each time it completes; None for the trainer's output at each iteration.
     """
 
     def __init__(self, path: str, evaluator: Engine | None = None) -> None:
@@ -46,7 +47,7 @@ class CsvTable:
         """Adds a row, and a header to a new file.
 
         Raises:
-            ValueError: where the file has columns of other names.
+            ValueError: the file has columns of other names.
         """
         row = {"iteration": iteration} | {name: f"{value:.9g}" for name, value in values.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,19 +64,16 @@ class CsvTable:
             writer.writerow(row)
 
     def drop_after(self, iteration: int) -> None:
-        """Keeps the rows up to `iteration`; a row cut short by a kill is dropped as well."""
+        """Deletes the rows after `iteration`, and a last row that is incomplete because the run was killed."""
         if iteration == 0:
             self.path.unlink(missing_ok=True)
         if not self.path.exists():
             return
-        whole = [
-            line for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
-        ]
-        if not whole:  # killed while it wrote the header
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        complete = [line for line in lines if line.endswith("\n")]
+        if not complete:  # killed while it wrote the header
             self.path.unlink()
             return
-        header, *rows = whole
-        kept = [row for row in rows if int(row.split(",")[0]) <= iteration]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join([header, *kept]), encoding="utf-8")
-        os.replace(temporary, self.path)
+        header, *rows = complete
+        earlier = [row for row in rows if int(row.split(",")[0]) <= iteration]
+        write_text(self.path, "".join([header, *earlier]), "the table")

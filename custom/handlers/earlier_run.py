@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A new run never overwrites an earlier one."""
+"""A new run does not overwrite the files of an earlier one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ OF_A_RUN = ("model.pt", "heads.pt", "model.json", "training.csv", "validation.cs
 
 
 class SetAsideEarlierRun:
-    """When a run starts that does not resume, moves what an earlier one wrote to earlier/NUMBER.
+    """Moves the files of an earlier run to earlier/NUMBER when a run starts that does not resume.
 
-    Files that no run writes stay, and so does TensorBoard's folder, where each run has event files of its own. Attach
-    it before all other handlers.
+    Other files stay, and the folder of TensorBoard stays too: each run has its own event files in it. Attach this
+    handler before all others.
 
     Args:
-        directory: output of the run. resume: leave everything where it is.
+        directory: output of the run.
+        resume: move nothing.
     """
 
     def __init__(self, directory: str, resume: bool = False) -> None:
@@ -34,7 +35,7 @@ class SetAsideEarlierRun:
             trainer.add_event_handler(Events.STARTED, self.move)
 
     def move(self, trainer: Engine) -> None:
-        if trainer.state.iteration > 0 or not self.directory.is_dir():  # the same trainer goes on
+        if trainer.state.iteration > 0 or not self.directory.is_dir():  # the trainer continues
             return
         entries = [self.directory / name for name in OF_A_RUN if (self.directory / name).exists()]
         if not entries:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A collapse monitor: how many directions the features of held-out volumes span."""
+"""A monitor of collapse: the number of directions that the features of held-out volumes span."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from ..metrics import effective_rank
 
 
 class FeatureSpread:
-    """Effective rank and spread of local and bottleneck features over a validation epoch.
+    """Measures the effective rank and the spread of local and bottleneck features over a validation epoch.
 
     Puts "effective_rank_NAME" (see `effective_rank`) and "spread_NAME" (mean standard deviation over the channels)
-    into `engine.state.metrics`, for each of the named outputs (N, C, *spatial) of the evaluator. Features that have
-    collapsed have rank 1 and spread 0. Several processes pool their samples.
+    into `engine.state.metrics`, for each of the named outputs (N, C, *spatial) of the evaluator. Collapsed features
+    have rank 1 and spread 0. The samples of all processes are used together.
 
     Args:
-        names: outputs to watch. voxels: sampled from each batch. seed: of the sample.
+        names: outputs to measure.
+        voxels: number of voxels that are sampled from each batch.
+        seed: of the sample.
     """
 
     def __init__(self, names: tuple[str, ...] = ("local", "bottleneck"), voxels: int = 2048, seed: int = 0) -> None:

@@ -16,7 +16,8 @@ class RegistrationFigures:
     """Draws the first pairs of each evaluation as registration_PAIR.png; on the first process only.
 
     Args:
-        directory: where the pictures go. pairs: how many.
+        directory: where the pictures go.
+        pairs: number of pairs.
     """
 
     def __init__(self, directory: str, pairs: int = 2) -> None:
@@ -48,7 +49,10 @@ class LossFigure:
     """Draws losses.png from the CSV tables after each validation and at the end; on the first process only.
 
     Args:
-        path: the picture. training, validation: the tables. metrics: columns of the validation to draw as well.
+        path: the picture.
+        training: table of the training.
+        validation: table of the validation.
+        metrics: columns of the validation table that are drawn in plots of their own.
     """
 
     def __init__(self, path: str, training: str, validation: str, metrics: Sequence[str] = ()) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Averages of everything that an evaluator measures."""
+"""Averages of all values that an evaluator measures."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ignite.engine import Engine, Events
 class MeanOutputs:
     """Puts the mean of every measured value of an epoch into `engine.state.metrics`, under its own name.
 
-    A value is a tensor of at most one axis in `engine.state.output`: (N,) one per pair, or a scalar, which counts as
-    often as the batch has pairs. NaN entries (a structure that is not there) are left out of the mean. Sums run over
-    all processes; a value need not be measured in each of them.
+    A value is a tensor with at most one axis in `engine.state.output`: (N,), one entry for each pair, or a scalar that
+    is weighted by the number of pairs in the batch. NaN entries (a structure that the pair does not have) are left out
+    of the mean. The mean is over all processes; a process need not measure every value.
     """
 
     def attach(self, engine: Engine) -> None:
@@ -32,9 +32,9 @@ class MeanOutputs:
     def collect(self, engine: Engine) -> None:
         for name, value in engine.state.output.items():
             if torch.is_tensor(value) and value.ndim <= 1:
-                there = value[~value.isnan()].detach().double().cpu()
+                existing = value[~value.isnan()].detach().double().cpu()
                 weight = 1 if value.ndim == 1 else _pairs(engine.state.batch)
-                self._totals[name] += weight * torch.stack((there.sum(), there.new_tensor(there.numel())))
+                self._totals[name] += weight * torch.stack((existing.sum(), existing.new_tensor(existing.numel())))
 
     def average(self, engine: Engine) -> None:
         names = list(self._totals)
@@ -54,7 +54,7 @@ def _zero() -> torch.Tensor:
 
 
 def _pairs(batch: Mapping[str, Any]) -> int:
-    """Length of the first tensor of a batch that has an axis."""
+    """Number of pairs in a batch: the length of its first tensor that has an axis."""
     lengths = [len(value) for value in batch.values() if torch.is_tensor(value) and value.ndim]
     if not lengths:
         raise ValueError(f"a batch must hold tensors with an axis of pairs, got the keys {sorted(batch)}")

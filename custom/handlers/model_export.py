@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The product of a pre-training run: weights that say what they are."""
+"""The result of a pre-training run: its weights and their description."""
 
 from __future__ import annotations
 
@@ -27,7 +27,15 @@ def describe_run(
     seed: int,
     licence: str,
 ) -> dict[str, Any]:
-    """What model.json says of a run before its first step: input, data, seed, licence, versions and config."""
+    """The part of model.json that is known before the first step: input, data, seed, licence, versions and config.
+
+    Args:
+        components: see `describe`.
+        preprocessing: see `describe`.
+        data: the training items; their fingerprint is stored, not their paths.
+        seed: of the run.
+        licence: of the weights.
+    """
     return {
         **describe(components, preprocessing),
         "data": fingerprint(data),
@@ -50,11 +58,11 @@ class ModelExport:
     Args:
         network: the pretext network.
         directory: where the files go.
-        validator: its latest metrics go into model.json.
+        validator: evaluator whose last metrics go into model.json.
         pretext_task: name of the task.
-        preprocessing: what the weights expect of their input: spacing, orientation, patch size.
-        components: name in model.json -> id of a component of the config whose arguments describe the weights.
-        data: the training items; their fingerprint is stored, not their paths.
+        preprocessing: spacing, orientation and patch size of the input that the weights expect.
+        components: name in model.json -> id of the component of the config that is stored under this name.
+        data: see `describe_run`.
         seed: of the run.
         licence: of the weights.
     """
@@ -86,6 +94,6 @@ class ModelExport:
             trainer.add_event_handler(Events.COMPLETED, self.save)
 
     def save(self, trainer: Engine) -> None:
-        """Writes the files as of now."""
+        """Writes the files of the present network."""
         progress = {"iterations": trainer.state.iteration, "metrics": dict(self.validator.state.metrics)}
         save_pretext(self.network, self.directory, progress | self.description)

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 
 class TrainingProgress:
-    """One bar over all iterations of the run, with the loss terms and the time left; on the first process only."""
+    """Shows one bar over all iterations of the run, with loss terms and remaining time; on the first process only."""
 
     def attach(self, engine: Engine) -> None:
         """Registers on a trainer whose output holds the named terms as floats."""

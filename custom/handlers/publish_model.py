@@ -1,33 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The product of a run goes where inference looks for it."""
+"""The model of a run is copied to the folder from which inference reads it."""
 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
+from ..files import atomic
 from ..weights import read_weights
 
 logger = logging.getLogger(__name__)
 
 
 class PublishModel:
-    """When the trainer ends, model.pt and model.json of the run replace those of another folder; first process only.
+    """Replaces model.pt and model.json of a folder by those of the run at its end; on the first process only.
 
-    For MONAI Label, which infers with a bundle's models/model.pt and never with a run's output. Attach it after the
-    handler that writes the files.
+    MONAI Label needs it: it infers with models/model.pt of the bundle, not with the output of a run. Attach this
+    handler after the one that writes the files. After an error the target is unchanged.
 
     Args:
-        source: output of the run. target: folder of the bundle's weights.
+        source: output of the run.
+        target: folder of the bundle's weights.
 
     Raises:
-        FileNotFoundError: at the end, a file is missing. ValueError: model.pt is not what model.json describes. The
-            target is as it was then.
+        FileNotFoundError: the run has not written one of the files.
+        ValueError: model.pt is not the file that model.json describes.
     """
 
     def __init__(self, source: str, target: str) -> None:
@@ -40,12 +41,10 @@ class PublishModel:
             trainer.add_event_handler(Events.COMPLETED, self.publish)
 
     def publish(self, trainer: Engine) -> None:
-        """Copies both files under other names, then renames them."""
+        """Writes both files under temporary names, then renames them."""
         read_weights(self.source)
-        self.target.mkdir(parents=True, exist_ok=True)
-        copies = {self.target / name: self.target / f".{name}.tmp" for name in ("model.pt", "model.json")}
-        for place, copy in copies.items():
-            shutil.copyfile(self.source / place.name, copy)
-        for place, copy in copies.items():
-            os.replace(copy, place)
-        logger.info(f"{self.target} has the model of {self.source} now")
+        contents = {name: (self.source / name).read_bytes() for name in ("model.json", "model.pt")}
+        with ExitStack() as stack:
+            for name, content in contents.items():
+                stack.enter_context(atomic(self.target / name, "the published model")).write_bytes(content)
+        logger.info(f"copied the model of {self.source} to {self.target}")

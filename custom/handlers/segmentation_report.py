@@ -1,85 +1,70 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The result of a segmentation test as files: a row per case, means and spread, pictures of three cases."""
+"""The result of a segmentation test as files: a row for each case, means and spread, pictures of three cases."""
 
 from __future__ import annotations
 
-import csv
-import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
-from ignite import distributed as idist
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
+from matplotlib.figure import Figure
 from nibabel.affines import voxel_sizes
 
-from ..figures import Planes, middle_planes, save_figure, segmentation_figure
-from ..files import write_json
+from ..figures import Planes, middle_planes, segmentation_figure
 from ..metrics import segmentation_measures
+from .report import Report, case_name
 
 
-class SegmentationReport:
+class Case(NamedTuple):
+    """A segmented case: its name, its measures (see `segmentation_measures`), its planes."""
+
+    name: str
+    measures: dict[str, dict[str, float]]
+    planes: Planes
+
+
+class SegmentationReport(Report):
     """Writes cases.csv, metrics.json, best.png, median.png and worst.png.
 
     cases.csv: Dice and the 95 % Hausdorff distance (mm) of each case, per structure and averaged over the structures.
-    metrics.json: mean and (population) standard deviation over the cases, in how many cases the value exists, and of
-    the Hausdorff distance also how often a structure of the reference was not found at all (it then has no distance).
+    metrics.json: mean and (population) standard deviation over the cases, the number of cases in which the value
+    exists, and for the Hausdorff distance the number of cases in which the prediction has no voxel of a structure that
+    the reference has (the distance does not exist then).
+
+    The outputs of the evaluator hold "image", "label" and "pred", (1, *spatial) each on the grid of the label's file;
+    label and pred are indices of classes.
 
     Args:
-        directory: made if missing.
+        directory: where the files go.
         labels: structure -> value in the data set, in the order of the classes 1 to K.
         centre_lines: report the centre-line Dice (clDice) as well and draw projections, for vessels.
         figures: write the pictures.
     """
 
+    cases: list[Case]
+
     def __init__(
         self, directory: str, labels: Mapping[str, int], centre_lines: bool = False, figures: bool = True
     ) -> None:
-        self.directory = Path(directory)
+        super().__init__(directory, figures)
         self.centre_lines = centre_lines
-        self.figures = figures
-        self.structures = {name: place for place, name in enumerate(labels, start=1)}
+        self.structures = {name: index for index, name in enumerate(labels, start=1)}
 
-    def attach(self, engine: Engine) -> None:
-        """Registers on an evaluator, in one process, whose decollated outputs hold "image", "label" and "pred".
+    def case(self, item: Mapping[str, Any], output: Mapping[str, Any]) -> Case:
+        label, prediction = (output[key][0].as_tensor().cpu() for key in ("label", "pred"))
+        affine = np.asarray(output["label"].affine, dtype=np.float64)
+        spacing = voxel_sizes(affine)
+        measures = segmentation_measures(prediction, label, self.structures, spacing, self.centre_lines)
+        image = output["image"][0].as_tensor().float().cpu()
+        planes = middle_planes(image.numpy(), label.numpy(), prediction.numpy(), affine, self.centre_lines)
+        return Case(case_name(item, output["label"]), measures, planes)
 
-        All three are (1, *spatial) on the grid of the label's file; label and pred are classes.
-        """
-        if idist.get_world_size() > 1:
-            raise RuntimeError(f"an evaluation is reported by one process, found {idist.get_world_size()}")
-        engine.add_event_handler(Events.EPOCH_STARTED, self.start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
-        engine.add_event_handler(Events.COMPLETED, self.write)
+    def rows(self) -> list[dict[str, str]]:
+        return [_row(case) for case in self.cases]
 
-    def start(self, engine: Engine) -> None:
-        self._cases: list[tuple[str, dict[str, dict[str, float]], Planes]] = []
-
-    def collect(self, engine: Engine) -> None:
-        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            label, prediction = (output[key][0].as_tensor().cpu() for key in ("label", "pred"))
-            affine = np.asarray(output["label"].affine, dtype=np.float64)
-            spacing = voxel_sizes(affine)
-            measures = segmentation_measures(prediction, label, self.structures, spacing, self.centre_lines)
-            image = output["image"][0].as_tensor().float().cpu()
-            planes = middle_planes(image.numpy(), label.numpy(), prediction.numpy(), affine, self.centre_lines)
-            name = item.get("subject", os.path.basename(str(output["label"].meta["filename_or_obj"])))
-            self._cases.append((str(name), measures, planes))
-
-    def write(self, engine: Engine) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        rows = [_row(name, measures) for name, measures, _ in self._cases]
-        with (self.directory / "cases.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        write_json(self.directory / "metrics.json", self.summary())
-        if self.figures:
-            self.draw()
-
-    def summary(self) -> dict[str, Any]:
-        """The content of metrics.json."""
-        measures = [of_case for _, of_case, _ in self._cases]
+    def metrics(self, engine: Engine) -> dict[str, Any]:
+        measures = [case.measures for case in self.cases]
         content: dict[str, Any] = {"cases": len(measures)}
         for measure in measures[0]:
             content[measure] = {"overall": _statistics([_mean(of_case[measure].values()) for of_case in measures])}
@@ -92,29 +77,30 @@ class SegmentationReport:
             )
         return content
 
-    def draw(self) -> None:
-        dice = np.array([_mean(measures["dice"].values()) for _, measures, _ in self._cases])
-        order = np.argsort(np.nan_to_num(dice, nan=-1.0), kind="stable")[::-1]
-        chosen = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
-        figures = {place: segmentation_figure(self._cases[place][2], self.structures) for place in set(chosen.values())}
-        for kind, place in chosen.items():
-            title = f"{kind} of {len(order)} cases: {self._cases[place][0]}, mean Dice {dice[place]:.3f}"
-            figures[place].suptitle(title)
-            save_figure(figures[place], self.directory / f"{kind}.png")
+    def draw(self, metrics: Mapping[str, Any]) -> None:
+        dice = np.array([_mean(case.measures["dice"].values()) for case in self.cases])
+
+        def figure_of(index: int, title: str) -> Figure:
+            case = self.cases[index]
+            return segmentation_figure(
+                case.planes, self.structures, f"{title}: {case.name}, mean Dice {dice[index]:.3f}"
+            )
+
+        self.draw_examples(np.argsort(np.nan_to_num(dice, nan=-1.0), kind="stable")[::-1], figure_of)
 
 
-def _row(subject: str, measures: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
-    row = {"subject": subject}
-    for measure in measures:
+def _row(case: Case) -> dict[str, str]:
+    row = {"subject": case.name}
+    for measure, of_structures in case.measures.items():
         unit = "_mm" if measure == "hausdorff95" else ""
-        values = {f"{measure}{unit}": _mean(measures[measure].values())}
-        values |= {f"{measure}_{name}{unit}": value for name, value in measures[measure].items()}
+        values = {f"{measure}{unit}": _mean(of_structures.values())}
+        values |= {f"{measure}_{name}{unit}": value for name, value in of_structures.items()}
         row |= {name: "" if np.isnan(value) else f"{value:.6g}" for name, value in values.items()}
     return row
 
 
-def _mean(values: Any) -> float:
-    """Mean of the values that exist, NaN where none does."""
+def _mean(values: Iterable[float]) -> float:
+    """Mean of the values that are not NaN, NaN if there is none."""
     existing = [value for value in values if not np.isnan(value)]
     return float(np.mean(existing)) if existing else float("nan")
 

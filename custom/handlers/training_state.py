@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints from which a killed run continues as if nothing had happened."""
+"""Checkpoints; a run that was killed and resumes from one gives the same result as an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RandomState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Sets all generators; those of CUDA only where as many devices are there."""
+        """Sets all generators; those of CUDA only if this process has as many devices."""
         version, words, gauss = state["python"]
         random.setstate((version, tuple(words), gauss))
         name, keys, *rest = state["numpy"]
@@ -44,7 +44,7 @@ class RandomState:
 
 
 class _Scaler:
-    """The trainer's gradient scaler, which exists only while it runs with mixed precision."""
+    """The gradient scaler of a trainer, which exists only while the trainer runs with mixed precision."""
 
     def __init__(self, trainer: Engine) -> None:
         self.trainer = trainer
@@ -58,16 +58,16 @@ class _Scaler:
 
 
 class TrainingState:
-    """Saves everything that a run needs to continue, after each epoch, and loads it at the start.
+    """Saves after each epoch all that a run needs to continue, and loads it when a run starts that resumes.
 
-    Beside the given objects the checkpoint holds the iteration and epoch, the gradient scaler and the random state.
-    Files are written under another name and then renamed; the last two are kept.
+    A checkpoint holds the objects, the iteration and epoch, the gradient scaler and the random state. Files are written
+    under a temporary name and then renamed; checkpoints before the last two are deleted.
 
     Args:
-        directory: where checkpoint_ITERATION.pt files lie.
+        directory: folder of the files checkpoint_ITERATION.pt.
         objects: name -> object with `state_dict` and `load_state_dict`: network, optimiser, schedule.
         resume: continue at the newest checkpoint of the directory; without one the run starts at the beginning.
-        interval: epochs between checkpoints.
+        interval: number of epochs between checkpoints.
     """
 
     def __init__(self, directory: str, objects: dict[str, Any], resume: bool = False, interval: int = 1) -> None:
@@ -77,13 +77,13 @@ class TrainingState:
         self.interval = interval
 
     def attach(self, trainer: Engine) -> None:
-        """Registers on a trainer. Attach it first: it loads before the others start and saves after they are done."""
+        """Registers on a trainer. Attach it first: it loads before other handlers start, and saves after them."""
         self._saved = {**self.objects, "trainer": trainer, "scaler": _Scaler(trainer), "random_state": RandomState()}
         self._save: Checkpoint | None = None
         trainer.add_event_handler(Events.STARTED, self.start)
 
     def start(self, trainer: Engine) -> None:
-        """Loads, and from now on saves after each epoch, behind all handlers that are attached by now."""
+        """Loads, and registers the saving after each epoch, after all handlers that are attached before the start."""
         self.load(trainer)
         if self._save is None:
             self._save = Checkpoint(
@@ -93,39 +93,39 @@ class TrainingState:
                 global_step_transform=lambda engine, _: engine.state.iteration,
                 n_saved=2,
             )
-            # so that files of the process that was stopped are removed in their turn
-            self._save.load_state_dict({"_saved": [(number, path.name) for number, path in self.found()][-2:]})
+            # the new Checkpoint then deletes the files of the stopped process too
+            self._save.load_state_dict({"_saved": [(number, path.name) for number, path in self.files()][-2:]})
             trainer.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self._save)
 
     def load(self, trainer: Engine) -> None:
-        """Loads the newest checkpoint if resuming.
+        """Loads the newest checkpoint if the run resumes.
 
         Raises:
-            ValueError: where the checkpoint has run longer than the trainer is to run, is of other objects, or where
-                none of the files can be read.
+            ValueError: the checkpoint has more iterations than the run shall have, or is of another network or
+                optimiser; or none of the files can be read.
         """
         if not self.resume:
             return
-        found = [path for _, path in self.found()]
-        if not found:
+        paths = [path for _, path in self.files()]
+        if not paths:
             logger.info(f"no checkpoint in {self.directory}: the run starts at the beginning")
             return
         max_epochs, epoch_length = trainer.state.max_epochs, trainer.state.epoch_length
         device = trainer.state.device
-        newest, checkpoint = self.read(found[::-1], device)
+        newest, checkpoint = self.read(paths[::-1], device)
         try:
             Checkpoint.load_objects(self._saved, checkpoint)
         except (KeyError, RuntimeError, ValueError) as error:
             raise ValueError(f"{newest} is of another network or optimiser: {error}") from error
         done, planned = trainer.state.iteration, max_epochs * epoch_length
         if trainer.state.epoch_length != epoch_length or done > planned:
-            held = f"{done} iterations in epochs of {trainer.state.epoch_length}"
-            raise ValueError(f"{newest} holds {held}, expected at most {planned} in epochs of {epoch_length}")
+            content = f"{done} iterations in epochs of {trainer.state.epoch_length}"
+            raise ValueError(f"{newest} holds {content}, expected at most {planned} in epochs of {epoch_length}")
         trainer.state.max_epochs = max_epochs
         logger.info(f"resumed at iteration {done} of {planned} from {newest}")
 
     def read(self, paths: list[Path], device: torch.device) -> tuple[Path, dict[str, Any]]:
-        """The first checkpoint that can be read; a file that cannot (a full disk, a power cut) is passed over."""
+        """The first checkpoint that can be read; warns of each that cannot (after a power cut, a full disk)."""
         for path in paths:
             try:
                 return path, torch.load(path, map_location=device, weights_only=True)
@@ -133,7 +133,7 @@ class TrainingState:
                 logger.warning(f"cannot read {path} ({error}), trying the checkpoint before it")
         raise ValueError(f"none of the checkpoints {[str(path) for path in paths]} can be read")
 
-    def found(self) -> list[tuple[int, Path]]:
-        """Iterations and file of all checkpoints, the newest last."""
+    def files(self) -> list[tuple[int, Path]]:
+        """Iteration and file of all checkpoints, the newest last."""
         matches = [(re.fullmatch(r"checkpoint_(\d+)\.pt", path.name), path) for path in self.directory.glob("*.pt")]
         return sorted((int(match[1]), path) for match, path in matches if match)

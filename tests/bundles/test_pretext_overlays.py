@@ -98,9 +98,7 @@ def test_every_downstream_bundle_takes_the_weights(
     chosen |= {"bundle_root": str(folder), "output_dir": str(tmp_path), "pretrained_weights": str(trained)}
     chosen |= {"pretrained_parts": [], "accept_mismatch": ["intensity"]}
     parser = workflow(folder, ["train.json"], "train", chosen).parser
-    targets = [handler.get("_target_") for handler in parser["train"]["handlers"]]
-    place = targets.index("custom.handlers.LoadBackbone")
-    parser.get_parsed_content(f"train#handlers#{place}").attach(None)
+    parser.get_parsed_content("loaded_network")
     expected = read_weights(trained)[0]
     loaded = parser.get_parsed_content("backbone").state_dict()
     assert all(torch.equal(loaded[name], expected[name]) for name in expected)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of a classification test, the table of probabilities, and the refusal of a single class."""
+"""The files of a classification test, and the table of probabilities."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Engine, State
 from monai.data import MetaTensor
 
-from custom.handlers import ClassificationReport, EveryClass, ProbabilityTable
+from custom.handlers import ClassificationReport, ProbabilityTable
 from custom.metrics import bootstrap_auc, roc_auc
 
 LABELS = {"healthy": 0, "ill": 7}
@@ -102,10 +102,3 @@ def test_wrong_number_of_outputs(tmp_path):
     ProbabilityTable(str(tmp_path / "table.csv"), {"a": 0, "b": 1, "c": 2}).attach(made)
     with pytest.raises(ValueError, match="2 probabilities for the classes"):
         run(made, 2)
-
-
-def test_every_class():
-    both = [{"label": 0}, {"label": 7}]
-    EveryClass(both, LABELS, "validation").attach(Engine(lambda engine, batch: None))
-    with pytest.raises(ValueError, match=r"validation: 1 cases, \{'healthy': 1, 'ill': 0\}.*none is ill"):
-        EveryClass(both[:1], LABELS, "validation").attach(Engine(lambda engine, batch: None))

@@ -35,7 +35,7 @@ def case(shift: int, aorta: bool = True, found: bool = True) -> dict[str, MetaTe
 
 def report(tmp_path, outputs, batches=None, **arguments):
     """Runs an evaluator over cases, two a batch, and returns the handler."""
-    batches = [{"subject": f"s{place}"} for place in range(len(outputs))] if batches is None else batches
+    batches = [{"subject": f"s{index}"} for index in range(len(outputs))] if batches is None else batches
     steps = [slice(start, start + 2) for start in range(0, len(outputs), 2)]
     evaluator = Engine(lambda engine, step: outputs[step])
     evaluator.add_event_handler(
@@ -70,7 +70,7 @@ def test_numbers_of_each_case_and_their_means(tmp_path):
 def test_pictures_of_best_median_and_worst(tmp_path, monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        "custom.handlers.segmentation_report.save_figure",
+        "custom.handlers.report.save_figure",
         lambda figure, path: drawn.update({path.name: figure.get_suptitle()}),
     )
     report(tmp_path, [case(2), case(0), case(6), case(4), case(7)])
@@ -117,8 +117,8 @@ def test_one_process_only(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("count", [1, 7, 10, 11, 20, 21, 28, 40])
-def test_every_structure_has_a_colour_of_its_own(count):
-    assert len({tuple(colour[:3]) for colour in structure_colors(count)}) == count
+def test_every_structure_has_a_color_of_its_own(count):
+    assert len({tuple(color[:3]) for color in structure_colors(count)}) == count
 
 
 def test_vessels_are_seen_through_the_whole_volume_and_measured_along_their_centre(tmp_path, monkeypatch):

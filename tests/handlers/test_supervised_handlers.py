@@ -12,8 +12,7 @@ from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from torch import nn
 
-from custom.data import GlobalSampler
-from custom.handlers import AbsentClasses, AveragedLoss, FollowEpochs
+from custom.handlers import AbsentClasses, AveragedLoss
 
 
 def make(values, handlers=()) -> SupervisedTrainer:
@@ -78,12 +77,3 @@ def test_absent_classes_are_named(labels, absent, caplog):
         make([1.0], [AbsentClasses(dataset, {"myocardium": 1, "aorta": 2})]).run()
     assert [record.message.split()[-5] for record in caplog.records] == [f"{name}:" for name in absent]
     assert all(f"none of the {len(labels)} training volumes" in record.message for record in caplog.records)
-
-
-def test_a_sampler_follows_the_epochs_as_a_handler():
-    sampler, seen = GlobalSampler(2), []
-    trainer = make([1.0, 2.0], [FollowEpochs(sampler)])
-    trainer.add_event_handler(Events.EPOCH_STARTED, lambda engine: seen.append(list(sampler)))
-    trainer.state.max_epochs = 3
-    trainer.run()
-    assert seen == [[0, 1], [2, 3], [4, 5]]

@@ -264,9 +264,9 @@ def test_other_files_are_no_checkpoints(tmp_path):
     Run(tmp_path).run()
     for name in ("tmpab12", "checkpoint_99.pt.tmp", "checkpoint_best.pt", "model_50.pt", "checkpoint_50_copy.pt"):
         (tmp_path / "checkpoints" / name).write_bytes(b"no checkpoint")
-    found = TrainingState(str(tmp_path / "checkpoints"), {}).found()
+    found = TrainingState(str(tmp_path / "checkpoints"), {}).files()
     assert [(number, path.name) for number, path in found] == [(9, "checkpoint_9.pt"), (12, "checkpoint_12.pt")]
-    assert TrainingState(str(tmp_path / "missing"), {}).found() == []
+    assert TrainingState(str(tmp_path / "missing"), {}).files() == []
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "another network"])

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The result of an evaluation on pairs as files: a row for each pair, and the means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+
+from .report import Report
+
+
+class PairReport(Report):
+    """Writes pairs.csv (the measures of each pair) and metrics.json (the evaluator's metrics).
+
+    Args:
+        directory: where the files go.
+        pairs: the pairs by index, with "moving_subject" and "fixed_subject".
+    """
+
+    table = "pairs.csv"
+
+    def __init__(self, directory: str, pairs: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(directory)
+        self.pairs = pairs
+
+    def collect(self, engine: Engine) -> None:
+        """Adds the pairs of a batch; a measure is an output of shape (pairs,)."""
+        outputs = engine.state.output.items()
+        measures = {name: value for name, value in outputs if torch.is_tensor(value) and value.ndim == 1}
+        for row, index in enumerate(engine.state.batch["index"].tolist()):
+            names = {name: self.pairs[index][name] for name in ("moving_subject", "fixed_subject")}
+            self.cases.append(names | {name: f"{float(value[row]):.6g}" for name, value in measures.items()})
+
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        return self.cases
+
+    def metrics(self, engine: Engine) -> Mapping[str, Any]:
+        return engine.state.metrics
