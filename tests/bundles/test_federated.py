@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Federated pre-training by MonaiAlgo, with the very code of docs/federated.md."""
+"""Federated pre-training by MonaiAlgo with the code of docs/federated.md, and fine-tuning."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from monai.fl.client import MonaiAlgo
+from monai.fl.utils.constants import ExtraItems
+from monai.fl.utils.exchange_object import ExchangeObject
 from runs import ROOT, rows
 
 from custom.phantoms import CardiacPhantomCohort
-from custom.weights import load_pretext
+from custom.weights import load_pretext, read_weights
 
 ROUNDS, ITERATIONS = 2, 6
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "federated.md").read_text(), re.DOTALL)
@@ -83,3 +86,26 @@ def check_saving(clients: list, weights: dict, folder: Path, monkeypatch: pytest
     network = clients[1].trainer.network
     assert load_pretext(network, folder / "federated")["pretext_task"] == "gvsl"
     assert all(torch.equal(tensor, weights[name]) for name, tensor in network.state_dict().items())
+
+
+def test_weights_of_a_round_are_not_replaced_by_weights_of_the_bundle(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engines of a downstream bundle, which loads weights of its own, run with the weights of the server."""
+    monkeypatch.chdir(ROOT)
+    bundle = "bundles/gvsl_seg_heart"
+    chosen = {"dataset_dir": str(cohort), "output_dir": str(tmp_path), "spacing": [8.0] * 3, "patch_size": [24] * 3}
+    chosen |= {"accept_mismatch": ["spacing"], "figures": False, "num_workers": 0, "learning_rate": 0.0}
+    chosen |= {"iterations_per_epoch": 1, "max_epochs": 1, "val_interval": 2, "test_share": 1}
+    client = MonaiAlgo(bundle, 1, False, train_kwargs=chosen, eval_kwargs=chosen)
+    client.initialize({ExtraItems.CLIENT_NAME: "site"})
+    start, shipped = (read_weights(ROOT / bundle / "models" / name)[0] for name in ("backbone.pt", "model.pt"))
+    initial = client.trainer.network.state_dict()
+    assert all(torch.equal(initial[f"backbone.{name}"], start[name]) for name in start if name.startswith("encoder"))
+    evaluated = client.evaluator.network.state_dict()
+    assert all(torch.equal(tensor, shipped[name]) for name, tensor in evaluated.items())
+    weights = {name: torch.full_like(tensor, 0.01) for name, tensor in shipped.items()}
+    client.train(ExchangeObject(weights=weights))
+    client.evaluate(ExchangeObject(weights=weights))
+    for network in (client.trainer.network, client.evaluator.network):
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in network.state_dict().items())
