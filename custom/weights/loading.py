@@ -20,73 +20,6 @@ from .state import BACKBONE_PREFIX, load_pretext, load_strictly, read_weights
 logger = logging.getLogger(__name__)
 
 
-def load_pretext_network(
-    network: nn.Module,
-    directory: str,
-    components: Mapping[str, str] | None = None,
-    preprocessing: Mapping[str, Any] | None = None,
-    accept_mismatch: Sequence[str] = (),
-) -> nn.Module:
-    """Load the backbone and the heads of a pre-training run.
-
-    Args:
-        network: the pretext network.
-        directory: folder with model.pt, heads.pt and model.json.
-        components: see `describe`; without them only names and shapes of the tensors are compared.
-        preprocessing: see `describe`.
-        accept_mismatch: see `check_compatible`.
-
-    Returns:
-        The same network.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: weights and config differ; the message names both sides.
-    """
-    _, description = read_weights(directory)
-    check_compatible(description, describe(components or {}, preprocessing or {}), directory, accept_mismatch)
-    load_pretext(network, directory)
-    logger.info(f"loaded backbone and heads of {_origin(description)} from {directory}")
-    return network
-
-
-def load_network(
-    network: nn.Module,
-    weights: str,
-    labels: Mapping[str, int],
-    components: Mapping[str, str] | None = None,
-    preprocessing: Mapping[str, Any] | None = None,
-    accept_mismatch: Sequence[str] = (),
-) -> nn.Module:
-    """Load the weights of a downstream run into the whole network.
-
-    Args:
-        network: the network.
-        weights: a file NAME.pt beside its NAME.json, or a folder with model.pt and model.json.
-        labels: structure or class -> value in the data set, in the order of the network's outputs.
-        components: see `describe`; without them only the labels, and names and shapes of the tensors, are compared.
-        preprocessing: see `describe`.
-        accept_mismatch: see `check_compatible`.
-
-    Returns:
-        The same network.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: weights and config differ; the message names both sides.
-    """
-    state, description = read_weights(weights)
-    expected = describe(components or {}, preprocessing or {}) | {"labels": dict(labels)}
-    check_compatible(description, expected, weights, accept_mismatch)
-    load_strictly(network, state, weights)
-    best = description.get("best", {})
-    logger.info(
-        f"loaded {len(state)} tensors of {description.get('task')} from {weights}: iteration "
-        f"{description.get('iterations')}, {best.get('metric')} {best.get('value')}"
-    )
-    return network
-
-
 def load_backbone(
     network: nn.Module,
     weights: str | None,
@@ -125,6 +58,59 @@ def load_backbone(
         f"loaded {len(state)} tensors of {_origin(description)} from {weights}: {_shortened(list(state))}; "
         f"{len(initial)} tensors of the network keep their initial values: {_shortened(initial)}"
     )
+    return network
+
+
+def load_network(
+    network: nn.Module,
+    weights: str,
+    labels: Mapping[str, int],
+    components: Mapping[str, str] | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    accept_mismatch: Sequence[str] = (),
+) -> nn.Module:
+    """Load the weights of a downstream run into the whole network.
+
+    Args:
+        network: the network.
+        weights: a file NAME.pt beside its NAME.json, or a folder with model.pt and model.json.
+        labels: structure or class -> value in the data set, in the order of the network's outputs.
+        components: as for `load_backbone`, which also describes errors and the returned network.
+        preprocessing: see `describe`.
+        accept_mismatch: see `check_compatible`.
+    """
+    state, description = read_weights(weights)
+    expected = describe(components or {}, preprocessing or {}) | {"labels": dict(labels)}
+    check_compatible(description, expected, weights, accept_mismatch)
+    load_strictly(network, state, weights)
+    best = description.get("best", {})
+    logger.info(
+        f"loaded {len(state)} tensors of {description.get('task')} from {weights}: iteration "
+        f"{description.get('iterations')}, {best.get('metric')} {best.get('value')}"
+    )
+    return network
+
+
+def load_pretext_network(
+    network: nn.Module,
+    directory: str,
+    components: Mapping[str, str] | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    accept_mismatch: Sequence[str] = (),
+) -> nn.Module:
+    """Load the backbone and the heads of a pre-training run.
+
+    Args:
+        network: the pretext network.
+        directory: folder with model.pt, heads.pt and model.json.
+        components: as for `load_backbone`, which also describes errors and the returned network.
+        preprocessing: see `describe`.
+        accept_mismatch: see `check_compatible`.
+    """
+    _, description = read_weights(directory)
+    check_compatible(description, describe(components or {}, preprocessing or {}), directory, accept_mismatch)
+    load_pretext(network, directory)
+    logger.info(f"loaded backbone and heads of {_origin(description)} from {directory}")
     return network
 
 
