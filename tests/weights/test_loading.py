@@ -211,3 +211,9 @@ def test_a_downstream_network_loads_and_other_labels_are_refused(tmp_path):
     for other in ({"a": 3, "b": 7}, {"b": 7}, {"b": 7, "a": 4}):  # the order is that of the outputs
         with pytest.raises(ValueError, match=r"labels: the weights \[\['b', 7.*, the config \["):
             load_network(network, str(tmp_path), other)
+
+
+def test_components_outside_of_a_run_are_refused(saved, fresh, make_pretext):
+    with pytest.raises(RuntimeError, match="'network_def' cannot be looked up"):
+        load_backbone(fresh, str(saved[1]), components={"network": "network_def"})
+    assert all(equal(fresh, make_pretext(CHANNELS, seed=2)))
