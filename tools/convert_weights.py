@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The authors' checkpoint as weights of this zoo, and back.
+"""Converts the checkpoint of GVSL's authors to weights of this zoo, and back.
 
 python -m tools.convert_weights from_authors --source F.pth --output_dir D
 python -m tools.convert_weights to_authors --source D --output_file F.pth
@@ -7,13 +7,11 @@ python -m tools.convert_weights to_authors --source D --output_file F.pth
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import fire
-import torch
 
-from custom.files import sha256
+from custom.files import sha256, write_tensors
 from custom.weights import read_weights, save_weights
 from custom.weights.authors import from_authors, read_authors_state, to_authors
 
@@ -22,8 +20,11 @@ def convert_from_authors(source: str, output_dir: str) -> str:
     """Writes model.pt (the backbone), heads.pt if the file has them, and model.json.
 
     Args:
-        source: the authors' .pth: the whole model, its U-Net with the prefix `unet.`, or the bare U-Net.
-        output_dir: made if missing; goes into `--pretrained_weights` of a downstream bundle.
+        source: the authors' .pth with the whole model, with a U-Net under the prefix `unet.`, or with a U-Net alone.
+        output_dir: made if missing; a downstream bundle takes it as `--pretrained_weights`.
+
+    Returns:
+        What was written, as a sentence.
     """
     backbone, heads, channels = from_authors(read_authors_state(source), source)
     description = {
@@ -43,20 +44,23 @@ def convert_from_authors(source: str, output_dir: str) -> str:
 
 
 def convert_to_authors(source: str, output_file: str, backbone_only: bool = False) -> str:
-    """Writes a state dict with the authors' names: the whole model, or the bare U-Net if there are no heads.
+    """Writes a state dict with the authors' names: the whole model, or the U-Net alone if there are no heads.
 
     Args:
-        source: folder with model.pt, model.json and perhaps heads.pt. output_file: the .pth.
-        backbone_only: leave heads.pt out, such as an affine head by keypoints, which the authors' model cannot hold.
+        source: folder with model.pt, model.json and, if the model has heads, heads.pt.
+        output_file: the .pth to write.
+        backbone_only: leave heads.pt out, for heads that the authors' model does not have, such as an affine head by
+            keypoints.
+
+    Returns:
+        What was written, as a sentence.
     """
     folder = Path(source)
     backbone, description = read_weights(folder)
     with_heads = "heads.pt" in description["files"] and not backbone_only
     heads = read_weights(folder / "heads.pt")[0] if with_heads else {}
     state = to_authors(backbone, heads)
-    temporary = f"{output_file}.tmp"
-    torch.save(state, temporary)
-    os.replace(temporary, output_file)
+    write_tensors(output_file, state, "the weights with the authors' names")
     return f"{output_file}: {len(state)} tensors"
 
 

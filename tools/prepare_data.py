@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prepares a public data set: python -m tools.prepare_data mmwhs|asoca|candi|stoic --source FOLDER --output_dir DIR
 
-Run it again to go on where it was stopped. The exit status is 1 where some files could not be used (unusable.csv says
-which and why); the others are ready nevertheless.
+A second run continues a stopped one. The exit status is 1 if some files cannot be used: unusable.csv says which and
+why, and all other files are ready.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from custom.preparation import (
 
 
 def finish(report: PreparationReport) -> None:
-    """Says what became of the files; leaves with status 1 where some cannot be used."""
+    """Prints how many files are ready; exits with status 1 if some cannot be used."""
     print(f"{len(report.ready)} cases ready in {report.output_dir}")
     if report.unusable:
         print(f"{len(report.unusable)} files cannot be used, see {report.path}", file=sys.stderr)
@@ -35,8 +35,11 @@ def mmwhs(source: str, output_dir: str, seed: int = 0, margin: float = 10.0, wor
     """MM-WHS 2017 CT as unpacked (ct_train_10NN_image.nii.gz, ct_train_10NN_label.nii.gz, ct_test_20NN_image.nii.gz).
 
     Args:
-        source: folder of the files. output_dir: made if missing. seed: of the split.
-        margin: mm around the heart. workers: processes.
+        source: folder of the files.
+        output_dir: folder to write to; made if missing.
+        seed: of the split.
+        margin: mm around the heart.
+        workers: number of processes.
     """
     finish(prepare_mmwhs(str(source), str(output_dir), seed, margin, workers))
 
@@ -45,8 +48,11 @@ def asoca(source: str, output_dir: str, seed: int = 0, margin: float = 20.0, wor
     """ASOCA 2020 as unpacked (Normal/CTCA/Normal_N.nrrd, Normal/Annotations/Normal_N.nrrd, Diseased, Testset_*).
 
     Args:
-        source: folder of these folders. output_dir: made if missing. seed: of the split.
-        margin: mm around the coronary arteries. workers: processes.
+        source: folder that holds Normal, Diseased and the Testset folders.
+        output_dir: folder to write to; made if missing.
+        seed: of the split.
+        margin: mm around the coronary arteries.
+        workers: number of processes.
     """
     finish(prepare_asoca(str(source), str(output_dir), seed, margin, workers))
 
@@ -57,8 +63,11 @@ def candi(
     """CANDI as unpacked (GROUP/NAME/NAME_procimg.nii.gz, NAME_seg.nii.gz; BPDwithPsy, BPDwithoutPsy, HC, SS).
 
     Args:
-        source: folder of the groups. output_dir: made if missing. seed: of the split.
-        crop: mm to the right, front and top, as 150,192,150. workers: processes.
+        source: folder of the groups.
+        output_dir: folder to write to; made if missing.
+        seed: of the split.
+        crop: size in mm from left to right, back to front and bottom to top, such as 150,192,150.
+        workers: number of processes.
     """
     finish(prepare_candi(str(source), str(output_dir), seed, crop, workers))
 
@@ -67,14 +76,17 @@ def stoic(source: str, output_dir: str, seed: int = 0, margin: float = 10.0, wor
     """STOIC 2021 as unpacked (data/mha/N.mha, metadata/reference.csv).
 
     Args:
-        source: folder of both. output_dir: made if missing. seed: of the split.
-        margin: mm around the lungs. workers: processes.
+        source: folder of data and metadata.
+        output_dir: folder to write to; made if missing.
+        seed: of the split.
+        margin: mm around the lungs.
+        workers: number of processes.
     """
     finish(prepare_stoic(str(source), str(output_dir), seed, margin, workers))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line, by default this process's."""
+    """Runs a command line, by default that of this process."""
     try:
         fire.Fire({"mmwhs": mmwhs, "asoca": asoca, "candi": candi, "stoic": stoic}, arguments)
     except (OSError, ValueError) as error:

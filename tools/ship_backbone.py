@@ -3,25 +3,27 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import fire
 
-from custom.files import write_json
+from custom.files import write_bytes, write_json
 from custom.weights import read_weights
 
 
 def ship(bundle: str, source: str = "bundles/gvsl_pretrain/models") -> str:
-    """Writes models/backbone.pt, a copy byte by byte, and models/backbone.json, which describes that file alone.
+    """Writes models/backbone.pt, the same bytes as model.pt, and models/backbone.json, its description.
 
     Args:
-        bundle: folder of the bundle. source: folder with model.pt and model.json of a pre-training run.
+        bundle: folder of the bundle.
+        source: folder with model.pt and model.json of a pre-training run.
+
+    Returns:
+        Path of backbone.pt.
     """
     _, description = read_weights(source)  # checks the hash
     models = Path(bundle) / "models"
-    models.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(Path(source) / "model.pt", models / "backbone.pt")
+    write_bytes(models / "backbone.pt", (Path(source) / "model.pt").read_bytes(), "the pre-trained backbone")
     write_json(models / "backbone.json", description | {"files": {"backbone.pt": description["files"]["model.pt"]}})
     read_weights(models / "backbone.pt")
     return str(models / "backbone.pt")

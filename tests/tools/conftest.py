@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The zips of all bundles, made once for the tests of tools/."""
+"""The zips of all bundles, made once for the tests of tools/, and each trained once."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from tools import package_bundles
 
 sys.path.insert(0, str(Path(__file__).parent))  # zips
 
+from zips import TINY, bundle_command, run_alone, unpacked  # noqa: E402
+
 
 @pytest.fixture(scope="session")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -19,3 +23,16 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
     package_bundles.package(str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Function that unpacks a bundle's zip into an empty folder and trains it from there; it returns the folder."""
+
+    @cache
+    def train(name: str) -> Path:
+        folder = unpacked(dist, name, tmp_path_factory.mktemp("trained"))
+        run_alone(bundle_command("run", config_file=f"{name}/configs/train.json", **TINY[name]), folder)
+        return folder
+
+    return train

@@ -6,6 +6,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 import urllib.request
 import zipfile
 from http.client import HTTPResponse
@@ -16,7 +18,7 @@ from typing import Any
 import pytest
 import requests
 from monai.bundle import download
-from zips import BUNDLES, bundle_command, run_alone, served, unpacked, version_of, zip_of
+from zips import BUNDLES, bundle_command, clean_environment, served, unpacked, version_of, zip_of
 
 GITHUB = "owner/repository/tag"  # as `--repo` takes it
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -144,5 +146,6 @@ def test_from_the_hugging_face_hub(source: str, dist: Path, tmp_path: Path) -> N
     target.mkdir()
     command = bundle_command("download", name=name, source=source, bundle_dir=".", progress=False, **asked)
     with served(server, Hub) as address:
-        run_alone(command, target, HF_ENDPOINT=address, HF_HOME=str(tmp_path / "cache"), HF_HUB_DISABLE_XET="1")
+        environment = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1"}
+        subprocess.run([sys.executable, *command], cwd=target, env=clean_environment(**environment), check=True)
     check_complete(target, dist, name)

@@ -8,14 +8,15 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from zips import BUNDLES, ROOT, bundle_command, run_alone, served, unpacked, zip_of
+from zips import BUNDLES, ROOT, TINY, bundle_command, run_alone, served, unpacked, zip_of
 
-from tools import package_bundles, verify_bundles
+from custom.files import sha256
+from tools import code_checks, file_checks, package_bundles, verify_bundles
 
 
 def copy_of(name: str, folder: Path) -> Path:
@@ -37,7 +38,7 @@ def test_a_zip_is_one_complete_bundle(name: str, dist: Path) -> None:
         members = archive.namelist()
         texts = {member: archive.read(member).decode() for member in members if member.endswith((".json", ".md"))}
     assert all(member.startswith(f"{name}/") for member in members)
-    assert {f"{name}/{file}" for file in (*verify_bundles.FILES, "scripts/__init__.py")} <= set(members)
+    assert {f"{name}/{file}" for file in (*file_checks.FILES, "scripts/__init__.py")} <= set(members)
     assert not [
         member for member in members if "__pycache__" in member or member.startswith((f"{name}/output", f"{name}/data"))
     ]
@@ -46,28 +47,16 @@ def test_a_zip_is_one_complete_bundle(name: str, dist: Path) -> None:
         assert "](../../../" not in text and f"bundles/{name}" not in text, member
 
 
-# one epoch of one iteration on the fewest phantoms that can be split
-TINY: dict[str, Any] = {"max_epochs": 1, "iterations_per_epoch": 1, "val_interval": 1, "num_workers": 0}
-TINY |= {"patch_size": [32, 32, 32], "warmup_iterations": 1}
-SEGMENTATION = {"cohort#subjects": 3, "validation_share": 1, "test_share": 1, "validate#inferer#overlap": 0.0}
-OWN = {
-    "gvsl_covid_cls": {"cohort#subjects": 6},
-    "gvsl_pretrain": {"cohort#subjects": 4, "validation_pairs": 2},
-    "gvsl_seg_brain": SEGMENTATION,
-    "gvsl_seg_coronary": SEGMENTATION,
-    "gvsl_seg_heart": SEGMENTATION,
-}
-
-
 @pytest.mark.parametrize("name", BUNDLES)
-def test_a_zip_trains_from_the_parent_of_its_folder_and_evaluates_inside(name: str, dist: Path, tmp_path: Path) -> None:
+def test_a_zip_trains_from_the_parent_of_its_folder_and_evaluates_inside(
+    name: str, trained: Callable[[str], Path]
+) -> None:
     """Nothing of this repository on the path; its own phantoms, weights and code; outputs inside its folder."""
-    folder, tiny = unpacked(dist, name, tmp_path), TINY | OWN[name]
-    run_alone(bundle_command("run", config_file=f"{name}/configs/train.json", **tiny), folder)
+    folder = trained(name)
     description = json.loads((folder / name / "output" / "model.json").read_text())
     assert description["network"]["_target_"].startswith("scripts.networks.") and description["iterations"] == 1
     files = "['configs/train.json','configs/evaluate.json']"
-    run_alone(bundle_command("run", config_file=files, model_dir="output", **tiny), folder / name)
+    run_alone(bundle_command("run", config_file=files, model_dir="output", **TINY[name]), folder / name)
     assert (folder / name / "evaluation" / "metrics.json").is_file()
     assert sorted(path.name for path in folder.iterdir()) == [name]
     made = {path.name for path in (folder / name).iterdir()}
@@ -75,12 +64,78 @@ def test_a_zip_trains_from_the_parent_of_its_folder_and_evaluates_inside(name: s
     assert made == shipped | {"data", "output", "evaluation"}
 
 
+RESOLVE = """
+import importlib, json, pathlib, pydoc, re, sys
+sys.path.insert(0, sys.argv[1])
+folder = pathlib.Path(sys.argv[1])
+texts = [path.read_text() for path in folder.glob("configs/**/*.json")]
+texts += [json.dumps(json.loads(path.read_text())["network"]) for path in folder.glob("models/*.json")]
+names = {name for text in texts for name in re.findall(r'"_target_": "(scripts[.][^"]+)"', text)}
+assert names and not [name for name in names if pydoc.locate(name) is None]
+modules = [path.relative_to(folder).with_suffix("") for path in folder.glob("scripts/**/*.py")]
+for module in modules:
+    importlib.import_module(".".join(module.parts).removesuffix(".__init__"))
+assert importlib.util.find_spec("custom") is None
+print(sorted(names))
+"""
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_a_zip_has_the_code_that_its_configs_name(name: str, dist: Path, tmp_path: Path) -> None:
+    """Every name in a config exists, and every module can be imported."""
+    assert "scripts.networks.UNet3D" in run_alone(["-c", RESOLVE, name], unpacked(dist, name, tmp_path))
+
+
+def test_a_zip_has_no_code_for_other_tasks(dist: Path) -> None:
+    code = {}
+    for name in BUNDLES:
+        with zipfile.ZipFile(zip_of(dist, name)) as archive:
+            start = f"{name}/scripts/"
+            code[name] = {member.removeprefix(start) for member in archive.namelist() if member.startswith(start)}
+    assert {path.name for path in (ROOT / "custom" / "pretext").iterdir() if path.suffix == ".py"} == {
+        member.partition("/")[2] for member in code["gvsl_pretrain"] if member.startswith("pretext/")
+    }
+    foreign = {
+        "gvsl_seg_heart": ("pretext/", "preparation/", "registration/", "phantoms/brain", "phantoms/chest"),
+        "gvsl_seg_brain": ("pretext/", "preparation/", "registration/", "phantoms/cardiac", "phantoms/chest"),
+        "gvsl_covid_cls": ("pretext/", "preparation/", "registration/", "phantoms/brain", "phantoms/cardiac"),
+        "gvsl_pretrain": ("preparation/", "phantoms/chest", "networks/downstream"),
+    }
+    for name, starts in foreign.items():
+        assert not [member for member in code[name] if member.startswith(starts)], name
+
+
+def test_the_code_of_a_zip_is_formatted(dist: Path, tmp_path: Path) -> None:
+    folder = unpacked(dist, "gvsl_pretrain", tmp_path) / "gvsl_pretrain" / "scripts"
+    for command in (["check", "--select", "E,F,I"], ["format", "--check"]):
+        options = ["--isolated", "--no-cache", "--line-length", "120"]
+        subprocess.run([sys.executable, "-m", "ruff", *command, *options, str(folder)], check=True)
+
+
+def test_python_in_the_documentation_finds_its_code(tmp_path: Path) -> None:
+    bundle = copy_of("gvsl_seg_heart", tmp_path)
+    with (bundle / "docs" / "README.md").open("a") as readme:
+        readme.write("```python\nfrom custom.losses import (\n    SmoothnessLoss,\n)\n```\n")
+    files = package_bundles.bundle_files(bundle)
+    assert "scripts/losses/smoothness.py" in files and "scripts/losses/local_ncc.py" not in files
+    assert b"from scripts.losses import (\n    SmoothnessLoss,\n)" in files["docs/README.md"]
+
+
+def test_a_config_that_names_missing_code_is_not_packaged(tmp_path: Path) -> None:
+    bundle = copy_of("gvsl_seg_heart", tmp_path)
+    (bundle / "configs" / "wrong.json").write_text('{"loss": {"_target_": "custom.losses.Lost"}}')
+    with pytest.raises(ValueError, match=r"losses has no 'Lost', expected a module or a name that its __init__\.py"):
+        package_bundles.bundle_files(bundle)
+
+
 LOAD = """
 import importlib.util, sys, torch
-from monai.bundle import download, load
-name, url = sys.argv[1:]
+from monai.bundle import download, download_large_files, load
+name, url, *large = sys.argv[1:]
 assert importlib.util.find_spec("custom") is None
 download(name=name, url=url, bundle_dir=".", progress=False)
+if large:
+    download_large_files(name)
 sys.path.insert(0, name)
 expected = torch.load(f"{name}/models/model.pt", weights_only=True)
 for workflow_type in ("inference", "train"):
@@ -112,15 +167,55 @@ def test_weights_of_another_hash_are_not_packaged(tmp_path: Path) -> None:
         package_bundles.bundle_files(bundle)
 
 
-class TestVerify:
-    """tools/verify_bundles.py, whole on zips and check by check on a copy that is spoiled."""
+def test_large_files_are_downloaded_from_beside_the_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the zoo does it: large_files.yml has path, url, hash_val, hash_type; MONAI's command fills the bundle."""
+    name, dist, user = "gvsl_seg_heart", tmp_path / "dist", tmp_path / "user"
+    monkeypatch.setattr(package_bundles, "LARGEST", 1_000_000)
+    with pytest.raises(ValueError, match=r"'models/backbone\.pt', 'models/model\.pt'\] are over 1 MB.* with --url"):
+        package_bundles.package(str(dist), name)
+    assert not list(dist.iterdir())
+    user.mkdir()
+    with served(dist) as address:
+        (path,) = map(Path, package_bundles.package(str(dist), name, f"{address}/"))
+        beside = [f"{path.stem}_models_{file}.pt" for file in ("backbone", "model")]
+        assert sorted(file.name for file in dist.iterdir()) == sorted(["model_info.json", path.name, *beside])
+        run_alone(["-c", LOAD, name, f"{address}/{path.name}", "large"], user)
+    for file in ("backbone.pt", "model.pt"):
+        assert (user / name / "models" / file).read_bytes() == (ROOT / "bundles" / name / "models" / file).read_bytes()
+    verify_bundles.unpack_all(dist, tmp_path / "unpacked")
+    assert (tmp_path / "unpacked" / name / "models" / "model.pt").is_file()
+    (dist / beside[1]).write_bytes(b"changed")
+    with pytest.raises(ValueError, match=r"_models_model\.pt has SHA-256 .*, large_files\.yml of .* names"):
+        verify_bundles.unpack_all(dist, tmp_path / "again")
+    (dist / beside[1]).unlink()
+    with pytest.raises(ValueError, match=r"_models_model\.pt does not exist, but large_files\.yml of .* names it"):
+        verify_bundles.unpack_all(dist, tmp_path / "again")
 
-    def test_the_zips_pass(self, dist: Path, shared_data: Path) -> None:
+
+class TestVerify:
+    """`python -m tools.verify_bundles`, whole on zips and check by check on a copy that is spoiled."""
+
+    def test_the_zips_pass(self, dist: Path, trained: Callable[[str], Path], shared_data: Path, tmp_path: Path) -> None:
+        """On the phantoms that the zips made when they were trained."""
+        for name in BUNDLES:
+            (made,) = (trained(name) / name / "data").iterdir()
+            (tmp_path / name).symlink_to(made)
         schema = shared_data / "meta_schema_20240725.json"
-        command = [sys.executable, ROOT / "tools" / "verify_bundles.py", "--bundle_dir", dist, "--schema", schema]
+        command = [sys.executable, "-m", "tools.verify_bundles", "--bundle_dir", dist, "--schema", schema]
+        command += ["--data", tmp_path]
         done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, encoding="utf-8")
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-        assert done.stdout.count("9 checks, 0 failures") == len(BUNDLES)
+        assert done.stdout.count("5 checks of its files, 0 failures") == len(BUNDLES)
+        assert done.stdout.count("4 checks of its code, 0 failures") == len(BUNDLES)
+
+    def test_a_zip_is_checked_without_this_repository(self, dist: Path, tmp_path: Path) -> None:
+        """A zip whose code is missing fails: the code of the repository does not stand in for it."""
+        bundle = unpacked(dist, "gvsl_seg_heart", tmp_path) / "gvsl_seg_heart"
+        shutil.rmtree(bundle / "scripts" / "networks")
+        command = [sys.executable, code_checks.__file__, str(bundle), "--schema", "none", "--data", "none"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
+        assert done.returncode == 1
+        assert "FAILED gvsl_seg_heart, network: " in done.stdout and "scripts.networks" in done.stdout
 
     def test_a_changed_zip_is_refused(self, dist: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
         folder = Path(shutil.copytree(dist, tmp_path / "dist"))
@@ -139,14 +234,14 @@ class TestVerify:
             archive.writestr(zipfile.ZipInfo(member), "harm")
         target = tmp_path / "deep" / "target"
         target.mkdir(parents=True)
-        digest = verify_bundles.hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = sha256(path)
         with pytest.raises(ValueError, match="expected members below gvsl/ alone"):
             verify_bundles.unpack(path, digest, target)
         assert sorted(file.name for file in tmp_path.rglob("*")) == ["deep", "gvsl_v1.zip", "in", "target"]
 
     @staticmethod
-    def problems(check, bundle: Path, **arguments) -> list[str]:
-        return list(check(bundle, arguments.get("schema", ""), arguments.get("results", ROOT)))
+    def problems(check, bundle: Path, schema: str = "") -> list[str]:
+        return list(check(bundle, str(ROOT)) if check in file_checks.CHECKS else check(bundle, schema, ""))
 
     def test_each_check_finds_what_it_is_for(self, tmp_path: Path) -> None:
         bundle = copy_of("gvsl_seg_heart", tmp_path)
@@ -156,43 +251,43 @@ class TestVerify:
             change(content)
             (bundle / "configs" / name).write_text(json.dumps(content))
 
-        quick = ("files", "versions", "weights", "overlays", "preprocessing", "quoted_figures")
-        for name in quick:
-            assert self.problems(getattr(verify_bundles, name), bundle) == [], name
+        for check in file_checks.CHECKS:
+            assert self.problems(check, bundle) == [], check.__name__
+        assert self.problems(code_checks.weights, bundle) == []
         (bundle / "docs" / "data_license.txt").unlink()
-        assert self.problems(verify_bundles.files, bundle) == ["docs/data_license.txt is missing"]
+        assert self.problems(file_checks.files, bundle) == ["docs/data_license.txt is missing"]
         edit("metadata.json", lambda content: content["required_packages_version"].update(nibabel="1.0.0"))
-        assert "nibabel 1.0.0 is named" in self.problems(verify_bundles.versions, bundle)[0]
+        assert "nibabel 1.0.0 is named" in self.problems(file_checks.versions, bundle)[0]
         edit("linear.json", lambda content: content.update({"train#trainer#max_epoch": 1}))
-        assert self.problems(verify_bundles.overlays, bundle) == [
+        assert self.problems(file_checks.overlays, bundle) == [
             "linear.json: train#trainer#max_epoch is not in train.json"
         ]
         edit("inference.json", lambda content: content["preprocessing"]["transforms"].reverse())
         edit("inference.json", lambda content: content.update(spacing=[1.0, 1.0, 1.0]))
-        found = self.problems(verify_bundles.preprocessing, bundle)
+        found = self.problems(file_checks.preprocessing, bundle)
         assert "spacing is [3.5, 3.5, 3.5] in train.json, [1.0, 1.0, 1.0]" in found[0]
         assert found[1].startswith("inference prepares by")
         edit("inference.json", lambda content: content["preprocessing"]["transforms"].reverse())
         edit("inference.json", lambda content: content["preprocessing"]["transforms"][1].update(axcodes="LPS"))
-        found = self.problems(verify_bundles.preprocessing, bundle)
+        found = self.problems(file_checks.preprocessing, bundle)
         assert found[1:] == ["axcodes of Orientationd is RAS in validation, LPS in inference"]
         torch.save({"x": torch.zeros(1)}, bundle / "models" / "model.pt")
-        assert "model.pt has SHA-256" in self.problems(verify_bundles.weights, bundle)[0]
+        assert "model.pt has SHA-256" in self.problems(code_checks.weights, bundle)[0]
         readme = bundle / "docs" / "README.md"
         text = readme.read_text()
         readme.write_text(text.replace("<!-- end of figures -->", "0.12345\n<!-- end of figures -->", 1))
-        assert "quotes 0.12345, which is not in" in self.problems(verify_bundles.quoted_figures, bundle)[0]
+        assert "quotes 0.12345, which is not in" in self.problems(file_checks.quoted_figures, bundle)[0]
         readme.write_text("nothing")
-        assert self.problems(verify_bundles.quoted_figures, bundle) == [
+        assert self.problems(file_checks.quoted_figures, bundle) == [
             "docs/README.md quotes no figures from a result file"
         ]
 
     def test_metadata_without_a_key_the_schema_wants(self, tmp_path: Path, shared_data: Path) -> None:
         bundle = copy_of("gvsl_seg_heart", tmp_path)
         schema = str(shared_data / "meta_schema_20240725.json")
-        assert self.problems(verify_bundles.metadata, bundle, schema=schema) == []
+        assert self.problems(code_checks.metadata, bundle, schema) == []
         content = json.loads((bundle / "configs" / "metadata.json").read_text())
         del content["copyright"]
         (bundle / "configs" / "metadata.json").write_text(json.dumps(content))
         with pytest.raises(Exception, match="'copyright' is a required property"):
-            self.problems(verify_bundles.metadata, bundle, schema=schema)
+            self.problems(code_checks.metadata, bundle, schema)

@@ -3,20 +3,35 @@
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = ("gvsl_covid_cls", "gvsl_pretrain", "gvsl_seg_brain", "gvsl_seg_coronary", "gvsl_seg_heart")
+
+# one epoch of one iteration on the fewest phantoms that can be split
+SHORT = {"max_epochs": 1, "iterations_per_epoch": 1, "val_interval": 1, "num_workers": 0}
+SHORT |= {"patch_size": [32, 32, 32], "warmup_iterations": 1}
+SEGMENTATION = {"cohort#subjects": 3, "validation_share": 1, "test_share": 1, "validate#inferer#overlap": 0.0}
+TINY: dict[str, dict[str, Any]] = {
+    "gvsl_covid_cls": SHORT | {"cohort#subjects": 6},
+    "gvsl_pretrain": SHORT | {"cohort#subjects": 4, "validation_pairs": 2},
+    "gvsl_seg_brain": SHORT | SEGMENTATION,
+    "gvsl_seg_coronary": SHORT | SEGMENTATION,
+    "gvsl_seg_heart": SHORT | SEGMENTATION,
+}
 
 
 def zip_of(dist: Path, name: str) -> Path:
@@ -37,13 +52,35 @@ def unpacked(dist: Path, name: str, folder: Path) -> Path:
     return folder
 
 
-def run_alone(command: list[str], folder: Path, **environment: str) -> str:
+def clean_environment(**variables: str) -> dict[str, str]:
+    """Environment variables of a process that does not know this repository."""
+    inherited = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return inherited | {"OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1"} | variables
+
+
+def run_alone(command: list[str], folder: Path) -> str:
     """Standard output of Python in a folder, with nothing of this repository on the path."""
-    kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    kept |= {"OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1"} | environment
-    done = subprocess.run([sys.executable, *command], cwd=folder, env=kept, capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    with tempfile.TemporaryDirectory() as temporary:
+        files = {name: str(Path(temporary) / name) for name in ("output", "errors")}
+        print(json.dumps({"command": command, "folder": str(folder)} | files), file=stranger().stdin, flush=True)
+        status = int(stranger().stdout.readline())
+        output, errors = (Path(path).read_text(encoding="utf-8") for path in files.values())
+    assert status == 0, errors[-3000:]
+    return output
+
+
+@cache
+def stranger() -> subprocess.Popen[str]:
+    """A process with MONAI and without this repository on the path, see stranger.py."""
+    process = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("stranger.py")],
+        env=clean_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    atexit.register(process.stdin.close)  # which ends it
+    return process
 
 
 def bundle_command(verb: str, **arguments: Any) -> list[str]:

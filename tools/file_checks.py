@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of a bundle that read its files and run none of its code.
+
+Needed files, installed versions, overlay keys that exist, the same preparation in inference and validation, and
+figures in the documentation that come from a result file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from custom.files import read_json
+
+from .code_checks import report
+
+FILES = ("LICENSE", "configs/inference.json", "configs/train.json", "configs/logging.conf", "docs/README.md",
+         "docs/data_license.txt", "models/model.pt", "models/model.json")  # fmt: skip
+NEW_KEYS = {  # that an overlay may add to train.json
+    "evaluate.json": {"model_dir", "invert", "accept_mismatch"},
+    "multi_gpu_train.json": {"backend", "finalize"},
+}
+# keys of inference.json that may differ from the same key of train.json
+OWN_OF_INFERENCE = {"imports", "accept_mismatch", "output_dir", "data", "network_def", "network", "run", "initialize"}
+QUOTES = re.compile(r"<!-- figures: (\S+) -->\n(.*?)<!-- end of figures -->", re.DOTALL)
+NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+(?![\w.])")
+
+
+def check(root: Path, results: str) -> int:
+    """Runs the checks of this file on a bundle and returns the number of problems."""
+    return report("files", CHECKS, root, results)
+
+
+def files(root: Path, results: str) -> Iterator[str]:
+    """Files that every bundle of the zoo has."""
+    yield from (f"{name} is missing" for name in FILES if not (root / name).is_file())
+
+
+def versions(root: Path, results: str) -> Iterator[str]:
+    """The installed versions, which the tests ran with, are the versions that the metadata name."""
+    content = read_json(root / "configs" / "metadata.json")
+    named = content["required_packages_version"] | {
+        package: content[key]
+        for package, key in (("monai", "monai_version"), ("torch", "pytorch_version"), ("numpy", "numpy_version"))
+    }
+    for package, expected in named.items():
+        installed = version(package).partition("+")[0]
+        if installed != expected:
+            yield f"{package} {expected} is named, {installed} is installed"
+
+
+def overlays(root: Path, results: str) -> Iterator[str]:
+    """Keys of an overlay are in train.json: MONAI adds a mistyped key without a word."""
+    train = read_json(root / "configs" / "train.json")
+    for path in sorted((root / "configs").glob("*.json")):
+        overlay = read_json(path)
+        if "bundle_root" in overlay or path.name == "metadata.json":  # complete configs
+            continue
+        for key in overlay:
+            if not has_key(train, key.lstrip("+")) and key not in NEW_KEYS.get(path.name, ()):
+                yield f"{path.name}: {key} is not in train.json"
+
+
+def has_key(config: Any, key: str) -> bool:
+    """Whether a config has a key such as `train#handlers#0`."""
+    for part in key.split("#"):
+        if not (part in config if isinstance(config, dict) else part.isdigit() and int(part) < len(config)):
+            return False
+        config = config[part] if isinstance(config, dict) else config[int(part)]
+    return True
+
+
+def preprocessing(root: Path, results: str) -> Iterator[str]:
+    """Inference prepares its input as validation does: the same components, in the same order."""
+    train, inference = (read_json(root / "configs" / name) for name in ("train.json", "inference.json"))
+    for name in train.keys() & inference.keys() - OWN_OF_INFERENCE:
+        if train[name] != inference[name]:
+            yield f"{name} is {train[name]} in train.json, {inference[name]} in inference.json"
+    validation = steps(train, train["validate"]["preprocessing"])
+    ours = steps(inference, inference["preprocessing"])
+    names, our_names = ([step["_target_"] for step in side] for side in (validation, ours))
+    if [name for name in names if name in our_names] != our_names:
+        yield f"inference prepares by {our_names}, validation by {names}"
+    for step in ours:
+        for same in (other for other in validation if other["_target_"] == step["_target_"]):
+            for argument in step.keys() & same.keys() - {"keys", "mode"}:  # one entry for each key, image and label
+                if step[argument] != same[argument]:
+                    name = f"{argument} of {step['_target_']}"
+                    yield f"{name} is {same[argument]} in validation, {step[argument]} in inference"
+
+
+def steps(config: dict[str, Any], compose: dict[str, Any]) -> list[dict[str, Any]]:
+    """The transforms of a Compose, references to other keys resolved."""
+    return [config[step[1:]] if isinstance(step, str) else step for step in compose["transforms"]]
+
+
+def quoted_figures(root: Path, results: str) -> Iterator[str]:
+    """Decimal numbers between `<!-- figures: PATH -->` and `<!-- end of figures -->` are in the result file PATH.
+
+    They may be rounded, or in percent. PATH is relative to the bundle (such as models/model.json, which a zip has too)
+    or to the folder of results.
+    """
+    blocks = QUOTES.findall((root / "docs" / "README.md").read_text(encoding="utf-8"))
+    if not blocks:
+        yield "docs/README.md quotes no figures from a result file"
+    for path, text in blocks:
+        file = next((Path(folder, path) for folder in (root, results) if Path(folder, path).is_file()), None)
+        if file is None:
+            yield f"docs/README.md quotes {path}, which does not exist"
+            continue
+        known = list(numbers(read_json(file)))
+        for quoted in NUMBER.findall(text):
+            digits = len(quoted.partition(".")[2])
+            near = 0.5 * 10**-digits * (1 + 1e-9)
+            if not any(abs(scale * value - float(quoted)) <= near for value in known for scale in (1, 100)):
+                yield f"docs/README.md quotes {quoted}, which is not in {path}"
+
+
+def numbers(content: Any) -> Iterator[float]:
+    """All numbers in a JSON value."""
+    if isinstance(content, dict):
+        content = list(content.values())
+    if isinstance(content, list):
+        for entry in content:
+            yield from numbers(entry)
+    elif isinstance(content, (int, float)) and not isinstance(content, bool):
+        yield float(content)
+
+
+CHECKS = (files, versions, overlays, preprocessing, quoted_figures)
