@@ -11,11 +11,11 @@ import pytest
 from tools.reached_code import reached_code
 
 NAMES = [f"long_name_of_a_function_{number}" for number in range(6)]
+HEAD = '# licence\n"""Layers,\nin two lines."""\n'
 SOURCES = {
     "__init__.py": '"""All."""\n',
     "files.py": "",
-    "layers/__init__.py": '# licence\n"""Layers,\nin two lines."""\n\nfrom .other import Other as Another\nfrom .other import Spare\n'
-    'from .warp import warp\n\n__all__ = ["Another", "Spare", "warp"]\n',
+    "layers/__init__.py": f"{HEAD}from .other import Other as Another, Spare\nfrom .warp import warp\n",
     "layers/other.py": "from ..files import read\n",
     "layers/warp.py": "import os\n",
     "nets/__init__.py": f'"""Nets."""\nfrom .long import {", ".join(NAMES)}, last\nfrom .net import Net\n',
@@ -39,22 +39,18 @@ def test_a_name_takes_its_module_and_what_that_imports(reached: Callable[..., di
     assert list(code) == ["__init__.py", "layers/__init__.py", "layers/warp.py", "nets/__init__.py", "nets/net.py"]
     assert code["nets/net.py"] == SOURCES["nets/net.py"]
     assert code["nets/__init__.py"] == '"""Nets."""\n\nfrom .net import Net\n\n__all__ = ["Net"]\n'
-    assert code["layers/__init__.py"] == (
-        '# licence\n"""Layers,\nin two lines."""\n\nfrom .warp import warp\n\n__all__ = ["warp"]\n'
-    )
+    assert code["layers/__init__.py"] == f'{HEAD}\nfrom .warp import warp\n\n__all__ = ["warp"]\n'
 
 
 def test_a_module_by_its_path_leaves_the_package_empty(reached: Callable[..., dict[str, str]]) -> None:
     code = reached("layers.other.Other")
     assert list(code) == ["__init__.py", "files.py", "layers/__init__.py", "layers/other.py"]
-    assert code["layers/__init__.py"] == '# licence\n"""Layers,\nin two lines."""\n'
+    assert code["layers/__init__.py"] == HEAD
 
 
 def test_another_name_of_an_import_stays(reached: Callable[..., dict[str, str]]) -> None:
-    assert (
-        'from .other import Other as Another\n\n__all__ = ["Another"]'
-        in reached("layers.Another")["layers/__init__.py"]
-    )
+    code = reached("layers.Another")
+    assert code["layers/__init__.py"] == f'{HEAD}\nfrom .other import Other as Another\n\n__all__ = ["Another"]\n'
 
 
 def test_long_lists_are_broken(reached: Callable[..., dict[str, str]]) -> None:

@@ -79,7 +79,7 @@ def stranger() -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         encoding="utf-8",
     )
-    atexit.register(process.stdin.close)  # which ends it
+    atexit.register(process.communicate)  # ends and awaits it
     return process
 
 
