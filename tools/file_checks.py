@@ -15,8 +15,6 @@ from typing import Any
 
 from custom.files import read_json
 
-from .code_checks import report
-
 FILES = ("LICENSE", "configs/inference.json", "configs/train.json", "configs/logging.conf", "docs/README.md",
          "docs/data_license.txt", "models/model.pt", "models/model.json")  # fmt: skip
 NEW_KEYS = {  # that an overlay may add to train.json
@@ -27,11 +25,6 @@ NEW_KEYS = {  # that an overlay may add to train.json
 OWN_OF_INFERENCE = {"imports", "accept_mismatch", "output_dir", "data", "network_def", "network", "run", "initialize"}
 QUOTES = re.compile(r"<!-- figures: (\S+) -->\n(.*?)<!-- end of figures -->", re.DOTALL)
 NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+(?![\w.])")
-
-
-def check(root: Path, results: str) -> int:
-    """Runs the checks of this file on a bundle and returns the number of problems."""
-    return report("files", CHECKS, root, results)
 
 
 def files(root: Path, results: str) -> Iterator[str]:

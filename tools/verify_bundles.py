@@ -44,7 +44,7 @@ def verify(bundle_dir: str = str(ROOT / "bundles"), schema: str = "", results: s
         bundles = [folder] if (folder / "configs").is_dir() else sorted(p.parent for p in folder.glob("*/configs"))
         if not bundles:
             sys.exit(f"FAILED {folder} holds no bundle, expected NAME/configs/metadata.json")
-        failures = [file_checks.check(bundle, results) for bundle in bundles]
+        failures = [code_checks.report("files", file_checks.CHECKS, bundle, results) for bundle in bundles]
         command = [sys.executable, code_checks.__file__, *(bundle.resolve() for bundle in bundles)]
         for name, path in (("--schema", schema), ("--data", data)):
             command += [name, Path(path).resolve()] if path else []

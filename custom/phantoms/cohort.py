@@ -15,11 +15,7 @@ from tqdm import tqdm
 
 from ..data.processes import in_processes
 from ..files import TEMPORARY_PREFIX, read_json, write_text
-from ..labels import CARDIAC_LABELS
 from ..volumes import write_volume
-from .cardiac import make_cardiac_subject
-
-__all__ = ["CardiacPhantomCohort", "PhantomCohort"]
 
 logger = logging.getLogger(__name__)
 
@@ -173,19 +169,6 @@ class PhantomCohort:
         with tqdm(total=self.subjects, initial=self.subjects - len(tasks), desc=f"making {self.name}") as progress:
             for _ in in_processes(write_subject, tasks, self.workers):
                 progress.update()
-
-
-class CardiacPhantomCohort(PhantomCohort):
-    """Cardiac CT angiograms: chest CTs with contrast agent and the seven structures of MM-WHS.
-
-    The arguments are those of `PhantomCohort`.
-    """
-
-    VERSION = "1.0"  # raise it with every change of the drawing code that changes voxels
-
-    def __init__(self, root: str, subjects: int = 24, seed: int = 0, workers: int = 2) -> None:
-        generator = (make_cardiac_subject, "cardiac_cta_phantoms", "CT", self.VERSION, CARDIAC_LABELS)
-        super().__init__(*generator, root, subjects, seed, workers)
 
 
 def subject_seed(seed: int, number: int) -> int:
