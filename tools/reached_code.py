@@ -67,23 +67,19 @@ def relative_imports(path: Path) -> dict[str, Reference]:
 
 
 def cut(path: Path, names: set[str]) -> str:
-    """Source of an __init__.py that imports and lists these names alone; its licence and docstring stay."""
+    """Source of an __init__.py that imports these names alone; its licence and docstring stay."""
     source = path.read_text(encoding="utf-8")
     docstring, *statements = ast.parse(source).body
-    parts = ["\n".join(source.splitlines()[: docstring.end_lineno])]
     lines = []
     for node in statements:
         if isinstance(node, ast.ImportFrom):
             imported = [ast.unparse(alias) for alias in node.names if (alias.asname or alias.name) in names]
-            start = f"from {'.' * node.level}{node.module or ''} import "
-            lines += [in_brackets(start, imported, "(", ")", or_without=True)] if imported else []
-    if names:
-        parts += ["\n".join(lines), in_brackets("__all__ = ", [f'"{name}"' for name in sorted(names)], "[", "]")]
-    return "\n\n".join(parts) + "\n"
+            lines += [imports(f"from {'.' * node.level}{node.module or ''} import ", imported)] if imported else []
+    parts = ["\n".join(source.splitlines()[: docstring.end_lineno]), "\n".join(lines)]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def in_brackets(start: str, entries: list[str], left: str, right: str, or_without: bool = False) -> str:
-    """A list in source code: on one line, without brackets if it can do without, or an entry a line."""
-    line = ", ".join(entries)
-    line = start + (line if or_without else f"{left}{line}{right}")
-    return line if len(line) <= LINE_LENGTH else "\n".join([start + left, *(f"    {one}," for one in entries), right])
+def imports(start: str, names: list[str]) -> str:
+    """An import on one line or, where that is too long, with a name a line."""
+    line = start + ", ".join(names)
+    return line if len(line) <= LINE_LENGTH else "\n".join([f"{start}(", *(f"    {name}," for name in names), ")"])

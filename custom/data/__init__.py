@@ -9,21 +9,3 @@ from .pairs import FixedPairDataset, PairDataset
 from .pretraining import fingerprint, inference_data, pretraining_data
 from .sampler import GlobalSampler
 from .samples import SampleDataset
-
-__all__ = [
-    "FixedPairDataset",
-    "GlobalSampler",
-    "PairDataset",
-    "SampleDataset",
-    "VolumeCache",
-    "class_weights",
-    "find_volumes",
-    "fingerprint",
-    "fixed_pairs",
-    "group_by_subject",
-    "inference_data",
-    "labelled_data",
-    "pretraining_data",
-    "read_dataset_json",
-    "split_volumes",
-]

@@ -5,12 +5,3 @@ from .evaluator import PretextEvaluator
 from .mixed_precision import AutocastInferer, MixedPrecisionEvaluator, MixedPrecisionTrainer
 from .prepare_batch import PrepareBatch
 from .trainer import PretextTrainer
-
-__all__ = [
-    "AutocastInferer",
-    "MixedPrecisionEvaluator",
-    "MixedPrecisionTrainer",
-    "PrepareBatch",
-    "PretextEvaluator",
-    "PretextTrainer",
-]

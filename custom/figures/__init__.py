@@ -6,19 +6,3 @@ from .losses import loss_figure, read_table
 from .planes import PLANES, fullest_plane, middle_plane, save_figure
 from .registration import registration_figure
 from .segmentation import Planes, middle_planes, segmentation_figure, structure_colors
-
-__all__ = [
-    "PLANES",
-    "Planes",
-    "fullest_plane",
-    "loss_figure",
-    "middle_plane",
-    "middle_planes",
-    "planes_figure",
-    "read_table",
-    "registration_figure",
-    "roc_figure",
-    "save_figure",
-    "segmentation_figure",
-    "structure_colors",
-]

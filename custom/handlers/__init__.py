@@ -17,24 +17,3 @@ from .progress_bar import TrainingProgress
 from .publish_model import PublishModel
 from .segmentation_report import SegmentationReport
 from .training_state import RandomState, TrainingState
-
-__all__ = [
-    "AbsentClasses",
-    "AveragedLoss",
-    "BestModelExport",
-    "ClassificationReport",
-    "CsvTable",
-    "FeatureSpread",
-    "LossFigure",
-    "MeanOutputs",
-    "ModelExport",
-    "PairReport",
-    "ProbabilityTable",
-    "PublishModel",
-    "RandomState",
-    "RegistrationFigures",
-    "SegmentationReport",
-    "SetAsideEarlierRun",
-    "TrainingProgress",
-    "TrainingState",
-]

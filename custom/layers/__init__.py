@@ -8,26 +8,3 @@ from .displacement import folded_share, fuse, fuse_equation_12, jacobian_determi
 from .layout import with_gradient_in_own_layout
 from .precision import at_least_float32, in_float32
 from .warp import warp
-
-__all__ = [
-    "AuthorsConventions",
-    "PhysicalConventions",
-    "affine_to_displacement",
-    "at_least_float32",
-    "authors_affine_matrix",
-    "authors_affine_warp",
-    "authors_displacement",
-    "authors_flow_warp",
-    "compose_affine",
-    "folded_share",
-    "fuse",
-    "fuse_equation_12",
-    "in_float32",
-    "jacobian_determinant",
-    "linear_matrix",
-    "rotation_matrix",
-    "shear_matrix",
-    "voxel_affine",
-    "warp",
-    "with_gradient_in_own_layout",
-]

@@ -3,13 +3,3 @@
 
 from .local_ncc import AuthorsNCCLoss, LocalNCCLoss, authors_ncc_loss, box_filter, local_ncc_loss
 from .smoothness import SmoothnessLoss, smoothness_loss
-
-__all__ = [
-    "AuthorsNCCLoss",
-    "LocalNCCLoss",
-    "SmoothnessLoss",
-    "authors_ncc_loss",
-    "box_filter",
-    "local_ncc_loss",
-    "smoothness_loss",
-]

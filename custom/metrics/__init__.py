@@ -6,17 +6,3 @@ from .classification import bootstrap_auc, rates, roc_auc, roc_curve
 from .features import LabelRecovery, effective_rank
 from .registration import RegistrationMeasures, one_hot_dice
 from .segmentation import segmentation_measures
-
-__all__ = [
-    "CentreLineDice",
-    "LabelRecovery",
-    "RegistrationMeasures",
-    "bootstrap_auc",
-    "centre_line_dice",
-    "effective_rank",
-    "one_hot_dice",
-    "rates",
-    "roc_auc",
-    "roc_curve",
-    "segmentation_measures",
-]

@@ -7,15 +7,3 @@ from .heads import AffineHead, DeformableHead, RestorationHead
 from .keypoints import KeypointAffineHead
 from .unet import UNet3D
 from .z_matching import ZMatchingHead
-
-__all__ = [
-    "AdaptedBackbone",
-    "AffineHead",
-    "ClassificationNetwork",
-    "DeformableHead",
-    "KeypointAffineHead",
-    "RestorationHead",
-    "SegmentationNetwork",
-    "UNet3D",
-    "ZMatchingHead",
-]

@@ -10,20 +10,3 @@ from .chest import ChestSubject, make_chest_subject
 from .chest_cohort import ChestPhantomCohort
 from .cohort import PhantomCohort
 from .coronary import CoronaryPhantomCohort, make_coronary_subject
-
-__all__ = [
-    "BrainPhantomCohort",
-    "CARDIAC_LABELS",
-    "CORONARY_LABELS",
-    "CardiacPhantomCohort",
-    "CardiacSubject",
-    "ChestPhantomCohort",
-    "ChestSubject",
-    "CoronaryPhantomCohort",
-    "PhantomCohort",
-    "draw_cardiac_subject",
-    "make_brain_subject",
-    "make_cardiac_subject",
-    "make_chest_subject",
-    "make_coronary_subject",
-]

@@ -15,8 +15,6 @@ from .canvas import Canvas, checked_spacing, random_warp
 from .scanner import orient
 from .shapes import random_rotation, smooth_noise
 
-__all__ = ["make_brain_subject"]
-
 IN_PIECES = {BRAIN_LABELS[name] for name in ("cerebrospinal_fluid", "left_cerebral_cortex", "right_cerebral_cortex")}
 
 

@@ -15,8 +15,6 @@ from .brain_cortex import fold, mirrored, tentorium
 from .canvas import Canvas
 from .shapes import basis_along, ellipsoid, smooth_union, spheres, spline
 
-__all__ = ["BRAIN_BOX", "LOWEST", "Brain", "TissueContrast", "cerebellar_hull", "draw_brain"]
-
 BRAIN_BOX = ((-72, -110, -76), (72, 74, 74))  # atlas mm
 LOWEST = -64  # mm; the labels of brain stem and fluid end here, at the foramen magnum
 # Tubes along curves: x, y, z, radius in mm.

@@ -7,8 +7,6 @@ from ..labels import BRAIN_LABELS
 from .brain import make_brain_subject
 from .cohort import PhantomCohort
 
-__all__ = ["BrainPhantomCohort"]
-
 
 class BrainPhantomCohort(PhantomCohort):
     """T1-weighted MRs of heads with skull and scalp: images/, labels/ and dataset.json.

@@ -16,8 +16,6 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from .canvas import Canvas
 from .shapes import ellipsoid, smooth_intersection, smooth_union, spheres, spline
 
-__all__ = ["cerebral_hull", "fold", "midline_core", "mirrored", "tentorium"]
-
 LATTICE, LATTICE_STEP = 72, 2.5  # voxels along each axis of the periodic sulcal pattern, and their size in mm
 WAVELENGTH = 20.0  # mm; the distance between two sulci is half of it
 COMMON_SEED = 2023  # seed of the sulci that all subjects share

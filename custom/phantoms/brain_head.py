@@ -11,8 +11,6 @@ from .brain_cortex import mirrored
 from .canvas import Canvas
 from .shapes import ellipsoid, smooth_union
 
-__all__ = ["draw_head"]
-
 BONE, AIR = 0.07, 0.0
 
 

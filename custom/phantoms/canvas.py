@@ -11,8 +11,6 @@ from scipy.ndimage import map_coordinates
 
 from .shapes import spheres
 
-__all__ = ["Canvas", "checked_spacing", "random_warp"]
-
 FAR = np.float32(99.0)  # mm; distance of voxels that are out of reach of a swept tube
 
 

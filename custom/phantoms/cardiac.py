@@ -19,8 +19,6 @@ from .scanner import draw_table, orient, scan
 from .shapes import random_rotation, smooth_noise
 from .thorax import Thorax
 
-__all__ = ["CardiacSubject", "draw_cardiac_subject", "make_cardiac_subject"]
-
 
 class CardiacSubject(NamedTuple):
     """The volumes of one subject, on one grid."""

@@ -19,8 +19,6 @@ from .opacities import LungGeometry, draw_mosaic, draw_nodules, fill, opacities,
 from .scanner import draw_table, orient, scan
 from .shapes import random_rotation, smooth_noise
 
-__all__ = ["CHEST_LABELS", "ChestSubject", "make_chest_subject", "severity"]
-
 CHEST_LABELS = {"lungs": 1}
 SEVERE = 0.5  # a patient of at least this severity counts as severe (STOIC: intubation or death)
 

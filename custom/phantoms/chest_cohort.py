@@ -10,8 +10,6 @@ import numpy as np
 from .chest import CHEST_LABELS, SEVERE, make_chest_subject, severity
 from .cohort import PhantomCohort, SubjectFunction, subject_seed
 
-__all__ = ["ChestPhantomCohort"]
-
 
 class ChestPhantomCohort(PhantomCohort):
     """Chest CTs with and without disease: images/, masks/ (both lungs, 1) and dataset.json.

@@ -9,8 +9,6 @@ from .heart import Heart
 from .shapes import ellipsoid, smooth_intersection, smooth_union
 from .thorax import Thorax
 
-__all__ = ["Chest"]
-
 
 class Chest(Thorax):
     """A thorax whose cavity ends above in one dome for each lung. The depth of the breath moves the diaphragm."""

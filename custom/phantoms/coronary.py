@@ -9,8 +9,6 @@ from ..labels import CORONARY_LABELS
 from .cardiac import draw_cardiac_subject
 from .cohort import PhantomCohort
 
-__all__ = ["CoronaryPhantomCohort", "make_coronary_subject"]
-
 SPACING = (1.3, 1.5)  # mm; the arteries are 1.6 to 4.6 mm wide
 MARGIN = 15.0  # mm around the arteries
 

@@ -20,8 +20,6 @@ from .shapes import (
     subtract,
 )
 
-__all__ = ["draw_heart", "pericardium"]
-
 REACH = 88.0  # mm; half the side of a box around the pivot that contains every heart
 
 

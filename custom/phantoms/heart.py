@@ -25,7 +25,6 @@ from .shapes import (
     subtract,
 )
 
-__all__ = ["Heart"]
 TRICUSPID_NORMAL = np.array([0.88, -0.38, 0.2])  # from the ventricle to the atrium
 PIVOT = np.array([-15.0, 8.0, -4.0])  # rotation and size are applied about this point
 

@@ -11,8 +11,6 @@ from .canvas import Canvas
 from .contrast import Contrast
 from .thorax import Thorax
 
-__all__ = ["draw_lungs", "grow_tree"]
-
 # directions from the hilum of the right lung to its segments
 LOBES = np.array([[0.6, 0.5, 0.9], [0.6, -0.5, 0.9], [1.0, 0.5, 0.1], [1.0, -0.4, 0.2], [0.7, 0.7, -0.6],
                   [0.8, -0.6, -0.8], [0.5, -0.7, -0.9], [0.6, 0.1, -1.0], [0.3, 0.9, 0.2]])  # fmt: skip

@@ -12,8 +12,6 @@ from .heart import Heart
 from .shapes import smooth_union, spline
 from .thorax import Thorax
 
-__all__ = ["draw_mediastinum", "draw_midline"]
-
 
 def draw_mediastinum(
     canvas: Canvas, heart: Heart, contrast: Contrast, cavity: np.ndarray, above: np.ndarray, coarse: np.ndarray

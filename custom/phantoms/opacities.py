@@ -15,8 +15,6 @@ from scipy.ndimage import distance_transform_edt
 from .canvas import Canvas
 from .shapes import smooth_noise
 
-__all__ = ["LungGeometry", "draw_mosaic", "draw_nodules", "fill", "opacities", "settle", "with_values_of"]
-
 TISSUE = 35.0  # HU of fluid and collapsed lung
 AIR = -985.0
 

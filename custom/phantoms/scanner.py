@@ -12,8 +12,6 @@ from .contrast import Contrast
 from .shapes import smooth_noise
 from .thorax import Thorax
 
-__all__ = ["draw_table", "orient", "scan"]
-
 ORIENTATIONS = ("RAS", "RAS", "LPS", "LAS", "RPI")  # axis orders and directions of files; one is drawn for each subject
 
 

@@ -12,22 +12,6 @@ from scipy.interpolate import CubicSpline, PchipInterpolator
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
-__all__ = [
-    "basis_along",
-    "ellipsoid",
-    "half_space",
-    "intersection",
-    "random_rotation",
-    "smooth_intersection",
-    "smooth_noise",
-    "smooth_union",
-    "snap_to_surfaces",
-    "spheres",
-    "spline",
-    "subtract",
-    "superellipse",
-]
-
 
 def ellipsoid(points: np.ndarray, center, semi_axes, axes=None) -> np.ndarray:
     """First-order signed distance to an ellipsoid; exact on the surface, and along the axes near the surface.

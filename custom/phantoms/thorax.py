@@ -9,8 +9,6 @@ from .canvas import Canvas
 from .contrast import Contrast
 from .shapes import ellipsoid, smooth_intersection, smooth_union, spline, superellipse
 
-__all__ = ["Thorax"]
-
 
 class Thorax:
     """The trunk of one subject; its methods compute shapes in atlas coordinates and paint them onto a canvas.

@@ -6,14 +6,3 @@ from .candi import CANDI_CROP, prepare_candi
 from .cases import PreparationReport
 from .mmwhs import MMWHS_LABELS, prepare_mmwhs
 from .stoic import prepare_stoic
-
-__all__ = [
-    "ASOCA_LABELS",
-    "CANDI_CROP",
-    "MMWHS_LABELS",
-    "PreparationReport",
-    "prepare_asoca",
-    "prepare_candi",
-    "prepare_mmwhs",
-    "prepare_stoic",
-]

@@ -5,15 +5,3 @@ from .files import RegistrationFiles, label_dice
 from .pair import CommonSized, RegistrationPair
 from .vector_nifti import read_displacement_field, write_displacement_field
 from .world import pull_image, resample_displacement, world_displacement
-
-__all__ = [
-    "CommonSized",
-    "RegistrationFiles",
-    "RegistrationPair",
-    "label_dice",
-    "pull_image",
-    "read_displacement_field",
-    "resample_displacement",
-    "world_displacement",
-    "write_displacement_field",
-]

@@ -13,25 +13,3 @@ from .out_painting import RandOutPainting, RandOutPaintingd
 from .spacing import ToSpacingd
 from .spatial import RandSpatialTransform
 from .views import two_views
-
-__all__ = [
-    "DecodeLabelsd",
-    "EncodeClassd",
-    "EncodeLabelsd",
-    "LoadVolumed",
-    "LungMaskd",
-    "RandBezierIntensity",
-    "RandBezierIntensityd",
-    "RandInPainting",
-    "RandInPaintingd",
-    "RandLocalShuffle",
-    "RandLocalShuffled",
-    "RandOutPainting",
-    "RandOutPaintingd",
-    "RandRelativeCropd",
-    "RandSpatialTransform",
-    "SameGridd",
-    "ToSpacingd",
-    "lung_mask",
-    "two_views",
-]

@@ -9,8 +9,6 @@ import numpy as np
 
 from .appearance import RandAppearanceTransform, RandKeyedTransform, check_floating
 
-__all__ = ["RandBezierIntensity", "RandBezierIntensityd", "bezier_table"]
-
 TABLE_SIZE = 1024
 
 

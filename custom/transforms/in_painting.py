@@ -10,8 +10,6 @@ import numpy as np
 from .appearance import RandKeyedTransform, check_floating
 from .painting import RandPainting
 
-__all__ = ["RandInPainting", "RandInPaintingd"]
-
 
 class RandInPainting(RandPainting):
     """Replace up to `max_boxes` boxes of a volume (C, *spatial) in [0, 1] by uniform noise in [0, 1].

@@ -10,8 +10,6 @@ import numpy as np
 
 from .appearance import RandAppearanceTransform, RandKeyedTransform
 
-__all__ = ["RandLocalShuffle", "RandLocalShuffled", "shuffle_box_size"]
-
 
 def shuffle_box_size(spatial_shape: Sequence[int], box_fraction: float) -> tuple[int, ...]:
     """Sides of a box in voxels: a fraction of each side of the volume, rounded down, but at least 2 if the side has 2.

@@ -13,8 +13,6 @@ from torch import nn
 
 from ..layers import compose_affine, fuse, linear_matrix, warp
 
-__all__ = ["RandSpatialTransform", "elastic_displacement", "elastic_knot_shape"]
-
 LABELS = {"moving_label": "moving", "fixed_label": "fixed"}  # label map -> the volume whose transform it gets
 # numbers drawn for each volume: 3 rotations, 3 scales, 3 translations, 6 shears, 1 strength of the elastic part
 PARAMETER_COUNT = 16

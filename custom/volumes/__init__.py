@@ -3,14 +3,3 @@
 
 from .read import VOLUME_SUFFIXES, VolumeError, check_same_grid, check_volume, is_dicom_file, load_volume
 from .write import check_geometry, write_volume
-
-__all__ = [
-    "VOLUME_SUFFIXES",
-    "VolumeError",
-    "check_geometry",
-    "check_same_grid",
-    "check_volume",
-    "is_dicom_file",
-    "load_volume",
-    "write_volume",
-]

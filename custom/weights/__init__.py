@@ -15,22 +15,3 @@ from .state import (
     unwrapped,
     weights_file,
 )
-
-__all__ = [
-    "BACKBONE_PREFIX",
-    "check_compatible",
-    "describe",
-    "load_backbone",
-    "load_network",
-    "load_pretext",
-    "load_pretext_network",
-    "load_strictly",
-    "read_state",
-    "read_weights",
-    "resolved_component",
-    "resolved_config",
-    "save_pretext",
-    "save_weights",
-    "unwrapped",
-    "weights_file",
-]
