@@ -31,8 +31,7 @@ def main(*bundles: str, schema: str = "", data: str = "") -> None:
         schema: file with the schema of the metadata; by default it is downloaded.
         data: folder with a folder NAME of volumes for every bundle NAME; by default each bundle makes phantoms.
     """
-    import monai.bundle  # noqa: F401  once, for all processes where they can be forked
-
+    import_module("monai.bundle")  # once, for all processes where they can be forked
     context = get_context("fork" if "fork" in get_all_start_methods() else "spawn")
     exit_codes = []
     for bundle in bundles:
