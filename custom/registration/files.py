@@ -49,7 +49,8 @@ class RegistrationFiles:
     - warped_label.nii.gz: only with a moving label map.
     - registration.json: files, grid and every measure of the evaluator. With both label maps, also the Dice of each
       label before the registration (with the centres of the preprocessed volumes on each other), after the affine
-      stage, and after both stages.
+      stage, after both stages, and after the refinement if there was one (`RefineDisplacement`). The measures of the
+      refined displacement have names with "refined"; the files are those of the refined displacement.
 
     Args:
         directory: folder of the files; it is made.
@@ -108,19 +109,25 @@ class RegistrationFiles:
         return resample_displacement(world, fixed_affine, *grid)
 
     def _overlap(
-        self, files: dict[str, str], batch: dict[str, Any], outputs: dict[str, Any], grid: Grid, after: np.ndarray
+        self, files: dict[str, str], batch: dict[str, Any], outputs: dict[str, Any], grid: Grid, warped: np.ndarray
     ) -> dict[str, Any]:
-        """Entries of registration.json: "dice" of each label, its means "dice_before", "dice_affine", "dice_after"."""
+        """Entries of registration.json: "dice" of each label and stage, and the mean "dice_STAGE" over the labels.
+
+        `warped` is the moving label map, warped by the final displacement.
+        """
         fixed, _ = _read_label(files["fixed_label"])
         moving, affine = _read_label(files["moving_label"])
         zero = torch.zeros_like(outputs["local_displacement"])
         stages = {"before": zero, "affine": self.matching_head.conventions.displacement(outputs["affine_matrix"], zero)}
+        last = "after"
+        if "network_displacement" in outputs:
+            stages["after"], last = outputs["network_displacement"], "refined"
         dice = {}
         for stage, displacement in stages.items():
             field = self._field(displacement, batch, grid)
             dice[stage] = label_dice(pull_image(moving, affine, field, grid[0], 0, nearest=True), fixed)
-        dice["after"] = label_dice(after, fixed)
-        per_label = {str(label): {stage: dice[stage][label] for stage in dice} for label in dice["after"]}
+        dice[last] = label_dice(warped, fixed)
+        per_label = {str(label): {stage: dice[stage][label] for stage in dice} for label in dice[last]}
         means = {f"dice_{stage}": float(np.mean(list(values.values()))) for stage, values in dice.items() if values}
         return means | {"dice": per_label}
 

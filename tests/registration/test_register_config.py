@@ -108,6 +108,32 @@ def test_a_pair_in_and_files_out_that_itk_reproduces(overrides, tmp_path):
     assert (out / "registration_0.png").is_file()
 
 
+def test_refine_improves_what_the_network_gives_and_says_so(overrides, tmp_path, caplog):
+    run = workflow(**overrides | {"refine": 5})
+    run.initialize()
+    with caplog.at_level("INFO", "custom.registration.files"):
+        run.run()
+    content = json.loads((tmp_path / "out" / "registration.json").read_text())
+    assert content["registration_refined"] < content["registration_after"]
+    assert content["folded_share_refined"] < 0.01 and content["refine_seconds"] > 0
+    assert set(content["dice"]["205"]) == {"before", "affine", "after", "refined"}
+    assert content["dice_refined"] > content["dice_after"]
+    field = itk_read_field(tmp_path / "out" / "displacement_field.nii.gz")
+    label = itk_resample(tmp_path / "moving_label.nii.gz", field, tmp_path / "fixed.nii.gz", 0.0)
+    fixed = np.asarray(nibabel.load(tmp_path / "fixed_label.nii.gz").dataobj) == 205
+    dice = 2 * ((label > 102) & fixed).sum() / ((label > 102).sum() + fixed.sum())
+    assert dice == pytest.approx(content["dice_refined"], abs=0.03)  # the files are those of the refined displacement
+    for name in ("registration_before", "registration_after", "registration_refined", "refine_seconds"):
+        assert name in caplog.text
+
+
+def test_without_refine_nothing_is_refined(overrides, tmp_path):
+    run = workflow(**overrides)
+    run.initialize()
+    run.run()
+    assert not [name for name in json.loads((tmp_path / "out" / "registration.json").read_text()) if "refine" in name]
+
+
 def test_another_spacing_than_that_of_the_weights_is_refused_unless_accepted(overrides, tmp_path, caplog):
     overrides = overrides | {"spacing": [4.0, 4.0, 4.0]}
     run = workflow(**overrides)
