@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares register.json, with and without refinement, with ANTs SyN and elastix.
 
-python -m benchmarks.registration --task heart_phantoms --part test --output result.json
+python -m benchmarks.registration --task phantoms --part validation --output result.json
 
 Every method gets the same two preprocessed volumes and returns a displacement on the grid of the fixed one. With it the
 moving label map is resampled onto the original fixed label map; Dice is the mean over the labels of the fixed map.
@@ -99,9 +99,41 @@ def elastix(volumes: Volumes, spacing: list[float], iterations: int) -> torch.Te
         stage_parameters = parameters.GetDefaultParameterMap(stage, 3, 4.0 * max(spacing))
         stage_parameters["MaximumNumberOfIterations"] = (str(iterations),)
         parameters.AddParameterMap(stage_parameters)
-    _, found = itk.elastix_registration_method(fixed, moving, parameter_object=parameters, log_to_console=False)
-    field = itk.array_from_image(itk.transformix_deformation_field(moving, found)).transpose(3, 2, 1, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        _, transform = itk.elastix_registration_method(
+            fixed, moving, parameter_object=parameters, log_to_console=False, output_directory=folder
+        )
+        image = itk.transformix_deformation_field(moving, transform, output_directory=folder)
+        field = itk.array_from_image(image).transpose(3, 2, 1, 0)
     return torch.from_numpy(field / np.reshape(spacing, (3, 1, 1, 1))).float()[None]
+
+
+def labelled_pairs(task: TaskFile, part: str, data: Path, work: Path) -> list[dict[str, str]]:
+    """The pairs of a part of a task: paths and subjects of "moving" and "fixed" and of their labels.
+
+    All ordered pairs of its volumes; for the task `phantoms`, the eight held-out pairs of gvsl_pretrain ("validation").
+
+    Raises:
+        ValueError: the part is not known, or has no pair.
+    """
+    known = ("validation", "test") if task.bundle else ("validation",)
+    if part not in known:
+        raise ValueError(f"part of task {task.name} must be one of {list(known)}, got {part!r}")
+    if task.bundle is None:
+        return workflow("gvsl_pretrain", ["train.json"], {}).parser.get_parsed_content("data")["validation"]
+    if task.split:  # volumes of other parts are neither read nor copied
+        task = replace(task, split={part: task.split[part]})
+    items = getattr(read_cohort(task, data, work), part)
+    if len(items) < 2:
+        raise ValueError(f"{part} of task {task.name} has {len(items)} volumes, expected two or more")
+    return [
+        {
+            f"{side}{suffix}": item[kind]
+            for side, item in (("moving", moving), ("fixed", fixed))
+            for suffix, kind in (("", "image"), ("_label", "label"), ("_subject", "subject"))
+        }
+        for moving, fixed in itertools.permutations(items, 2)
+    ]
 
 
 def configured(task: TaskFile, weights: str, overrides: dict[str, Any]) -> dict[str, Any]:
@@ -191,7 +223,7 @@ def main(
     Args:
         task: name of a file in benchmarks/tasks, or its path.
         part: "validation" or "test" of the task's split.
-        pairs: number of pairs, the first of all ordered pairs of the part; 0 for all.
+        pairs: number of pairs, the first ones of the part (`labelled_pairs`); 0 for all.
         methods: some of before, network, network_refined, refined, syn, elastix, separated by commas.
         weights: folder with model.pt, heads.pt and model.json; by default the shipped weights of gvsl_pretrain.
         refine: Adam steps of the refinement.
@@ -204,22 +236,15 @@ def main(
         output: file for the JSON.
 
     Raises:
-        ValueError: a method or part is not known, or the part has fewer than two volumes.
+        ValueError: a method or part is not known, or the part has no pair.
     """
     chosen = listed(methods)
     if unknown := sorted(set(chosen) - set(METHODS)):
         raise ValueError(f"methods {unknown} are not known, expected some of {list(METHODS)}")
-    if part not in ("validation", "test"):
-        raise ValueError(f"part must be 'validation' or 'test', got {part!r}")
     task_file = read_task_file(task)
     if reduce:
         task_file = replace(task_file, name=f"{task_file.name}_reduced_{reduce}", reduce=reduce)
-    if task_file.split:  # volumes of other parts are neither read nor copied
-        task_file = replace(task_file, split={part: task_file.split[part]})
-    items = getattr(read_cohort(task_file, Path(data), Path(work)), part)
-    ordered = list(itertools.permutations(items, 2))[: pairs or None]
-    if not ordered:
-        raise ValueError(f"{part} of task {task} has {len(items)} volumes, expected two or more")
+    ordered = labelled_pairs(task_file, part, Path(data), Path(work))[: pairs or None]
     settings = configured(task_file, weights, overrides or {})
     parser = workflow("gvsl_pretrain", ["register.json"], settings, kind="infer").parser
     needs_network = any(name.startswith("network") for name in chosen)
@@ -227,17 +252,17 @@ def main(
     register = registrations(parser, refine, levels, elastix_iterations, chosen, needs_network)
 
     rows = []
-    for moving, fixed in tqdm(ordered, desc="registering", unit="pair"):
-        paths = [volume[kind] for kind in ("image", "label") for volume in (moving, fixed)]
-        pair = RegistrationPair(*paths[:2], parser.get_parsed_content("preprocessing"), *paths[2:])
+    for files in tqdm(ordered, desc="registering", unit="pair"):
+        subjects = {side: files[f"{side}_subject"] for side in ("moving", "fixed")}
+        files = {name: path for name, path in files.items() if not name.endswith("_subject")}
+        pair = RegistrationPair(transform=parser.get_parsed_content("preprocessing"), **files)
         item = pair[0]
         batch = {name: item[name][None].float() for name in ("moving", "moving_transformed", "fixed")}
         for name, method in register.items():
             began = time.perf_counter()
             displacement = method(batch).cpu()
             seconds = time.perf_counter() - began
-            row = {"moving": moving["subject"], "fixed": fixed["subject"], "method": name, "seconds": seconds}
-            rows.append(row | measured(pair, item, displacement))
+            rows.append({**subjects, "method": name, "seconds": seconds} | measured(pair, item, displacement))
         result = {
             "benchmark": "registration",
             "command": " ".join(["python -m benchmarks.registration", *sys.argv[1:]]),

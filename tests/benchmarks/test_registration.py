@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The registration benchmark on tiny volumes; the competitors where their packages are installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from benchmarks import registration
+from custom.volumes import write_volume
+
+SIZE = (32, 28, 24)
+
+
+def volume(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A CT of smooth blobs, shifted by a voxel for each seed, and its brighter half as label 1."""
+    noise = np.roll(gaussian_filter(np.random.default_rng(0).normal(size=SIZE), 3), seed, 0)
+    return (2000 * noise / np.abs(noise).max() - 500).astype(np.int16), (noise > 0).astype(np.int16)
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> str:
+    """A task file of three volumes, two of them for validation."""
+    for seed in range(3):
+        for folder, array in zip(("images", "labels"), volume(seed), strict=True):
+            write_volume(tmp_path / "tiny" / folder / f"{seed}.nii.gz", array, np.diag([3.5, 3.5, 3.5, 1]))
+    content = {"name": "tiny", "bundle": "gvsl_seg_heart", "source": "tiny", "labels": {"bright": 1}, "recipe": {}}
+    content["split"] = {"pretraining": [], "validation": ["0", "1"], "test": ["2"]}
+    (tmp_path / "tiny.json").write_text(json.dumps(content))
+    return str(tmp_path / "tiny.json")
+
+
+def test_each_method_has_dice_folds_and_seconds(task, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(registration, "PACKAGES", {"syn": ("absent_package", "antspyx")})
+    methods = "before,network,network_refined,refined,syn"
+    output, folders = tmp_path / "result.json", {"data": str(tmp_path), "work": str(tmp_path / "work")}
+    registration.main(task, "validation", methods=methods, refine=10, output=str(output), **folders)
+    assert "syn is left out: the package antspyx is not installed (extra `registration`)" in capsys.readouterr().out
+    result = json.loads(output.read_text())
+    assert len(result["pairs"]) == 2 * 4 and {row["moving"] for row in result["pairs"]} == {"0", "1"}
+    assert set(result["summary"]) == {"before", "network", "network_refined", "refined"}
+    median = {name: values["dice"]["median"] for name, values in result["summary"].items()}
+    assert median["network_refined"] > median["network"] and median["refined"] > median["before"]
+    assert result["summary"]["before"]["folded_share"]["median"] == 0
+    assert not (tmp_path / "work" / "tiny" / "volumes" / "images" / "2.nii.gz").exists()  # test people are not read
+    with pytest.raises(ValueError, match="test of task tiny has 1 volumes, expected two or more"):
+        registration.main(task, "test", **folders)
+
+
+def test_unknown_names_are_refused(task):
+    with pytest.raises(ValueError, match=r"methods \['demons'\] are not known, expected some of"):
+        registration.main(task, methods="refined,demons")
+    with pytest.raises(ValueError, match="part of task tiny must be one of .*, got 'training'"):
+        registration.main(task, "training")
+
+
+@pytest.mark.parametrize("name", ["syn", "elastix"])
+def test_a_competitor_finds_a_shift_in_voxels_of_the_fixed_grid(name):
+    pytest.importorskip(registration.PACKAGES[name][0])
+    noise = gaussian_filter(np.random.default_rng(0).normal(size=SIZE), 2.5)
+    moving = (noise - noise.min()) / np.ptp(noise)
+    fixed = np.roll(moving, (-2, 1, 0), (0, 1, 2))  # fixed(p) = moving(p + (2, -1, 0))
+    volumes = tuple(torch.from_numpy(array).float()[None, None] for array in (moving, fixed))
+    effort = {"syn": [40, 20], "elastix": 100}[name]
+    displacement = getattr(registration, name)(volumes, [2.0, 3.0, 4.0], effort)
+    assert displacement.shape == (1, 3, *SIZE)
+    inner = displacement[0, :, 8:-8, 8:-8, 8:-8].flatten(1).median(dim=1).values
+    assert torch.allclose(inner, torch.tensor([2.0, -1.0, 0.0]), atol=0.4)
