@@ -15,6 +15,7 @@ from . import measure
 from .measure import Downstream
 from .task import RANDOM, Task, pretraining_of
 from .task_file import Overrides
+from .volumes import unlabelled_subjects
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def pretraining(task: Task, method: str, seed: int) -> Cell:
     chosen = pretraining_of(task.file, method)
     overrides, source = {**chosen.overrides, "seed": seed}, chosen.source
     settings = {"method": method, "seed": seed, "overrides": overrides}
-    settings |= {"source": source} if source else {"split": task.file.split}
+    settings |= {"source": source} if source else volumes_of(task)
     if chosen.overlays:
         settings["overlays"] = {name: read_pretraining_config(name) for name in chosen.overlays}
     output = task.weights(method, seed)
@@ -114,10 +115,17 @@ def variant(task: Task, name: str, seed: int) -> Cell:
     recipe = task.recipe
     ablation, output = recipe.ablation, task.folder / "ablation" / f"{name}_seed{seed}"
     overrides = {**recipe.pretraining, **ablation["overrides"], **ablation["variants"][name], "seed": seed}
-    settings = {"variant": name, "seed": seed, "overrides": overrides, "split": task.file.split}
+    settings = {"variant": name, "seed": seed, "overrides": overrides, **volumes_of(task)}
     downstream = Downstream(task.cohort, recipe.overrides(pretraining=overrides))
-    measured = partial(measure.variant, downstream, overrides, output, every=ablation["keep_every"])
+    every, probes = ablation["keep_every"], ablation.get("probes", 0)
+    measured = partial(measure.variant, downstream, overrides, output, every=every, probes=probes)
     return _cell(task, f"ablation_{name}_seed{seed}", "ablation", settings, measured)
+
+
+def volumes_of(task: Task) -> dict[str, Any]:
+    """The volumes of a task, as settings of a pre-training."""
+    unlabelled = unlabelled_subjects(task.file)
+    return {"split": task.file.split} | ({"unlabelled": unlabelled} if unlabelled else {})
 
 
 def training_name(protocol: str, method: str, rate: float, seed: int) -> str:

@@ -58,6 +58,7 @@ class TaskFile:
     source: str | None = None
     files: dict[str, str] = field(default_factory=lambda: {name: name + "/{}.nii.gz" for name in ("images", "labels")})
     split: dict[str, list[str]] | None = None
+    unlabelled: dict[str, Any] | None = None
     labels: dict[str, int] | None = None
     reduce: int = 1
     merge: dict[str, list[int]] = field(default_factory=dict)

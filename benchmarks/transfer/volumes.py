@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.apps import DecathlonDataset
-from monai.transforms import LoadImage, Orientation
+from monai.transforms import LoadImage, Orientation, Spacing
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -25,12 +25,15 @@ Items = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Cohort:
-    """What cells are measured on: a downstream bundle and its volumes, items {"image", "label", "subject"}."""
+    """What cells are measured on: a downstream bundle and its volumes, items {"image", "label", "subject"}.
+
+    Items for pre-training may have no "label".
+    """
 
     bundle: str | None = None  # None if the task pre-trains alone, on the phantoms of gvsl_pretrain
     labelled: int = 0  # number of labelled training volumes
     labels: dict[str, int] | None = None  # value of each structure; None for those of the bundle
-    pretraining: Items = field(default_factory=list)  # without labels; labelled training volumes are drawn from these
+    pretraining: Items = field(default_factory=list)  # pre-train without labels; labelled volumes are drawn from these
     validation: Items = field(default_factory=list)  # choose learning rates and recipes
     test: Items = field(default_factory=list)  # are read once for each seed
 
@@ -40,9 +43,9 @@ class Cohort:
         Raises:
             ValueError: `labelled` does not divide by the number of classes.
         """
-        classes = sorted({item["label"] for item in self.pretraining if not isinstance(item["label"], str)})
-        groups = [[item for item in self.pretraining if item["label"] == label] for label in classes]
-        groups = groups or [self.pretraining]
+        items = [item for item in self.pretraining if "label" in item]
+        classes = sorted({item["label"] for item in items if not isinstance(item["label"], str)})
+        groups = [[item for item in items if item["label"] == label] for label in classes] or [items]
         if self.labelled % len(groups):
             raise ValueError(f"labelled must divide by the {len(groups)} classes, got {self.labelled}")
         generator, count = np.random.default_rng(seed), self.labelled // len(groups)
@@ -73,40 +76,59 @@ def read_cohort(task: TaskFile, data: Path, work: Path) -> Cohort:
             part: [{"image": images.format(s), "label": labels.format(s), "subject": s} for s in subjects]
             for part, subjects in task.split.items()
         }
+        parts["pretraining"] += [{"image": images.format(s), "subject": s} for s in unlabelled_subjects(task)]
     return Cohort(task.bundle, task.labelled, task.labels, **parts)
 
 
 def copy_volumes(task: TaskFile, data: Path, work: Path) -> Path:
     """Copies volumes and label maps, oriented to RAS and `reduce` times coarser, to images/ and labels/ in a folder.
 
-    A coarse voxel is the mean of a cube of fine voxels; its label is the one that fills most of the cube. Existing
-    copies stay. Arguments and errors are those of `read_cohort`.
+    A coarse voxel is the mean of a cube of fine voxels; its label is the one that fills most of the cube. Volumes of
+    `unlabelled` are resampled to 1 mm before. Existing copies stay. Arguments and errors are those of `read_cohort`.
     """
     target = work / task.name / "volumes"
     orient = Orientation(axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S")))
+    resample = Spacing(pixdim=(1.0, 1.0, 1.0), mode="bilinear", padding_mode="zeros")
     values = np.array([0, *task.labels.values()])
-    subjects = [subject for part in task.split.values() for subject in part]
-    for subject in tqdm(subjects, desc=f"preparing {task.name}", disable=None):
-        for folder in ("images", "labels"):
-            copy = target / folder / f"{subject}.nii.gz"
-            original = data / task.source / task.files[folder].format(subject)
-            if copy.is_file():
-                continue
-            if not original.is_file():
-                raise FileNotFoundError(
-                    f"{original} does not exist; get it with `python -m benchmarks.transfer fetch --tasks {task.name}` "
-                    f"or from {task.page}"
-                )
-            volume = orient(LoadImage(ensure_channel_first=True)(original))
-            affine = np.asarray(volume.affine)
-            if folder == "images":
-                array = reduced(volume.as_tensor(), task.reduce)[0].numpy()
-            else:
-                label = merged(volume.as_tensor().round().long(), task)
-                occupancy = torch.cat([(label == value).float() for value in values.tolist()])
-                array = values[reduced(occupancy, task.reduce).argmax(0).numpy()].astype(np.int16)
-            write_volume(copy, array, coarse_affine(affine, task.reduce))
+    for original, folder, subject in tqdm(original_files(task, data), desc=f"preparing {task.name}", disable=None):
+        copy = target / folder / f"{subject}.nii.gz"
+        if copy.is_file():
+            continue
+        volume = orient(LoadImage(ensure_channel_first=True)(original))
+        if subject in unlabelled_subjects(task):
+            volume = resample(volume)
+        if folder == "images":
+            array = reduced(volume.as_tensor(), task.reduce)[0].numpy()
+        else:
+            label = merged(volume.as_tensor().round().long(), task)
+            occupancy = torch.cat([(label == value).float() for value in values.tolist()])
+            array = values[reduced(occupancy, task.reduce).argmax(0).numpy()].astype(np.int16)
+        write_volume(copy, array, coarse_affine(np.asarray(volume.affine), task.reduce))
     return target
+
+
+def original_files(task: TaskFile, data: Path) -> list[tuple[Path, str, str]]:
+    """Each file of a task's volumes, "images" or "labels", and the subject.
+
+    Raises:
+        FileNotFoundError: as `read_cohort`.
+    """
+    subjects = [subject for part in task.split.values() for subject in part]
+    named = [(data / task.source / task.files[folder].format(s), folder, s) for s in subjects for folder in task.files]
+    unlabelled = task.unlabelled or {}
+    others = unlabelled_subjects(task)
+    named += [(data / unlabelled["source"] / unlabelled["files"].format(s), "images", s) for s in others]
+    for file, _, subject in named:
+        if not file.is_file():
+            fetch = f"with `python -m benchmarks.transfer fetch --tasks {task.name}` or from {task.page}"
+            page = f"from {unlabelled['page']}" if subject in others else fetch
+            raise FileNotFoundError(f"{file} does not exist; get it {page}")
+    return named
+
+
+def unlabelled_subjects(task: TaskFile) -> list[str]:
+    """The subjects of the task's second source, whose volumes have no labels."""
+    return task.unlabelled["subjects"] if task.unlabelled else []
 
 
 def fetch_volumes(task: TaskFile, data: Path) -> Path:

@@ -550,7 +550,7 @@ def test_parts_are_merged_into_the_whole() -> None:
     assert merged(torch.tensor([0, 35, 44, 81, 82, 83]), task).tolist() == [0, 35, 44, 44, 0, 44]
 
 
-@pytest.mark.parametrize("name", ["brain", "brain_t1", "hippocampus"])
+@pytest.mark.parametrize("name", ["brain", "brain_t1", "brains", "hippocampus"])
 def test_committed_splits_are_disjoint(name: str) -> None:
     task = read_task_file(name)
     parts = [set(part) for part in task.split.values()]
