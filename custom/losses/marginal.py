@@ -46,7 +46,8 @@ class MarginalLoss(nn.Module):
     2021. Voxels of absent structures are not punished, and voxels of annotated structures teach all classes.
 
     Args:
-        loss: of logits (N, classes, *spatial) and labels (N, 1, *spatial), with a softmax of its own, such as DiceCELoss.
+        loss: of logits (N, classes, *spatial) and labels (N, 1, *spatial); computes the softmax itself, such as
+            DiceCELoss.
     """
 
     def __init__(self, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
