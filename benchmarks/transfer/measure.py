@@ -30,7 +30,7 @@ from custom.files import read_json
 from custom.handlers import ModelExport
 from custom.weights import read_weights
 
-from .probe import local_features, moved, probe_auc, probe_dice, rank_share
+from .probe import UNKNOWN, local_features, moved, probe_auc, probe_dice, rank_share
 from .task_file import CLASSIFICATION, Overrides
 from .volumes import Cohort, Items
 
@@ -88,14 +88,16 @@ def pretrain(overrides: Overrides, overlays: Sequence[str], output: Path, every:
 def unlabelled_data(cohort: Cohort) -> Overrides:
     """Overrides that give gvsl_pretrain the volumes of a cohort, and pairs of its validation volumes with labels.
 
-    A cohort without a downstream bundle gives none: gvsl_pretrain then has its own phantoms.
+    Volumes with absent structures form no pairs. A cohort without a downstream bundle gives none: gvsl_pretrain then
+    has its own phantoms.
     """
     if cohort.bundle is None:
         return {}
+    complete = [item for item in cohort.validation if not item.get("absent")]
     pairs = [
         {f"{side}{suffix}": item[key] for side, item in (("moving", a), ("fixed", b)) for suffix, key in PAIR_KEYS}
-        for a in cohort.validation
-        for b in cohort.validation
+        for a in complete
+        for b in complete
         if a is not b
     ][:8]
     training = [{name: item[name] for name in ("image", "subject")} for item in cohort.pretraining]
@@ -199,7 +201,7 @@ def backbone_and_volumes(
     downstream: Downstream, weights: Path | None, seed: int, lists: list[Items]
 ) -> tuple[torch.nn.Module, list[list[tuple[torch.Tensor, torch.Tensor]]], dict[str, int]]:
     """The backbone of the downstream bundle; for each list of items its (volume, label), preprocessed as for training;
-    the values of the structures."""
+    the values of the structures. Background of volumes with absent structures is UNKNOWN."""
     built = downstream.workflow({"seed": seed})
     backbone = built.parser.get_parsed_content("backbone")
     if weights is not None:
@@ -210,6 +212,8 @@ def backbone_and_volumes(
     def load(item: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         volume = preprocess(dict(item))
         label = torch.as_tensor(volume["label"]).round().long()
+        if item.get("absent"):
+            label[label == 0] = UNKNOWN
         image = torch.as_tensor(crop(torch.as_tensor(volume["image"]).float()))
         return image, torch.as_tensor(crop(label)) if label.ndim else label
 
