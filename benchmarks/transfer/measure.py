@@ -127,7 +127,8 @@ def probe(downstream: Downstream, weights: Path | None, seed: int, part: str) ->
     backbone, (training, test), labels = backbone_and_volumes(downstream, weights, seed, items)
     if downstream.cohort.bundle in CLASSIFICATION:
         return {"score": round(probe_auc(backbone, training, test), 4)}
-    as_is, randomly_moved = probe_dice(backbone, training, [test, moved(test)], len(labels) + 1)
+    tests, voxels = [test, moved(test)], downstream.cohort.probe_voxels
+    as_is, randomly_moved = probe_dice(backbone, training, tests, len(labels) + 1, voxels)
     return {
         "score": mean_dice(as_is),
         "score_moved": mean_dice(randomly_moved),

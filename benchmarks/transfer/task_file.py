@@ -53,6 +53,7 @@ class TaskFile:
     recipe: Recipe
     bundle: str | None = None
     labelled: int | list[int] = 0
+    probe_voxels: int = 6000
     methods: dict[str, dict[str, Any]] = field(default_factory=lambda: {"gvsl": {}})
     pretrained_in: str | None = None
     source: str | None = None

@@ -37,6 +37,7 @@ class Cohort:
     pretraining: Items = field(default_factory=list)  # pre-train without labels; labelled volumes are drawn from these
     validation: Items = field(default_factory=list)  # choose learning rates and recipes
     test: Items = field(default_factory=list)  # are read once for each seed
+    probe_voxels: int = 6000  # number of voxels that a probe draws from each labelled volume
 
     def labelled_items(self, seed: int) -> Items:
         """The labelled training volumes of a seed, equally many of each class.
@@ -80,7 +81,8 @@ def read_cohort(task: TaskFile, data: Path, work: Path) -> Cohort:
         folder = copy_volumes(task, data, work)
         parts = {part: [item_of(task, s, folder) for s in subjects] for part, subjects in task.split.items()}
         parts["pretraining"] += [item_of(task, subject, folder) for subject in unlabelled_subjects(task)]
-    return Cohort(task.bundle, max(filter(None, task.counts), default=task.labelled), task.labels, **parts)
+    largest = max(filter(None, task.counts), default=task.labelled)
+    return Cohort(task.bundle, largest, task.labels, **parts, probe_voxels=task.probe_voxels)
 
 
 def item_of(task: TaskFile, subject: str, folder: Path) -> dict[str, Any]:

@@ -393,8 +393,8 @@ def test_rate_of_all_seeds_that_choose(tmp_path: Path, tiny_task: Path) -> None:
     for (rate, seed), score in scores.items():
         training = cells.training(task, "scratch", "fine_tuned", rate, seed)
         append_result(task.results, training.name, {"settings": training.settings, "validation": [{"score": score}]})
-    assert plan.best_rates(task, [("scratch", "fine_tuned")], [0, 1, 2]) == [0.001]
-    assert plan.best_rates(task, [("scratch", "fine_tuned")], [0]) == [0.01]
+    assert plan.best_rates(task, [("scratch", "fine_tuned", None)], [0, 1, 2]) == [0.001]
+    assert plan.best_rates(task, [("scratch", "fine_tuned", None)], [0]) == [0.01]
     parts = list(stages(task, ["scratch"], ["fine_tuned"], [0, 1, 2]))
     counted = planned([task], ["scratch"], ["fine_tuned"], [0, 1, 2])
     assert counted == {"tiny fine_tuned": 5, "tiny test": 3} == Counter(c.kind for stage in parts for c in stage)
