@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from . import measure
 from .measure import Downstream
 from .task import RANDOM, Task, pretraining_of
 from .task_file import Overrides
+from .volumes import Cohort, unlabelled_subjects
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def pretraining(task: Task, method: str, seed: int) -> Cell:
     chosen = pretraining_of(task.file, method)
     overrides, source = {**chosen.overrides, "seed": seed}, chosen.source
     settings = {"method": method, "seed": seed, "overrides": overrides}
-    settings |= {"source": source} if source else {"split": task.file.split}
+    settings |= {"source": source} if source else volumes_of(task)
     if chosen.overlays:
         settings["overlays"] = {name: read_pretraining_config(name) for name in chosen.overlays}
     output = task.weights(method, seed)
@@ -68,15 +69,20 @@ def pretraining(task: Task, method: str, seed: int) -> Cell:
     return _cell(task, f"pretraining_{method}_seed{seed}", "pretraining", settings, measured, makes=output)
 
 
-def probe(task: Task, method: str, seed: int, step: int | None = None) -> Cell:
-    """A probe on the test part or, with a pre-training step, of the weights at that step on the validation part."""
+def probe(task: Task, method: str, seed: int, step: int | None = None, labelled: int | None = None) -> Cell:
+    """A probe on the test part or, with a pre-training step, of the weights at that step on the validation part.
+
+    Here and below `labelled` is the number of labelled volumes, None for that of the cohort.
+    """
     part, ending = ("test", "") if step is None else ("validation", f"_step{step}")
     settings = {"method": method, "protocol": "probe", "seed": seed, "part": part}
-    settings |= {} if step is None else {"step": step}
+    settings |= ({} if step is None else {"step": step}) | ({"labelled": labelled} if labelled else {})
     needed = task.weights(method, seed)
     weights = needed if step is None else needed / "steps" / str(step)
-    measured = partial(measure.probe, Downstream(task.cohort, task.recipe.overrides()), weights, seed, part=part)
-    return _cell(task, f"probe_{method}_seed{seed}{ending}", "probe", settings, measured, needs=needed)
+    downstream = Downstream(cohort_of(task, labelled), task.recipe.overrides())
+    measured = partial(measure.probe, downstream, weights, seed, part=part)
+    name = f"probe_{method}{label_ending(labelled)}_seed{seed}{ending}"
+    return _cell(task, name, "probe", settings, measured, needs=needed)
 
 
 def frozen(task: Task, protocol: str, method: str, seed: int) -> Cell:
@@ -87,26 +93,29 @@ def frozen(task: Task, protocol: str, method: str, seed: int) -> Cell:
     return _cell(task, f"{protocol}_{method}_seed{seed}", protocol, settings, measured, needs=weights)
 
 
-def training(task: Task, method: str, protocol: str, rate: float, seed: int) -> Cell:
+def training(task: Task, method: str, protocol: str, rate: float, seed: int, labelled: int | None = None) -> Cell:
     """A training of the downstream bundle with labels. The bundle accepts weights that another task pre-trained."""
     chosen, weights = TRAININGS[protocol], task.weights(method, seed)
     foreign = method != RANDOM and (task.file.methods.get(method) or task.pretrained_in)
     overrides = task.recipe.overrides(protocol) | {"learning_rate": rate} | chosen.overrides
     overrides |= {"accept_mismatch": ["spacing", "intensity"]} if foreign else {}
-    name = training_name(protocol, method, rate, seed)
+    name = training_name(protocol, method, rate, seed, labelled)
     settings = {"method": method, "protocol": protocol, "seed": seed, "learning_rate": rate, "overrides": overrides}
-    output = task.folder / name
-    measured = partial(measure.train, Downstream(task.cohort, overrides, chosen.overlays), weights, seed, output)
+    settings |= {"labelled": labelled} if labelled else {}
+    output, downstream = task.folder / name, Downstream(cohort_of(task, labelled), overrides, chosen.overlays)
+    measured = partial(measure.train, downstream, weights, seed, output)
     return _cell(task, name, protocol, settings, measured, makes=output, needs=weights)
 
 
-def test(task: Task, method: str, protocol: str, rate: float, seed: int) -> Cell:
+def test(task: Task, method: str, protocol: str, rate: float, seed: int, labelled: int | None = None) -> Cell:
     """The test of a trained model on the test part."""
     overrides = task.recipe.overrides(protocol) | {"learning_rate": rate}
     settings = {"method": method, "protocol": protocol, "seed": seed, "learning_rate": rate}
-    model = task.folder / training_name(protocol, method, rate, seed)
+    settings |= {"labelled": labelled} if labelled else {}
+    model = task.folder / training_name(protocol, method, rate, seed, labelled)
     measured = partial(measure.test, Downstream(task.cohort, overrides, TRAININGS[protocol].overlays), model)
-    return _cell(task, f"test_{protocol}_{method}_seed{seed}", "test", settings, measured, needs=model)
+    name = f"test_{protocol}_{method}{label_ending(labelled)}_seed{seed}"
+    return _cell(task, name, "test", settings, measured, needs=model)
 
 
 def variant(task: Task, name: str, seed: int) -> Cell:
@@ -114,15 +123,32 @@ def variant(task: Task, name: str, seed: int) -> Cell:
     recipe = task.recipe
     ablation, output = recipe.ablation, task.folder / "ablation" / f"{name}_seed{seed}"
     overrides = {**recipe.pretraining, **ablation["overrides"], **ablation["variants"][name], "seed": seed}
-    settings = {"variant": name, "seed": seed, "overrides": overrides, "split": task.file.split}
+    settings = {"variant": name, "seed": seed, "overrides": overrides, **volumes_of(task)}
     downstream = Downstream(task.cohort, recipe.overrides(pretraining=overrides))
-    measured = partial(measure.variant, downstream, overrides, output, every=ablation["keep_every"])
+    every, probes = ablation["keep_every"], ablation.get("probes", 0)
+    measured = partial(measure.variant, downstream, overrides, output, every=every, probes=probes)
     return _cell(task, f"ablation_{name}_seed{seed}", "ablation", settings, measured)
 
 
-def training_name(protocol: str, method: str, rate: float, seed: int) -> str:
+def volumes_of(task: Task) -> dict[str, Any]:
+    """The volumes of a task, as settings of a pre-training."""
+    unlabelled = unlabelled_subjects(task.file)
+    return {"split": task.file.split} | ({"unlabelled": unlabelled} if unlabelled else {})
+
+
+def cohort_of(task: Task, labelled: int | None) -> Cohort:
+    """The cohort of a task with this number of labelled training volumes."""
+    return replace(task.cohort, labelled=labelled) if labelled else task.cohort
+
+
+def training_name(protocol: str, method: str, rate: float, seed: int, labelled: int | None = None) -> str:
     """The name of a training's cell and of its folder."""
-    return f"{protocol}_{method}_rate{rate:g}_seed{seed}"
+    return f"{protocol}_{method}{label_ending(labelled)}_rate{rate:g}_seed{seed}"
+
+
+def label_ending(labelled: int | None) -> str:
+    """What a name says of the number of labelled volumes."""
+    return f"_labelled{labelled}" if labelled else ""
 
 
 def _cell(task: Task, name: str, kind: str, settings: dict, measured: partial, **weights: Path | None) -> Cell:

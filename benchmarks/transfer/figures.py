@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from custom.figures import save_figure
 
 from .cells import training_name
-from .report import DRAWN, METHODS, PROTOCOLS, baseline, by_method, in_order, read_tasks, test_scores
+from .report import DRAWN, METHODS, PROTOCOLS, baseline, by_labels, by_method, in_order, read_tasks, test_scores
 
 COLORS = dict(zip(METHODS, ("black", *colormaps["Dark2"].colors), strict=False))  # blues are GVSL and its ablations
 COLORS |= {"without_matching": "navy", "without_restoration": "turquoise", "without_affine": "slateblue"}
@@ -25,16 +25,21 @@ ROWS = [method for method in METHODS if method not in ("brain", "phantom", "ches
 
 
 def draw_figures(results: Path, work: Path) -> list[Path]:
-    """Draws TASK.png and TASK_{methods,features,restoration,examples}.png beside the results, each if it has cells.
+    """Draws TASK.png and TASK_{labels,methods,features,restoration,examples}.png beside the results, if it has cells.
+
+    All but TASK_labels.png show the largest number of labelled volumes.
 
     Args:
         results: folder with the results.
         work: folder with the pictures of the tests.
     """
     drawn = []
-    for task, cells in read_tasks(results).items():
+    for task, all_cells in read_tasks(results).items():
+        parts = by_labels(all_cells)
+        cells = list(parts.values())[-1]
         figures = {
             "": curves_figure(cells),
+            "_labels": labels_figure(parts),
             "_methods": methods_figure(cells),
             "_features": features_figure(cells),
             "_restoration": restoration_figure(cells),
@@ -82,6 +87,54 @@ def methods_figure(cells: list[dict[str, Any]]) -> Figure | None:
     entries = max((plot.get_legend_handles_labels() for plot in plots), key=lambda entries: len(entries[1]))
     figure.legend(*entries, loc="outside right upper", fontsize="small")
     return figure
+
+
+def labels_figure(parts: dict[int | None, list[dict[str, Any]]]) -> Figure | None:
+    """Test score against the number of labelled volumes; below, for each number, validation score against iterations.
+
+    A column for each protocol; the methods in DRAWN. None if there is only one number.
+
+    Args:
+        parts: the cells of each number, see `by_labels`.
+    """
+    parts = {n: [cell for cell in cells if cell["settings"].get("method") in DRAWN] for n, cells in parts.items()}
+    scores = {number: test_scores(cells) for number, cells in parts.items()}
+    shown = [name for name in PROTOCOLS if any(name in of_number for of_number in scores.values())]
+    if len(parts) < 2 or not shown:
+        return None
+    rows = 1 + len(parts) * bool(set(shown) & set(TRAINED))
+    figure = Figure(figsize=(5 * len(shown), 4 * rows), layout="constrained")
+    for name, column in zip(shown, figure.subplots(rows, len(shown), squeeze=False).T, strict=True):
+        draw_scores(column[0], {number: of_number[name] for number, of_number in scores.items()}, name)
+        for plot, (number, cells) in zip(column[1:], parts.items(), strict=False):
+            if name in TRAINED:
+                draw_curves(plot, cells, name)
+                plot.set(title=f"{PROTOCOLS[name]}, {number} labelled")
+            else:
+                plot.axis("off")
+    return figure
+
+
+def draw_scores(plot: Any, scores: dict[int | None, dict[str, dict[int, float]]], protocol: str) -> None:
+    """Test score against the number of labelled volumes: the mean over seeds as a line, each seed as a dot.
+
+    Args:
+        plot: axes of Matplotlib.
+        scores: by number, method and seed, in percent.
+        protocol: of the scores.
+    """
+    for method in in_order({method for of_number in scores.values() for method in of_number}):
+        numbers = [number for number, of_number in scores.items() if method in of_number]
+        values = [list(scores[number][method].values()) for number in numbers]
+        color = COLORS.get(method)
+        means = [float(np.mean(seeds)) for seeds in values]
+        plot.plot(numbers, means, "-", color=color, label=METHODS.get(method, method))
+        dots = [(number, value) for number, seeds in zip(numbers, values, strict=True) for value in seeds]
+        plot.plot(*zip(*dots, strict=True), ".", color=color, alpha=0.5)
+    plot.set(title=PROTOCOLS[protocol], xlabel="labelled volumes", ylabel="test score (percent)", xscale="log")
+    plot.set_xticks(list(scores), list(map(str, scores)), minor=False)
+    plot.minorticks_off()
+    plot.legend(fontsize="small")
 
 
 def draw_curves(plot: Any, cells: list[dict[str, Any]], protocol: str, few: bool = True) -> None:
@@ -171,7 +224,8 @@ def examples_figure(cells: list[dict[str, Any]], work: Path) -> Figure | None:
     for cell in cells:
         settings = cell["settings"]
         if "test" in cell and settings["protocol"] == "fine_tuned" and settings["method"] in DRAWN:
-            name = training_name("fine_tuned", settings["method"], settings["learning_rate"], settings["seed"])
+            parts = (settings.get(key) for key in ("method", "learning_rate", "seed", "labelled"))
+            name = training_name("fine_tuned", *parts)
             picture = work / name / "evaluation" / "median.png"
             if picture.is_file():
                 pictures.setdefault(settings["method"], imread(picture))

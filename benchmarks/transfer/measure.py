@@ -30,7 +30,7 @@ from custom.files import read_json
 from custom.handlers import ModelExport
 from custom.weights import read_weights
 
-from .probe import local_features, moved, probe_auc, probe_dice, rank_share
+from .probe import UNKNOWN, local_features, moved, probe_auc, probe_dice, rank_share
 from .task_file import CLASSIFICATION, Overrides
 from .volumes import Cohort, Items
 
@@ -88,30 +88,33 @@ def pretrain(overrides: Overrides, overlays: Sequence[str], output: Path, every:
 def unlabelled_data(cohort: Cohort) -> Overrides:
     """Overrides that give gvsl_pretrain the volumes of a cohort, and pairs of its validation volumes with labels.
 
-    A cohort without a downstream bundle gives none: gvsl_pretrain then has its own phantoms.
+    Volumes with absent structures form no pairs. A cohort without a downstream bundle gives none: gvsl_pretrain then
+    has its own phantoms.
     """
     if cohort.bundle is None:
         return {}
+    complete = [item for item in cohort.validation if not item.get("absent")]
     pairs = [
         {f"{side}{suffix}": item[key] for side, item in (("moving", a), ("fixed", b)) for suffix, key in PAIR_KEYS}
-        for a in cohort.validation
-        for b in cohort.validation
+        for a in complete
+        for b in complete
         if a is not b
     ][:8]
     training = [{name: item[name] for name in ("image", "subject")} for item in cohort.pretraining]
     return {"data": {"training": training, "validation": pairs}, "labels": list(cohort.labels.values())}
 
 
-def variant(downstream: Downstream, overrides: Overrides, output: Path, every: int) -> Result:
-    """Pre-trains, and probes the weights of every `every` iterations on the validation part.
+def variant(downstream: Downstream, overrides: Overrides, output: Path, every: int, probes: int = 0) -> Result:
+    """Pre-trains, and probes the weights of every `every` iterations on the validation part; the last `probes` of them,
+    or all for 0.
 
     Returns:
         {"pairs": rows of validation.csv, "probes": {iterations: result of `probe`}}
     """
     pairs = pretrain(unlabelled_data(downstream.cohort) | overrides, [], output, every)["validation"]
-    steps, seed = sorted(int(folder.name) for folder in (output / "steps").iterdir()), overrides["seed"]
-    probes = {step: probe(downstream, output / "steps" / str(step), seed, part="validation") for step in steps}
-    return {"pairs": pairs, "probes": probes}
+    steps, seed = sorted(int(folder.name) for folder in (output / "steps").iterdir())[-probes:], overrides["seed"]
+    scores = {step: probe(downstream, output / "steps" / str(step), seed, part="validation") for step in steps}
+    return {"pairs": pairs, "probes": scores}
 
 
 def probe(downstream: Downstream, weights: Path | None, seed: int, part: str) -> Result:
@@ -124,7 +127,8 @@ def probe(downstream: Downstream, weights: Path | None, seed: int, part: str) ->
     backbone, (training, test), labels = backbone_and_volumes(downstream, weights, seed, items)
     if downstream.cohort.bundle in CLASSIFICATION:
         return {"score": round(probe_auc(backbone, training, test), 4)}
-    as_is, randomly_moved = probe_dice(backbone, training, [test, moved(test)], len(labels) + 1)
+    tests, voxels = [test, moved(test)], downstream.cohort.probe_voxels
+    as_is, randomly_moved = probe_dice(backbone, training, tests, len(labels) + 1, voxels)
     return {
         "score": mean_dice(as_is),
         "score_moved": mean_dice(randomly_moved),
@@ -198,7 +202,7 @@ def backbone_and_volumes(
     downstream: Downstream, weights: Path | None, seed: int, lists: list[Items]
 ) -> tuple[torch.nn.Module, list[list[tuple[torch.Tensor, torch.Tensor]]], dict[str, int]]:
     """The backbone of the downstream bundle; for each list of items its (volume, label), preprocessed as for training;
-    the values of the structures."""
+    the values of the structures. Background of volumes with absent structures is UNKNOWN."""
     built = downstream.workflow({"seed": seed})
     backbone = built.parser.get_parsed_content("backbone")
     if weights is not None:
@@ -209,6 +213,8 @@ def backbone_and_volumes(
     def load(item: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         volume = preprocess(dict(item))
         label = torch.as_tensor(volume["label"]).round().long()
+        if item.get("absent"):
+            label[label == 0] = UNKNOWN
         image = torch.as_tensor(crop(torch.as_tensor(volume["image"]).float()))
         return image, torch.as_tensor(crop(label)) if label.ndim else label
 

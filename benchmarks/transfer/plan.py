@@ -70,11 +70,17 @@ def stages(
     at_random = [method for method in chosen if method == RANDOM]
     yield pretraining_cells(task, others, seeds) + search_cells(task, at_random, protocols, seeds)
     yield search_cells(task, others, protocols, seeds)
-    trained = [(method, protocol) for protocol in protocols for method in trained_methods(task, protocol, chosen)]
-    rates = best_rates(task, trained, seeds) if searched else [task.recipe.rates(name)[0] for _, name in trained]
-    runs = [(*which, rate) for which, rate in zip(trained, rates, strict=True)]
-    yield [cells.training(task, *run, seed) for run in runs for seed in seeds[len(search_seeds(task, seeds)) :]]
-    yield [cells.test(task, *run, seed) for run in runs for seed in seeds]
+    trained = [
+        (method, protocol, labelled)
+        for protocol in protocols
+        for method in trained_methods(task, protocol, chosen)
+        for labelled in task.file.counts
+    ]
+    rates = best_rates(task, trained, seeds) if searched else [task.recipe.rates(name)[0] for _, name, _ in trained]
+    runs = [(*names, rate, labelled) for (*names, labelled), rate in zip(trained, rates, strict=True)]
+    later = seeds[len(search_seeds(task, seeds)) :]
+    yield [cells.training(task, *run, seed, labelled) for *run, labelled in runs for seed in later]
+    yield [cells.test(task, *run, seed, labelled) for *run, labelled in runs for seed in seeds]
 
 
 def pretraining_cells(task: Task, methods: list[str], seeds: list[int]) -> list[Cell]:
@@ -87,9 +93,10 @@ def pretraining_cells(task: Task, methods: list[str], seeds: list[int]) -> list[
 def search_cells(task: Task, methods: list[str], protocols: list[str], seeds: list[int]) -> list[Cell]:
     """Everything that needs pre-trained weights alone: frozen features, and trainings that choose learning rates."""
     return frozen_cells(task, methods, protocols, seeds) + [
-        cells.training(task, method, protocol, rate, seed)
+        cells.training(task, method, protocol, rate, seed, labelled)
         for protocol in protocols
         for method in trained_methods(task, protocol, methods)
+        for labelled in task.file.counts
         for rate in task.recipe.rates(protocol)
         for seed in search_seeds(task, seeds)
     ]
@@ -99,7 +106,8 @@ def frozen_cells(task: Task, methods: list[str], protocols: list[str], seeds: li
     """Probes, along the pre-training of GVSL too; ranks; features for the figure, of the first seed."""
     frozen = []
     if "probe" in protocols:
-        frozen += [cells.probe(task, method, seed) for method in methods for seed in seeds]
+        which = product(methods, seeds, task.file.counts)
+        frozen += [cells.probe(task, method, seed, labelled=labelled) for method, seed, labelled in which]
         if "gvsl" in methods and (pretraining := task.recipe.pretraining) is not None:
             iterations = pretraining["max_epochs"] * pretraining["iterations_per_epoch"]
             steps = range(0, iterations + 1, task.recipe.keep_every)
@@ -127,17 +135,20 @@ def search_seeds(task: Task, seeds: list[int]) -> list[int]:
     return seeds[: task.recipe.search_seeds]
 
 
-def best_rates(task: Task, trained: list[tuple[str, str]], seeds: list[int]) -> list[float]:
-    """The learning rate of each (method, protocol) with the highest best validation score, mean of the search seeds."""
+def best_rates(task: Task, trained: list[tuple[str, str, int | None]], seeds: list[int]) -> list[float]:
+    """The learning rate with the highest best validation score, mean of the search seeds.
+
+    One for each (method, protocol, number of labelled volumes).
+    """
     results = read_results(task.results)
 
-    def score(method: str, protocol: str, rate: float) -> float:
-        trainings = [cells.training(task, method, protocol, rate, seed) for seed in search_seeds(task, seeds)]
+    def score(method: str, protocol: str, labelled: int | None, rate: float) -> float:
+        chosen = search_seeds(task, seeds)
+        trainings = [cells.training(task, method, protocol, rate, seed, labelled) for seed in chosen]
         curves = [result_of(cell, results)["validation"] for cell in trainings]
         return float(np.mean([max(point["score"] for point in curve) for curve in curves]))
 
-    rates = task.recipe.rates
-    return [max(rates(protocol), key=lambda rate: score(method, protocol, rate)) for method, protocol in trained]
+    return [max(task.recipe.rates(run[1]), key=lambda rate: score(*run, rate)) for run in trained]
 
 
 def variant_cells(task: Task, names: list[str], seeds: list[int]) -> list[Cell]:

@@ -16,6 +16,7 @@ from torch import nn
 
 from custom.metrics import effective_rank
 
+UNKNOWN = -1  # in label maps: background, or a structure that was not annotated
 Volumes = Sequence[tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -49,7 +50,7 @@ def probe_dice(
     """Dice of each structure on unseen volumes, predicted by logistic regression from the features of each voxel.
 
     Voxels of intensity zero (padding, outside of a skull-stripped brain) count as background; the model neither trains
-    on them nor predicts them.
+    on them nor predicts them. It does not train on UNKNOWN voxels either.
 
     Args:
         backbone: gives local features.
@@ -66,7 +67,7 @@ def probe_dice(
     generator = np.random.default_rng(seed)
     features, targets = [], []
     for image, label in training:
-        inside = np.flatnonzero(image.flatten().numpy() > 0)
+        inside = np.flatnonzero((image.flatten() > 0) & (label.flatten() != UNKNOWN))
         sample = generator.choice(inside, min(voxels, len(inside)), replace=False)
         features.append(local_features(backbone, image)[sample])
         targets.append(label.flatten().numpy()[sample])
@@ -74,7 +75,7 @@ def probe_dice(
     model.fit(np.concatenate(features), np.concatenate(targets))
 
     def dice(image: torch.Tensor, label: torch.Tensor) -> np.ndarray:
-        true = label.flatten().numpy()
+        true = np.maximum(label.flatten().numpy(), 0)
         predicted = np.where(image.flatten().numpy() > 0, model.predict(local_features(backbone, image)), 0)
         sizes, true_sizes, both = (
             np.bincount(values, minlength=classes)[1:] for values in (predicted, true, true[predicted == true])

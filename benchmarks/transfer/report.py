@@ -85,7 +85,7 @@ def write_table(results: Path) -> str:
     """Writes RESULTS.md and RESULTS.csv into the folder of the results; returns the Markdown."""
     text, rows = render(results)
     with atomic(results / "RESULTS.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["task", "protocol", "method", "seeds", "score", "spread", "gain"])
+        writer = csv.DictWriter(file, ["task", "labelled", "protocol", "method", "seeds", "score", "spread", "gain"])
         writer.writeheader()
         writer.writerows(rows)
     write_text(results / "RESULTS.md", text)
@@ -102,21 +102,37 @@ def render(results: Path, seeds: Sequence[int] = ()) -> tuple[str, list[dict[str
     rows, lines = [], [HEADER]
     for task, all_cells in read_tasks(results).items():
         cells = [cell for cell in all_cells if not seeds or cell["settings"]["seed"] in seeds]
-        task_rows = csv_rows(task, test_scores(cells))
-        rows += task_rows
-        lines += task_lines(task, cells, task_rows) + rank_lines(task, cells)
-        lines += pretraining_lines(task, cells) + ablation_lines(task, cells)
+        for labelled, chosen in by_labels(cells).items():
+            task_rows = csv_rows(task, test_scores(chosen), labelled)
+            rows += task_rows
+            lines += task_lines(task, chosen, task_rows)
+        lines += rank_lines(task, cells) + pretraining_lines(task, cells) + ablation_lines(task, cells)
     return "\n".join(lines).rstrip() + "\n", rows
 
 
-def csv_rows(task: str, scores: dict[str, dict[str, dict[int, float]]]) -> list[dict[str, Any]]:
+def by_labels(cells: list[Result]) -> dict[int | None, list[Result]]:
+    """The cells of each number of labelled volumes, in this order; {None: cells} if the task has a single number.
+
+    Cells without labelled volumes belong to every number.
+    """
+    counts = sorted({cell["settings"]["labelled"] for cell in cells if "labelled" in cell["settings"]})
+    return {
+        count: [cell for cell in cells if cell["settings"].get("labelled", count) == count]
+        for count in counts or [None]
+    }
+
+
+def csv_rows(
+    task: str, scores: dict[str, dict[str, dict[int, float]]], labelled: int | None = None
+) -> list[dict[str, Any]]:
     """The rows of the CSV file: mean, standard deviation over seeds and gain over random initialisation, in percent."""
     rows = []
     for protocol, methods in scores.items():
         at_random = scores.get(baseline(protocol), {}).get("scratch", {})
         for method in in_order(methods):
             values = list(methods[method].values())
-            row = {"task": task, "protocol": protocol, "method": method, "seeds": len(values)}
+            row = {"task": task, "labelled": labelled or "", "protocol": protocol, "method": method}
+            row["seeds"] = len(values)
             row["score"] = f"{np.mean(values):.1f}"
             row["spread"] = f"{np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
             row["gain"] = "" if method == "scratch" else gain(methods[method], at_random)
@@ -152,9 +168,10 @@ def task_lines(task: str, cells: list[Result], rows: list[dict[str, Any]]) -> li
     seeds = sorted({row["seeds"] for row in rows})
     hardware = "; ".join(sorted({cell["device"] for cell in cells}))
     text = f"Test score in percent, {' or '.join(map(str, seeds))} {'seed' if seeds[-1] == 1 else 'seeds'}. {hardware}."
+    labelled = f", labelled volumes: {rows[0]['labelled']}" if rows[0]["labelled"] else ""
     synthetic = ["Synthetic volumes: no claim on patients."] if task.endswith("phantoms") else []
     return markdown(
-        [f"## {task}", text, *synthetic],
+        [f"## {task}{labelled}", text, *synthetic],
         ["method", *(PROTOCOLS[name] for name in protocols)],
         [[METHODS.get(m, m) + " †" * (m in tuned), *entries[m].values()] for m in in_order(entries)],
     )

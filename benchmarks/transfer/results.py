@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import IO, Any
 
 Content = dict[str, Any]
-OWN = ("seed", "learning_rate", "part", "step")  # settings in which the cells of one method and protocol differ
-ENDING = re.compile(r"(_rate\d[\d.e-]*)?(_seed\d+)?(_step\d+)?$")  # of a cell's name
+# settings in which the cells of one method and protocol differ
+OWN = ("seed", "learning_rate", "labelled", "part", "step")
+ENDING = re.compile(r"(_labelled\d+)?(_rate\d[\d.e-]*)?(_seed\d+)?(_step\d+)?$")  # of a cell's name
 
 
 def read_results(path: Path) -> dict[str, Content]:

@@ -52,13 +52,20 @@ class TaskFile:
     name: str
     recipe: Recipe
     bundle: str | None = None
-    labelled: int = 0
+    labelled: int | list[int] = 0
+    probe_voxels: int = 6000
     methods: dict[str, dict[str, Any]] = field(default_factory=lambda: {"gvsl": {}})
     pretrained_in: str | None = None
     source: str | None = None
     files: dict[str, str] = field(default_factory=lambda: {name: name + "/{}.nii.gz" for name in ("images", "labels")})
     split: dict[str, list[str]] | None = None
+    drawn: str = ""
+    unlabelled: dict[str, Any] | None = None
     labels: dict[str, int] | None = None
+    absent: dict[str, list[str]] = field(default_factory=dict)
+    clip: tuple[float, float] | None = None
+    shift: float = 0
+    body_above: float | None = None
     reduce: int = 1
     merge: dict[str, list[int]] = field(default_factory=dict)
     even_and_odd_above: int | None = None
@@ -66,6 +73,11 @@ class TaskFile:
     page: str = ""
     licence: str = ""
     quick: dict[str, Any] | None = None
+
+    @property
+    def counts(self) -> list[int | None]:
+        """The numbers of labelled volumes that cells are named after; [None] if the task has a single number."""
+        return self.labelled if isinstance(self.labelled, list) else [None]
 
 
 def read_task_file(name: str) -> TaskFile:

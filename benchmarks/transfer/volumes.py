@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.apps import DecathlonDataset
-from monai.transforms import LoadImage, Orientation
+from monai.transforms import LoadImage, Orientation, Spacing, SpatialCrop, generate_spatial_bounding_box
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -25,28 +25,39 @@ Items = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Cohort:
-    """What cells are measured on: a downstream bundle and its volumes, items {"image", "label", "subject"}."""
+    """What cells are measured on: a downstream bundle and its volumes, items {"image", "label", "subject"}.
+
+    Items for pre-training may have no "label". In a task with absent structures "absent" lists the structures that were
+    not annotated in the volume.
+    """
 
     bundle: str | None = None  # None if the task pre-trains alone, on the phantoms of gvsl_pretrain
-    labelled: int = 0  # number of labelled training volumes
+    labelled: int = 0  # number of labelled training volumes; the largest one of a task that has several
     labels: dict[str, int] | None = None  # value of each structure; None for those of the bundle
-    pretraining: Items = field(default_factory=list)  # without labels; labelled training volumes are drawn from these
+    pretraining: Items = field(default_factory=list)  # pre-train without labels; labelled volumes are drawn from these
     validation: Items = field(default_factory=list)  # choose learning rates and recipes
     test: Items = field(default_factory=list)  # are read once for each seed
+    probe_voxels: int = 6000  # number of voxels that a probe draws from each labelled volume
 
     def labelled_items(self, seed: int) -> Items:
         """The labelled training volumes of a seed, equally many of each class.
 
+        Fewer volumes are some of those that are drawn for a larger number. The first one has all structures.
+
         Raises:
             ValueError: `labelled` does not divide by the number of classes.
         """
-        classes = sorted({item["label"] for item in self.pretraining if not isinstance(item["label"], str)})
-        groups = [[item for item in self.pretraining if item["label"] == label] for label in classes]
-        groups = groups or [self.pretraining]
+        items = [item for item in self.pretraining if "label" in item]
+        classes = sorted({item["label"] for item in items if not isinstance(item["label"], str)})
+        groups = [[item for item in items if item["label"] == label] for label in classes] or [items]
         if self.labelled % len(groups):
             raise ValueError(f"labelled must divide by the {len(groups)} classes, got {self.labelled}")
         generator, count = np.random.default_rng(seed), self.labelled // len(groups)
-        chosen = [group[index] for group in groups for index in generator.permutation(len(group))[:count]]
+        chosen: Items = []
+        for group in groups:
+            drawn = [group[index] for index in generator.permutation(len(group))]
+            first = next((item for item in drawn if not item.get("absent")), None)
+            chosen += sorted(drawn, key=lambda item: item is not first)[:count]
         return sorted(chosen, key=lambda item: item["subject"])
 
 
@@ -68,45 +79,69 @@ def read_cohort(task: TaskFile, data: Path, work: Path) -> Cohort:
         parts = {"pretraining": parts["training"], "validation": parts["validation"], "test": parts["test"]}
     else:
         folder = copy_volumes(task, data, work)
-        images, labels = f"{folder}/images/{{}}.nii.gz", f"{folder}/labels/{{}}.nii.gz"
-        parts = {
-            part: [{"image": images.format(s), "label": labels.format(s), "subject": s} for s in subjects]
-            for part, subjects in task.split.items()
-        }
-    return Cohort(task.bundle, task.labelled, task.labels, **parts)
+        parts = {part: [item_of(task, s, folder) for s in subjects] for part, subjects in task.split.items()}
+        parts["pretraining"] += [item_of(task, subject, folder) for subject in unlabelled_subjects(task)]
+    largest = max(filter(None, task.counts), default=task.labelled)
+    return Cohort(task.bundle, largest, task.labels, **parts, probe_voxels=task.probe_voxels)
+
+
+def item_of(task: TaskFile, subject: str, folder: Path) -> dict[str, Any]:
+    """The item of a subject whose copies lie in a folder; without a label if all structures are absent."""
+    item = {"image": f"{folder}/images/{subject}.nii.gz", "subject": subject}
+    absent = [name for name in task.labels if subject in task.absent.get(name, [])]
+    if subject in unlabelled_subjects(task) or len(absent) == len(task.labels):
+        return item
+    return item | {"label": f"{folder}/labels/{subject}.nii.gz"} | ({"absent": absent} if task.absent else {})
 
 
 def copy_volumes(task: TaskFile, data: Path, work: Path) -> Path:
     """Copies volumes and label maps, oriented to RAS and `reduce` times coarser, to images/ and labels/ in a folder.
 
-    A coarse voxel is the mean of a cube of fine voxels; its label is the one that fills most of the cube. Existing
-    copies stay. Arguments and errors are those of `read_cohort`.
+    A coarse voxel is the mean of a cube of fine voxels; its label is the one that fills most of the cube. Before this,
+    volumes are cut to the box of the voxels above `body_above`, intensities are clipped and shifted, and volumes of
+    `unlabelled` are resampled to 1 mm. Existing copies stay. Arguments and errors are those of `read_cohort`.
     """
-    target = work / task.name / "volumes"
+    target, load = work / task.name / "volumes", LoadImage(ensure_channel_first=True)
     orient = Orientation(axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S")))
+    resample = Spacing(pixdim=(1.0, 1.0, 1.0), mode="bilinear", padding_mode="zeros")
     values = np.array([0, *task.labels.values()])
-    subjects = [subject for part in task.split.values() for subject in part]
-    for subject in tqdm(subjects, desc=f"preparing {task.name}", disable=None):
-        for folder in ("images", "labels"):
-            copy = target / folder / f"{subject}.nii.gz"
-            original = data / task.source / task.files[folder].format(subject)
-            if copy.is_file():
-                continue
-            if not original.is_file():
-                raise FileNotFoundError(
-                    f"{original} does not exist; get it with `python -m benchmarks.transfer fetch --tasks {task.name}` "
-                    f"or from {task.page}"
-                )
-            volume = orient(LoadImage(ensure_channel_first=True)(original))
-            affine = np.asarray(volume.affine)
-            if folder == "images":
-                array = reduced(volume.as_tensor(), task.reduce)[0].numpy()
-            else:
-                label = merged(volume.as_tensor().round().long(), task)
-                occupancy = torch.cat([(label == value).float() for value in values.tolist()])
-                array = values[reduced(occupancy, task.reduce).argmax(0).numpy()].astype(np.int16)
-            write_volume(copy, array, coarse_affine(affine, task.reduce))
+    for original, folder, subject in tqdm(original_files(task, data), desc=f"preparing {task.name}", disable=None):
+        copy = target / folder / f"{subject}.nii.gz"
+        if copy.is_file():
+            continue
+        if not original.is_file():
+            fetch = f"with `python -m benchmarks.transfer fetch --tasks {task.name}` or from {task.page}"
+            where = f"from {task.unlabelled['page']}" if subject in unlabelled_subjects(task) else fetch
+            raise FileNotFoundError(f"{original} does not exist; get it {where}")
+        volume = orient(load(original))
+        if task.body_above is not None:
+            image = orient(load(data / task.source / task.files["images"].format(subject)))
+            start, end = generate_spatial_bounding_box(image, lambda intensity: intensity > task.body_above)
+            volume = SpatialCrop(roi_start=start, roi_end=end)(volume)
+        if subject in unlabelled_subjects(task):
+            volume = resample(volume)
+        if folder == "images":
+            intensities = volume.as_tensor().clamp(*task.clip) if task.clip else volume.as_tensor()
+            array = reduced(intensities + task.shift, task.reduce)[0].numpy()
+        else:
+            label = merged(volume.as_tensor().round().long(), task)
+            occupancy = torch.cat([(label == value).float() for value in values.tolist()])
+            array = values[reduced(occupancy, task.reduce).argmax(0).numpy()].astype(np.int16)
+        write_volume(copy, array, coarse_affine(np.asarray(volume.affine), task.reduce))
     return target
+
+
+def original_files(task: TaskFile, data: Path) -> list[tuple[Path, str, str]]:
+    """Each file of a task's volumes, "images" or "labels", and the subject."""
+    subjects = [subject for part in task.split.values() for subject in part]
+    files = [(data / task.source / task.files[folder].format(s), folder, s) for s in subjects for folder in task.files]
+    more = task.unlabelled or {}
+    return files + [(data / more["source"] / more["files"].format(s), "images", s) for s in unlabelled_subjects(task)]
+
+
+def unlabelled_subjects(task: TaskFile) -> list[str]:
+    """The subjects of the task's second source, whose volumes have no labels."""
+    return task.unlabelled["subjects"] if task.unlabelled else []
 
 
 def fetch_volumes(task: TaskFile, data: Path) -> Path:

@@ -3,5 +3,5 @@
 
 from .evaluator import PretextEvaluator
 from .mixed_precision import AutocastInferer, MixedPrecisionEvaluator, MixedPrecisionTrainer
-from .prepare_batch import PrepareBatch
+from .prepare_batch import PrepareBatch, prepare_partial_labels
 from .trainer import PretextTrainer

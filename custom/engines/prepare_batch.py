@@ -31,3 +31,18 @@ class PrepareBatch:
             return batch
         with torch.no_grad():
             return self.transform(batch)
+
+
+def prepare_partial_labels(
+    batch: dict[str, Any], device: torch.device | None = None, non_blocking: bool = False, **to_kwargs: Any
+) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    """The image, and (label, absent) as the target of `MarginalLoss`, on the device; for the trainers of MONAI.
+
+    Args:
+        batch: "image", "label" and "absent", which holds for each class whether it was not annotated, (N, classes).
+        device: of the result.
+        non_blocking: as for torch.Tensor.to.
+        to_kwargs: others of torch.Tensor.to, for the image.
+    """
+    label, absent = (batch[name].to(device, non_blocking=non_blocking) for name in ("label", "absent"))
+    return batch["image"].to(device, non_blocking=non_blocking, **to_kwargs), (label, absent)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses of registration: local normalised cross-correlation and smoothness."""
+"""Losses of registration, and of segmentation with partial labels."""
 
 from .local_ncc import AuthorsNCCLoss, LocalNCCLoss, authors_ncc_loss, box_filter, local_ncc_loss
+from .marginal import MarginalLoss, marginal_logits
 from .smoothness import SmoothnessLoss, smoothness_loss

@@ -74,7 +74,8 @@ class GVSLPretext(nn.Module):
         """One pass of a batch of pairs.
 
         Args:
-            batch: "moving" x_A, "moving_transformed" x_A^t and "fixed" x_B, (N, 1, *spatial) each.
+            batch: "moving" x_A, "moving_transformed" x_A^t and "fixed" x_B, (N, 1, *spatial) each. If it holds
+                "fixed_transformed", the backbone gets that instead of x_B.
 
         Returns:
             "bottleneck" and "local": features of x_A^t and x_B stacked, (2N, C, ...).
@@ -82,7 +83,7 @@ class GVSLPretext(nn.Module):
             "warped", x_A in the grid of x_B, and "affine_warped", the same by the affine map alone, (N, 1, *spatial).
             With the restoration head "restored", (N, 1, *spatial).
         """
-        views = torch.cat((batch["moving_transformed"], batch["fixed"]))
+        views = torch.cat((batch["moving_transformed"], batch.get("fixed_transformed", batch["fixed"])))
         bottleneck, local = self.backbone.forward_features(views)
         local = with_gradient_in_own_layout(local)
         outputs = {"bottleneck": bottleneck, "local": local}

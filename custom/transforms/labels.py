@@ -68,6 +68,32 @@ class EncodeLabelsd(MapTransform):
         return item
 
 
+class EncodeAbsentd(MapTransform):
+    """
+    Convert names of absent structures to a tensor for `custom.losses.MarginalLoss`: True for each absent class.
+
+    Args:
+        keys: keys of lists of names; the result is (1 + structures,), with False for the background.
+        labels: structure -> value, in the order of the classes.
+        allow_missing_keys: whether an item may lack a key.
+
+    Raises:
+        ValueError: when called: a name is not a structure.
+    """
+
+    def __init__(self, keys: KeysCollection, labels: Mapping[str, int], allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.names = list(labels)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            if unknown := sorted(set(item[key]) - set(self.names)):
+                raise ValueError(f"{key} has the structures {unknown}, expected some of {self.names}")
+            item[key] = torch.tensor([False, *(name in item[key] for name in self.names)])
+        return item
+
+
 class DecodeLabelsd(MapTransform):
     """
     Convert classes 0 to K to the values of the data set. Class 0 becomes 0, also for other values of the background.

@@ -36,10 +36,10 @@ from benchmarks.transfer import cells, measure, plan
 from benchmarks.transfer import task as task_module
 from benchmarks.transfer.__main__ import COMMANDS
 from benchmarks.transfer.cells import Cell
-from benchmarks.transfer.figures import curves_figure, methods_figure
+from benchmarks.transfer.figures import curves_figure, labels_figure, methods_figure
 from benchmarks.transfer.plan import planned, stages, trained_methods
 from benchmarks.transfer.probe import probe_auc, probe_dice, rank_share
-from benchmarks.transfer.report import read_tasks, render, write_table
+from benchmarks.transfer.report import by_labels, read_tasks, render, write_table
 from benchmarks.transfer.report import test_scores as scores_of
 from benchmarks.transfer.results import append_result, read_results
 from benchmarks.transfer.running import Progress, locked_log, measure_cell, result_of, run_cells, worker_pool
@@ -147,6 +147,39 @@ def test_every_cell_once(tiny_task: Path, transfer: Callable[..., str]) -> None:
     drawn = transfer("figures", tiny_task, f"--work={tiny_task.parent / 'work'}").split()
     assert [Path(path).name for path in drawn] == ["tiny.png", "tiny_examples.png"]
     assert all(imread(path)[40:, :, :3].std() > 0.05 for path in drawn)  # below the title they are not blank
+
+
+def test_label_efficiency_with_absent_structures(tiny_task: Path, transfer: Callable[..., str]) -> None:
+    """Cells, table and figure for several numbers of labelled volumes; one labelled structure is absent in some."""
+    content = json.loads(tiny_task.read_text())
+    content |= {"labelled": [1, 2], "labels": {"ball": 1, "cube": 2}, "absent": {"cube": SUBJECTS[1:]}}
+    content["recipe"]["learning_rates"]["fine_tuned"] = [0.01]
+    content["recipe"]["downstream"] |= {
+        "loss": {
+            "_target_": "custom.losses.MarginalLoss",
+            "loss": {"_target_": "DiceCELoss", "to_onehot_y": True, "softmax": True},
+        },
+        **{name: value for name, value in read_task_file("head_neck").recipe.downstream.items() if "train#" in name},
+    }
+    tiny_task.write_text(json.dumps(content))
+    transfer("run", tiny_task, "--methods=scratch")
+    results = read_results(tiny_task.parent / "results" / "tiny.jsonl")
+    assert list(results) == sorted(
+        f"{kind}_scratch_labelled{n}{rate}_seed0"
+        for kind, rate in (("probe", ""), ("fine_tuned", "_rate0.01"), ("test_fine_tuned", ""))
+        for n in (1, 2)
+    )
+    assert results["probe_scratch_labelled2_seed0"]["settings"]["labelled"] == 2
+    lines = (tiny_task.parent / "results" / "tiny.jsonl").read_text().splitlines()
+    assert sum('"shared"' in line for line in lines) == 3  # the number is a cell's own setting
+    table = transfer("table", tiny_task)
+    assert "## tiny, labelled volumes: 1\n" in table and "## tiny, labelled volumes: 2\n" in table
+    drawn = transfer("figures", tiny_task, f"--work={tiny_task.parent / 'work'}").split()
+    assert [Path(path).name for path in drawn] == ["tiny.png", "tiny_labels.png", "tiny_examples.png"]
+    figure = labels_figure(by_labels(read_tasks(tiny_task.parent / "results")["tiny"]))
+    scores = [100 * results[f"test_fine_tuned_scratch_labelled{n}_seed0"]["score"] for n in (1, 2)]
+    line = figure.axes[2].lines[0]
+    assert list(line.get_xdata()) == [1, 2] and np.allclose(line.get_ydata(), scores)
 
 
 def test_an_overlay_is_a_method(tiny_task: Path, transfer: Callable[..., str]) -> None:
@@ -360,8 +393,8 @@ def test_rate_of_all_seeds_that_choose(tmp_path: Path, tiny_task: Path) -> None:
     for (rate, seed), score in scores.items():
         training = cells.training(task, "scratch", "fine_tuned", rate, seed)
         append_result(task.results, training.name, {"settings": training.settings, "validation": [{"score": score}]})
-    assert plan.best_rates(task, [("scratch", "fine_tuned")], [0, 1, 2]) == [0.001]
-    assert plan.best_rates(task, [("scratch", "fine_tuned")], [0]) == [0.01]
+    assert plan.best_rates(task, [("scratch", "fine_tuned", None)], [0, 1, 2]) == [0.001]
+    assert plan.best_rates(task, [("scratch", "fine_tuned", None)], [0]) == [0.01]
     parts = list(stages(task, ["scratch"], ["fine_tuned"], [0, 1, 2]))
     counted = planned([task], ["scratch"], ["fine_tuned"], [0, 1, 2])
     assert counted == {"tiny fine_tuned": 5, "tiny test": 3} == Counter(c.kind for stage in parts for c in stage)
@@ -417,8 +450,8 @@ def test_table_has_gain_best_and_hardware(tmp_path: Path) -> None:
     ]
     with (tmp_path / "RESULTS.csv").open(newline="") as file:
         assert list(csv.DictReader(file))[1] == {
-            "task": "tiny_phantoms", "protocol": "linear", "method": "simclr", "seeds": "2", "score": "70.0",
-            "spread": "14.1", "gain": "+40.0",
+            "task": "tiny_phantoms", "labelled": "", "protocol": "linear", "method": "simclr", "seeds": "2",
+            "score": "70.0", "spread": "14.1", "gain": "+40.0",
         }  # fmt: skip
     file = tmp_path / "tiny_phantoms.jsonl"
     lines = file.read_text().splitlines(keepends=True)
@@ -478,6 +511,10 @@ def test_committed_cells_have_the_settings_of_the_committed_files(tmp_path: Path
         for chosen in chain.from_iterable(planned_cells):
             checked += result_of(chosen, results[chosen.results.stem]) is not None
     assert checked > 500
+    brains = prepare_task("brains", tmp_path, tmp_path, committed)
+    results = read_results(brains.results)
+    variants = plan.variant_cells(brains, [], [0, 1, 2])
+    assert any([result_of(chosen, results) is not None for chosen in variants])
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/transfer.md"])
@@ -550,15 +587,16 @@ def test_parts_are_merged_into_the_whole() -> None:
     assert merged(torch.tensor([0, 35, 44, 81, 82, 83]), task).tolist() == [0, 35, 44, 44, 0, 44]
 
 
-@pytest.mark.parametrize("name", ["brain", "brain_t1", "hippocampus"])
+@pytest.mark.parametrize("name", ["brain", "brain_t1", "brains", "head_neck", "hippocampus", "hippocampus_scans"])
 def test_committed_splits_are_disjoint(name: str) -> None:
     task = read_task_file(name)
     parts = [set(part) for part in task.split.values()]
     assert sum(map(len, parts)) == len(set.union(*parts))
     items = [{"subject": subject, "label": f"{subject}.nii.gz"} for subject in sorted(parts[0])]
-    cohort = Cohort(task.bundle, task.labelled, pretraining=items)
+    number = task.labelled if isinstance(task.labelled, int) else max(task.labelled)
+    cohort = Cohort(task.bundle, number, pretraining=items)
     draws = {tuple(item["subject"] for item in cohort.labelled_items(seed)) for seed in range(3)}
-    assert len(draws) == 3 and all(len(set(draw)) == task.labelled for draw in draws)
+    assert len(draws) == 3 and all(len(set(draw)) == number for draw in draws)
 
 
 def test_classes_are_drawn_alike() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from custom.engines import PrepareBatch
+from custom.engines import PrepareBatch, prepare_partial_labels
 
 
 def test_tensors_are_moved_and_the_rest_is_kept():
@@ -32,3 +32,9 @@ def test_the_transform_sees_the_batch_on_the_device_without_gradient():
     assert prepared["moving"].tolist() == [2, 2] and not prepared["moving"].requires_grad
     assert seen == {"device": "cpu", "gradient": False}
     assert torch.is_grad_enabled()
+
+
+def test_partial_labels_come_with_their_absent_structures():
+    batch = {"image": torch.ones(1, 1, 2, 2, 2), "label": torch.zeros(1, 1, 2, 2, 2), "absent": torch.tensor([[False]])}
+    image, (label, absent) = prepare_partial_labels(batch, torch.device("cpu"), dtype=torch.float64)
+    assert image.dtype == torch.float64 and label is batch["label"] and absent is batch["absent"]

@@ -44,6 +44,13 @@ def test_who_sees_what(make_pretext, random_pairs):
     torch.testing.assert_close(outputs["affine_warped"], warp(batch["moving"], affine))
 
 
+def test_the_backbone_sees_a_transformed_fixed_volume(make_pretext, random_pairs):
+    network, batch = make_pretext(), random_pairs()
+    batch["fixed_transformed"] = batch["moving"].flip(2)
+    seen = network.backbone.forward_features(batch["fixed_transformed"])[1]
+    torch.testing.assert_close(network(batch)["local"].chunk(2)[1], seen)
+
+
 @pytest.mark.parametrize(
     ("without", "names"),
     [

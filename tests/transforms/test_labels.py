@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, Orientationd
 
-from custom.transforms import DecodeLabelsd, EncodeLabelsd, LoadVolumed, SameGridd
+from custom.transforms import DecodeLabelsd, EncodeAbsentd, EncodeLabelsd, LoadVolumed, SameGridd
 from custom.volumes import VolumeError
 
 LABELS = {"aorta": 820, "myocardium": 205, "left_atrium": 420}  # not in the order of the values
@@ -98,3 +98,11 @@ def test_a_label_map_a_fraction_of_a_voxel_off_is_found_in_files(tmp_path):
         VolumeError, match=r"label.nii.gz and .*image.nii.gz: grids with affine \[\[2.0, 0.0, 0.0, 0.3\]"
     ):
         SameGridd(["image", "label"])(item)
+
+
+def test_absent_structures_become_a_tensor_of_classes():
+    encode = EncodeAbsentd("absent", {"cord": 2, "jaw": 5})
+    assert encode({"absent": ["jaw"]})["absent"].tolist() == [False, False, True]
+    assert encode({"absent": []})["absent"].tolist() == [False] * 3
+    with pytest.raises(ValueError, match=r"absent has the structures \['liver'\], expected some of \['cord', 'jaw'\]"):
+        encode({"absent": ["liver"]})
