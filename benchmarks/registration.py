@@ -122,7 +122,7 @@ def labelled_pairs(task: TaskFile, part: str, data: Path, work: Path) -> list[di
     if task.bundle is None:
         return workflow("gvsl_pretrain", ["train.json"], {}).parser.get_parsed_content("data")["validation"]
     if task.split:  # volumes of other parts are neither read nor copied
-        task = replace(task, split={part: task.split[part]})
+        task = replace(task, split={"pretraining": [], part: task.split[part]}, unlabelled=None)
     items = getattr(read_cohort(task, data, work), part)
     if len(items) < 2:
         raise ValueError(f"{part} of task {task.name} has {len(items)} volumes, expected two or more")
