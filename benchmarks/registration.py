@@ -25,6 +25,7 @@ import fire
 import itk
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from tqdm import tqdm
 
 from benchmarks.bundles import BENCHMARKS, ROOT, workflow
@@ -191,9 +192,17 @@ def registrations(
     return {name: known[name] for name in chosen}
 
 
-def measured(pair: RegistrationPair, item: dict[str, Any], displacement: torch.Tensor) -> dict[str, float]:
-    """Mean Dice on the original fixed grid, and the folded share, of a displacement (1, 3, *spatial) of a pair."""
-    fixed, moving = (load_volume(pair.files[f"{side}_label"], is_label=True) for side in ("fixed", "moving"))
+def measured(
+    moving: MetaTensor, fixed: MetaTensor, item: dict[str, Any], displacement: torch.Tensor
+) -> dict[str, float]:
+    """Mean Dice on the original fixed grid, and the folded share, of a displacement.
+
+    Args:
+        moving: original label map (1, *spatial).
+        fixed: original label map, on another grid.
+        item: the preprocessed pair, with the affines of its grids.
+        displacement: (1, 3, *spatial), in voxels of the preprocessed grid.
+    """
     affine, shape = np.asarray(fixed.affine), tuple(fixed.shape[1:])
     grids = item["moving_affine"].numpy(), item["fixed_affine"].numpy()
     field = world_displacement(displacement[0].float().cpu().numpy(), *grids)
@@ -255,14 +264,14 @@ def main(
     for files in tqdm(ordered, desc="registering", unit="pair"):
         subjects = {side: files[f"{side}_subject"] for side in ("moving", "fixed")}
         files = {name: path for name, path in files.items() if not name.endswith("_subject")}
-        pair = RegistrationPair(transform=parser.get_parsed_content("preprocessing"), **files)
-        item = pair[0]
+        item = RegistrationPair(transform=parser.get_parsed_content("preprocessing"), **files)[0]
+        labels = [load_volume(files[f"{side}_label"], is_label=True) for side in ("moving", "fixed")]
         batch = {name: item[name][None].float() for name in ("moving", "moving_transformed", "fixed")}
         for name, method in register.items():
             began = time.perf_counter()
             displacement = method(batch).cpu()
             seconds = time.perf_counter() - began
-            rows.append({**subjects, "method": name, "seconds": seconds} | measured(pair, item, displacement))
+            rows.append({**subjects, "method": name, "seconds": seconds} | measured(*labels, item, displacement))
         result = {
             "benchmark": "registration",
             "command": " ".join(["python -m benchmarks.registration", *sys.argv[1:]]),
