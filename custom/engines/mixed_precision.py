@@ -77,7 +77,7 @@ class MixedPrecisionTrainer(SupervisedTrainer):
     """
 
     def __init__(self, device: torch.device | str, *args: Any, amp: bool = False, **kwargs: Any) -> None:
-        super().__init__(device, *args, amp=amp and is_gpu(device), **kwargs)
+        super().__init__(device, *args, amp=amp and is_gpu(device), **{"non_blocking": is_gpu(device), **kwargs})
         self.inferer = inferer_on(device, effective_amp(device, amp), self.inferer)
         follow_epochs(self)
 

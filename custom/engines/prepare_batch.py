@@ -10,7 +10,9 @@ import torch
 
 
 class PrepareBatch:
-    """Moves the tensors of a batch to the device and transforms them there, without gradient.
+    """Moves the volumes of a batch to the device and transforms them there, without gradient.
+
+    Tensors of one axis, such as the seed and the index of each pair, stay on the host, which reads them.
 
     Args:
         transform: returns the input of the network from the batch on the device, such as `RandSpatialTransform`; None
@@ -24,7 +26,9 @@ class PrepareBatch:
         self, batch: dict[str, Any], device: torch.device | None = None, non_blocking: bool = False, **to_kwargs: Any
     ) -> dict[str, Any]:
         batch = {
-            name: value.to(device, non_blocking=non_blocking, **to_kwargs) if torch.is_tensor(value) else value
+            name: value.to(device, non_blocking=non_blocking, **to_kwargs)
+            if torch.is_tensor(value) and value.ndim > 1
+            else value
             for name, value in batch.items()
         }
         if self.transform is None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,31 +25,29 @@ def follow_epochs(trainer: Engine) -> None:
         sampler.attach(trainer)
 
 
-def check_finite(iteration: int, batch: Mapping[str, Any], loss: torch.Tensor, values: object) -> None:
+def check_finite(iteration: int, batch: Mapping[str, Any], values: Mapping[str, float]) -> None:
     """Stop a run whose loss is not finite. Call it before the step of the optimiser.
 
     Args:
         iteration: number of the iteration, for the message.
         batch: holds "index", the numbers of the samples, for the message.
-        loss: scalar.
-        values: the loss or all its terms as numbers, for the message.
+        values: "loss" and, for the message, its terms.
 
     Raises:
         FloatingPointError: the loss is not finite; the message names the iteration and the samples.
     """
-    if not loss.isfinite():
+    if not math.isfinite(values["loss"]):
         samples = f"the samples with index {batch.get('index')}"
         raise FloatingPointError(f"the loss at iteration {iteration} must be finite, found {values} for {samples}")
 
 
 def averaged(terms: Mapping[str, torch.Tensor]) -> dict[str, float]:
-    """Average scalars over all processes.
+    """Average scalars over all processes; they are read from the device together, because each reading waits for it.
 
     Args:
         terms: name -> scalar of this process; the names are the same in all processes.
     """
-    values = {name: float(term.detach()) for name, term in terms.items()}
-    if idist.get_world_size() == 1:
-        return values
-    total = idist.all_reduce(torch.tensor(list(values.values()), dtype=torch.float64, device=idist.device()))
-    return dict(zip(values, (total / idist.get_world_size()).tolist(), strict=True))
+    values = torch.stack([term.detach() for term in terms.values()]).cpu().double()
+    if idist.get_world_size() > 1:
+        values = idist.all_reduce(values.to(idist.device())).cpu() / idist.get_world_size()
+    return dict(zip(terms, values.tolist(), strict=True))

@@ -35,7 +35,8 @@ class PretextTrainer(SupervisedTrainer):
         unused = [name for name in ("postprocessing", "accumulation_steps") if kwargs.get(name) is not None]
         if unused:
             raise ValueError(f"a pretext step has no {unused}, expected them to be left out")
-        super().__init__(device, *args, amp=amp and is_gpu(device), **{"decollate": False, **kwargs})
+        defaults = {"decollate": False, "non_blocking": is_gpu(device)}
+        super().__init__(device, *args, amp=amp and is_gpu(device), **defaults | kwargs)
         self.autocast = effective_amp(device, amp)  # `amp` itself makes MONAI scale gradients, which needs a GPU
         follow_epochs(self)
 
@@ -46,13 +47,12 @@ class PretextTrainer(SupervisedTrainer):
         with autocast(self.state.device, self.autocast, **self.amp_kwargs):
             outputs = self.inferer(batch, self.network)
             terms = self.loss_function(outputs, batch)
-        values = averaged(terms)
-        check_finite(self.state.iteration, batch, terms["loss"], values)
+        (terms["loss"] if self.scaler is None else self.scaler.scale(terms["loss"])).backward()
+        values = averaged(terms)  # after the backward pass is queued, because reading waits for the device
+        check_finite(self.state.iteration, batch, values)
         if self.scaler is None:
-            terms["loss"].backward()
             self.optimizer.step()
         else:
-            self.scaler.scale(terms["loss"]).backward()
             self.scaler.step(self.optimizer)
             self.scaler.update()
         return values

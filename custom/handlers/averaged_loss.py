@@ -21,12 +21,12 @@ class AveragedLoss:
 
     def attach(self, trainer: Engine) -> None:
         """Registers on a trainer."""
-        trainer.add_event_handler(IterationEvents.LOSS_COMPLETED, self.check)
-        trainer.add_event_handler(Events.ITERATION_COMPLETED, self.average)
-
-    def check(self, trainer: Engine) -> None:
-        loss = trainer.state.output["loss"].detach()
-        check_finite(trainer.state.iteration, trainer.state.batch, loss, float(loss))
+        trainer.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self.average)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self.replace)
 
     def average(self, trainer: Engine) -> None:
-        trainer.state.output = averaged({"loss": trainer.state.output["loss"]})
+        self.values = averaged({"loss": trainer.state.output["loss"]})
+        check_finite(trainer.state.iteration, trainer.state.batch, self.values)
+
+    def replace(self, trainer: Engine) -> None:
+        trainer.state.output = self.values

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
+from .constants import constant
+
 
 def rotation_matrix(rotation: torch.Tensor) -> torch.Tensor:
     """Rotation about the spatial axes 0, 1, 2, in this order: R = R2 R1 R0.
@@ -92,6 +94,6 @@ def affine_to_displacement(
 
 def voxel_affine(affine_matrix: torch.Tensor, spacing: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
     """An affine map L, t in millimetres, (N, 3, 4), in voxels of spacing D: D^-1 L D, (N, 3, 3), and D^-1 t, (N, 3)."""
-    millimetres = affine_matrix.new_tensor(tuple(spacing))
+    millimetres = constant(spacing, affine_matrix)
     linear = affine_matrix[:, :, :3] * millimetres / millimetres[:, None]
     return linear, affine_matrix[:, :, 3] / millimetres

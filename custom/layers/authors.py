@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from .affine import compose_affine, rotation_matrix, shear_matrix
+from .constants import constant
 
 
 def authors_affine_matrix(
@@ -30,7 +31,7 @@ def authors_affine_matrix(
 
 def authors_affine_warp(image: torch.Tensor, affine_matrix: torch.Tensor) -> torch.Tensor:
     """Samples an image (N, C, *spatial) under a matrix of `authors_affine_matrix`."""
-    sides = affine_matrix.new_tensor(image.shape[2:])
+    sides = constant(image.shape[2:], affine_matrix)
     theta = torch.cat((affine_matrix[:, :, :3], (affine_matrix[:, :, 3] / sides).unsqueeze(-1)), dim=-1)
     grid = F.affine_grid(theta, list(image.shape), align_corners=False)
     return F.grid_sample(image, grid, align_corners=False)
@@ -49,9 +50,13 @@ def authors_flow_warp(image: torch.Tensor, displacement: torch.Tensor) -> torch.
 
 def authors_displacement(affine_matrix: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
     """The displacement, (N, 3, *spatial) in voxels, at which the affine warp and then the flow warp sample an image."""
-    sides = displacement.new_tensor(displacement.shape[2:])
+    sides = constant(displacement.shape[2:], displacement)
     voxel = torch.stack(
-        torch.meshgrid(*(torch.arange(side).to(sides) for side in displacement.shape[2:]), indexing="ij"), dim=-1
+        torch.meshgrid(
+            *(torch.arange(side, dtype=sides.dtype, device=sides.device) for side in displacement.shape[2:]),
+            indexing="ij",
+        ),
+        dim=-1,
     )
     sampled = (voxel + displacement.movedim(1, -1)) * sides / (sides - 1) - 0.5
     normalised = ((2 * sampled + 1) / sides - 1).flip(-1)

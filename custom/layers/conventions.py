@@ -10,6 +10,7 @@ import torch
 
 from .affine import affine_to_displacement, compose_affine, linear_matrix
 from .authors import authors_affine_matrix, authors_affine_warp, authors_displacement, authors_flow_warp
+from .constants import constant
 from .displacement import fuse, fuse_equation_12
 from .precision import at_least_float32
 from .warp import warp
@@ -48,7 +49,7 @@ class PhysicalConventions:
         rotation, scale, shear = rotation.tanh(), scale.tanh(), shear.tanh()
         linear = linear_matrix(ROTATION_RANGE * rotation, 1 + SCALE_RANGE * scale, (SHEAR_RANGE * shear).tan())
         half_sides = [side * step / 2 for side, step in zip(spatial_shape, self.spacing, strict=True)]
-        return compose_affine(linear, translation * linear.new_tensor(half_sides))
+        return compose_affine(linear, translation * constant(half_sides, linear))
 
     def warp_affine(self, image: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
         """(N, C, *spatial) sampled under the affine map alone."""

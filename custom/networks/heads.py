@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .unet import ConvGroup
+from .unet import ConvGroup, GroupNorm
 
 INITIAL_STD = 2e-5  # of the last layers' weights: maps start within 0.05 voxel of the identity, with gradient
 AFFINE_NUMBERS = {"rotation": 3, "scale": 3, "translation": 3, "shear": 6}
@@ -67,7 +67,7 @@ class RestorationHead(nn.Sequential):
     def __init__(self, in_channels: int, channels: int = 16) -> None:
         super().__init__(
             nn.Conv3d(in_channels, channels, 3, padding=1),
-            nn.GroupNorm(max(channels // 4, 1), channels),
-            nn.LeakyReLU(0.2),
+            GroupNorm(max(channels // 4, 1), channels),
+            nn.LeakyReLU(0.2, inplace=True),
             nn.Conv3d(channels, 1, 1),
         )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ..layers import at_least_float32
+from ..layers import at_least_float32, constant
 
 
 class KeypointAffineHead(nn.Module):
@@ -49,7 +49,7 @@ class KeypointAffineHead(nn.Module):
         """(N, in_channels, *cells) -> (N, keypoints, 3), millimetres from the grid's centre, axes in array order."""
         heat = at_least_float32(self.heat(bottleneck)) / self.temperature
         share = heat.flatten(2).softmax(dim=-1).view_as(heat)
-        return centres_of_mass(share) * share.new_tensor(self.cell)
+        return centres_of_mass(share) * constant(self.cell, share)
 
     def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
         """Two (N, in_channels, *cells) -> affine maps (N, 3, 4), in at least float32.
@@ -63,7 +63,7 @@ class KeypointAffineHead(nn.Module):
 
 def centres_of_mass(share: torch.Tensor) -> torch.Tensor:
     """Distributions (N, C, *spatial), each of sum 1, three axes -> (N, C, 3), in cells from the centre of the grid."""
-    axes = [torch.arange(side).to(share) - (side - 1) / 2 for side in share.shape[2:]]
+    axes = [torch.arange(side, dtype=share.dtype, device=share.device) - (side - 1) / 2 for side in share.shape[2:]]
     position = torch.stack(torch.meshgrid(*axes, indexing="ij"))
     return torch.einsum("ncxyz,axyz->nca", share, position)
 
@@ -81,9 +81,9 @@ def fit_affine(source: torch.Tensor, target: torch.Tensor, ridge: Sequence[float
     """
     source_centre, target_centre = source.mean(1, keepdim=True), target.mean(1, keepdim=True)
     position, departure = source - source_centre, (target - target_centre) - (source - source_centre)
-    penalty = torch.diag(source.new_tensor([length**2 for length in ridge])) * source.shape[1]
+    penalty = torch.diag(constant([length**2 for length in ridge], source)) * source.shape[1]
     normal = position.transpose(1, 2) @ position + penalty
-    transposed = torch.linalg.solve(normal, position.transpose(1, 2) @ departure)
+    transposed, _ = torch.linalg.solve_ex(normal, position.transpose(1, 2) @ departure)  # solve waits for the GPU
     linear = transposed.transpose(1, 2) + torch.eye(3, dtype=source.dtype, device=source.device)
     translation = target_centre.transpose(1, 2) - linear @ source_centre.transpose(1, 2)
     return torch.cat((linear, translation), dim=2)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from ..layers import at_least_float32, warp
+from ..layers import at_least_float32, constant, warp
 
 MIN_NORM = 1e-3  # features shorter than this are scaled down instead of normalised: they agree with nothing
 
@@ -160,7 +160,7 @@ def most_similar_offset(moving: torch.Tensor, fixed: torch.Tensor, radius: int, 
         (N, 3, *spatial), voxels of the features, between -radius and radius.
     """
     share = (cost_volume(moving, fixed, radius) / temperature).softmax(1)
-    return torch.einsum("noxyz,oa->naxyz", share, share.new_tensor(offsets(radius)))
+    return torch.einsum("noxyz,oa->naxyz", share, constant(offsets(radius), share))
 
 
 def offsets(radius: int) -> list[tuple[int, int, int]]:

@@ -3,16 +3,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+class GroupNorm(nn.GroupNorm):
+    """Group norm that gives float16 for float16 on GPUs, where autocast would compute and store float32.
+
+    The statistics are float32 in any case.
+    """
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        if features.device.type != "cuda":
+            return super().forward(features)
+        with torch.autocast("cuda", enabled=False):
+            weight, bias = self.weight.to(features.dtype), self.bias.to(features.dtype)
+            return F.group_norm(features, self.num_groups, weight, bias, self.eps)
+
+
+def group_norm(channels: int) -> GroupNorm:
     """Group norm with eight channels in a group, or a single group for fewer than sixteen channels."""
-    return nn.GroupNorm(max(channels // 8, 1), channels)
+    return GroupNorm(max(channels // 8, 1), channels)
 
 
 def pad_to_multiples(image: torch.Tensor, divisor: int) -> torch.Tensor:
@@ -29,15 +44,61 @@ def crop_back(features: torch.Tensor, image: torch.Tensor, divisor: int) -> torc
 
 
 class ConvGroup(nn.Sequential):
-    """Two 3x3x3 convolutions of constant resolution, each with group norm and LeakyReLU(0.2); He-normal weights."""
+    """Two 3x3x3 convolutions of constant resolution, each with group norm and LeakyReLU(0.2); He-normal weights.
+
+    With the attribute `recompute`, inputs of convolutions that take no convolution to compute are not stored for the
+    backward pass, which computes them again (see `on_device`).
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(
-            *(nn.Conv3d(in_channels, out_channels, 3, padding=1), group_norm(out_channels), nn.LeakyReLU(0.2)),
-            *(nn.Conv3d(out_channels, out_channels, 3, padding=1), group_norm(out_channels), nn.LeakyReLU(0.2)),
+            *(nn.Conv3d(in_channels, out_channels, 3, padding=1), group_norm(out_channels), nn.LeakyReLU(0.2, True)),
+            *(nn.Conv3d(out_channels, out_channels, 3, padding=1), group_norm(out_channels), nn.LeakyReLU(0.2, True)),
         )
+        self.recompute = False
         for convolution in (self[0], self[3]):
             nn.init.kaiming_normal_(convolution.weight, a=0.2, nonlinearity="leaky_relu")
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(N, in_channels, *spatial) -> (N, out_channels, *spatial)."""
+        return self.after_first(self[0](features))
+
+    def after_first(self, convolved: torch.Tensor) -> torch.Tensor:
+        """The group from the output of the first convolution on."""
+        second = self.recomputed_second(convolved) if self.recompute else self.second(convolved)
+        return self[5](self[4](second))
+
+    def second(self, convolved: torch.Tensor) -> torch.Tensor:
+        """The output of the second convolution."""
+        return self[3](self[2](self[1](convolved)))
+
+    @torch.jit.unused
+    def recomputed_second(self, convolved: torch.Tensor) -> torch.Tensor:
+        return recomputed(self.second, convolved)
+
+
+class UpGroup(ConvGroup):
+    """A `ConvGroup` of the features of a level and of those below, which are interpolated to twice the resolution."""
+
+    def forward(self, skip: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
+        """(N, C, *spatial) and (N, D, *spatial / 2), C + D = in_channels -> (N, out_channels, *spatial)."""
+        convolved = self.recomputed_first(skip, below) if self.recompute else self.first(skip, below)
+        return self.after_first(convolved)
+
+    def first(self, skip: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
+        """The output of the first convolution."""
+        above = F.interpolate(below, scale_factor=2.0, mode="trilinear", align_corners=True)
+        return self[0](torch.cat([skip, above], dim=1))
+
+    @torch.jit.unused
+    def recomputed_first(self, skip: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
+        return recomputed(self.first, skip, below)
+
+
+def recomputed(function: Callable[..., torch.Tensor], *tensors: torch.Tensor) -> torch.Tensor:
+    """function(*tensors). The backward pass calls the function again up to the input of its last layer, and gives equal
+    gradients; from the forward pass only `tensors` are stored."""
+    return checkpoint(function, *tensors, use_reentrant=False, preserve_rng_state=False)
 
 
 class UNet3D(nn.Module):
@@ -67,7 +128,7 @@ class UNet3D(nn.Module):
             ConvGroup(*pair) for pair in zip((in_channels, *channels[:-1]), channels, strict=True)
         )
         self.decoder = nn.ModuleList(
-            ConvGroup(skip + below, skip) for skip, below in zip(channels[-2::-1], channels[:0:-1], strict=True)
+            UpGroup(skip + below, skip) for skip, below in zip(channels[-2::-1], channels[:0:-1], strict=True)
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -80,8 +141,7 @@ class UNet3D(nn.Module):
         bottleneck = skips.pop()
         features = bottleneck
         for block in self.decoder:
-            features = F.interpolate(features, scale_factor=2.0, mode="trilinear", align_corners=True)
-            features = block(torch.cat([skips.pop(), features], dim=1))
+            features = block(skips.pop(), features)
         return bottleneck, crop_back(features, image, self.divisor)
 
     def forward_bottleneck(self, image: torch.Tensor) -> torch.Tensor:

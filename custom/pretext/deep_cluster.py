@@ -58,7 +58,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from ..layers import at_least_float32, in_float32
+from ..layers import at_least_float32, in_float32, to_device
 from .pairs import features_of_pairs
 
 logger = logging.getLogger(__name__)
@@ -120,7 +120,8 @@ class DeepClusterPretext(nn.Module):
             raise RuntimeError("there are no clusters yet: train with the handler ReassignClusters, or load weights")
         pooled = self.pooled(torch.cat((batch["moving"], batch["fixed"])))
         if "moving_index" in batch:
-            cluster = self.assignments[torch.cat((batch["moving_index"], batch["fixed_index"]))]
+            index = torch.cat((batch["moving_index"], batch["fixed_index"]))
+            cluster = self.assignments[to_device(index, pooled.device)]
         else:
             cluster = self.nearest(pooled.detach().flatten(0, 1)).view(pooled.shape[:2])
         logits = self.classifier(pooled.flatten(0, 1)).masked_fill(self.sizes == 0, -torch.inf)

@@ -60,15 +60,21 @@ class GVSLPretext(nn.Module):
         backbone: a module with `forward_features(image) -> (bottleneck, local)`, shared by both volumes.
         matching_head: the Z-matching head; None without registration.
         restoration_head: the restoration head; None without restoration.
+        affine_warped: whether to give "affine_warped", which L_aff needs.
     """
 
     def __init__(
-        self, backbone: nn.Module, matching_head: ZMatchingHead | None, restoration_head: RestorationHead | None
+        self,
+        backbone: nn.Module,
+        matching_head: ZMatchingHead | None,
+        restoration_head: RestorationHead | None,
+        affine_warped: bool = True,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.matching_head = matching_head
         self.restoration_head = restoration_head
+        self.affine_warped = affine_warped
 
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """One pass of a batch of pairs.
@@ -92,7 +98,8 @@ class GVSLPretext(nn.Module):
             match = self.matching_head(moving, fixed)
             outputs |= match
             outputs["warped"] = self.matching_head.warp(batch["moving"], match)
-            outputs["affine_warped"] = self.matching_head.warp_affine(batch["moving"], match)
+            if self.affine_warped:
+                outputs["affine_warped"] = self.matching_head.warp_affine(batch["moving"], match)
         if self.restoration_head is not None:
             outputs["restored"] = self.restoration_head(moving[1])
         return outputs

@@ -30,7 +30,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..layers import at_least_float32
+from ..layers import at_least_float32, to_device
 from .pairs import features_of_pairs
 
 Rotation = tuple[tuple[int, int, int], tuple[int, int, int]]
@@ -134,7 +134,7 @@ class RotationPretext(nn.Module):
         pairs = zip(centre_cube(volumes), rotation.tolist(), strict=True)
         turned = torch.stack([turn(volume, self.rotations[index]) for volume, indices in pairs for index in indices])
         pooled = self.backbone.forward_bottleneck(turned).mean(dim=(2, 3, 4))
-        outputs = {"logits": self.classifier(pooled), "rotation": rotation.to(pooled.device)}
+        outputs = {"logits": self.classifier(pooled), "rotation": to_device(rotation, pooled.device)}
         return outputs if self.training else outputs | features_of_pairs(self.backbone, batch)
 
 

@@ -35,7 +35,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..layers import in_float32
+from ..layers import in_float32, to_device
 from .pairs import features_of_pairs
 from .projection import ProjectionMLP, projection_spread, rows_of_all_processes, rows_of_views
 
@@ -69,7 +69,9 @@ class SimCLRPretext(nn.Module):
         outputs = {"projection": self.projector(rows_of_views(self.backbone, batch))}
         if not self.training:
             return outputs | features_of_pairs(self.backbone, batch)
-        volume = torch.cat((batch["moving_index"], batch["fixed_index"])).repeat(2)
+        volume = to_device(
+            torch.cat((batch["moving_index"], batch["fixed_index"])).repeat(2), outputs["projection"].device
+        )
         return outputs | {"volume": rows_of_all_processes(volume).view(2, -1)}
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
+import numpy as np
 import torch
 from monai.utils import convert_to_tensor
 from scipy.interpolate import BSpline
 from torch import nn
 
-from ..layers import compose_affine, fuse, linear_matrix, warp
+from ..layers import compose_affine, constant, fuse, linear_matrix, to_device, warp
 
 LABELS = {"moving_label": "moving", "fixed_label": "fixed"}  # label map -> the volume whose transform it gets
 # numbers drawn for each volume: 3 rotations, 3 scales, 3 translations, 6 shears, 1 strength of the elastic part
@@ -55,14 +57,14 @@ def elastic_displacement(
         (N, 3, *spatial_shape) in voxels.
     """
     weights = [
-        _spline_weights(side, millimetres, smoothing).to(noise)
+        constant(_spline_weights(side, millimetres, smoothing), noise)
         for side, millimetres in zip(spatial_shape, spacing, strict=True)
     ]
     displacement = torch.einsum("kz,ncxyk->ncxyz", weights[2], noise)
     displacement = torch.einsum("ky,ncxkz->ncxyz", weights[1], displacement)
     displacement = torch.einsum("kx,nckyz->ncxyz", weights[0], displacement)
     measured = displacement.square().sum(1).flatten(1).mean(1).sqrt()
-    voxels_per_millimetre = 1 / noise.new_tensor(tuple(spacing))
+    voxels_per_millimetre = 1 / constant(spacing, noise)
     factor = (rms / measured)[:, None] * voxels_per_millimetre
     return displacement * factor[:, :, None, None, None]
 
@@ -71,14 +73,14 @@ def _knot_spacing(smoothing: float) -> float:
     return math.sqrt(3) * smoothing
 
 
-def _spline_weights(side: int, spacing: float, smoothing: float) -> torch.Tensor:
+@cache
+def _spline_weights(side: int, spacing: float, smoothing: float) -> tuple[tuple[float, ...], ...]:
     """(knots, side): values of the cubic B-splines at the voxels of one axis, with the knots centred on the volume."""
     extent = (side - 1) * spacing / _knot_spacing(smoothing)
     spans = math.ceil(extent) + 1
-    position = torch.linspace((spans - extent) / 2, (spans + extent) / 2, side, dtype=torch.float64)
-    knots = torch.arange(-3, spans + 4, dtype=torch.float64)
-    matrix = BSpline.design_matrix(position.numpy(), knots.numpy(), k=3).toarray()
-    return torch.from_numpy(matrix).float().T.contiguous()
+    position = np.linspace((spans - extent) / 2, (spans + extent) / 2, side)
+    matrix = BSpline.design_matrix(position, np.arange(-3.0, spans + 4), k=3).toarray()
+    return tuple(map(tuple, matrix.T.tolist()))
 
 
 class RandSpatialTransform(nn.Module):
@@ -201,10 +203,9 @@ class RandSpatialTransform(nn.Module):
         device = torch.device(device)
         with torch.autocast(device.type, enabled=False), torch.autocast("cpu", enabled=False):
             affine_matrix, noise, rms = self._draw(seeds, spatial_shape)
-            elastic = elastic_displacement(
-                noise.to(device), rms.to(device), spatial_shape, self.spacing, self.elastic_smoothing
-            )
-            displacement = fuse(affine_matrix.to(device), elastic, self.spacing)
+            affine_matrix, noise, rms = (to_device(drawn, device) for drawn in (affine_matrix, noise, rms))
+            elastic = elastic_displacement(noise, rms, spatial_shape, self.spacing, self.elastic_smoothing)
+            displacement = fuse(affine_matrix, elastic, self.spacing)
         if self.mode == "shared":
             return (displacement,) * len(self.groups)
         return displacement.chunk(len(self.groups))

@@ -93,6 +93,7 @@ PRETRAIN: dict[str, dict[str, Any]] = {
         **AFFINE_HEAD,
         "patch_size": [128, 128, 128],
         "batch_size": 2,
+        "recompute": True,
         "max_epochs": 1000,
         "matching_head#affine_head#in_channels": 512,
         "matching_head#affine_head#channels": 256,

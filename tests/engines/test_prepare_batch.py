@@ -8,16 +8,16 @@ import torch
 from custom.engines import PrepareBatch, prepare_partial_labels
 
 
-def test_tensors_are_moved_and_the_rest_is_kept():
+def test_volumes_are_moved_and_the_rest_is_kept():
     batch = {"moving": torch.ones(1, 1, 2, 2, 2), "name": ["a"], "index": torch.tensor([3])}
     prepared = PrepareBatch()(batch, torch.device("meta"))
-    assert prepared["moving"].device.type == prepared["index"].device.type == "meta"
-    assert prepared["name"] == ["a"]
+    assert prepared["moving"].device.type == "meta"
+    assert prepared["index"].device.type == "cpu" and prepared["name"] == ["a"]
     assert batch["moving"].device.type == "cpu"  # the loader's batch is left alone
 
 
 def test_further_arguments_reach_the_tensors():
-    prepared = PrepareBatch()({"moving": torch.ones(2)}, torch.device("cpu"), non_blocking=True, dtype=torch.float64)
+    prepared = PrepareBatch()({"moving": torch.ones(2, 1)}, torch.device("cpu"), non_blocking=True, dtype=torch.float64)
     assert prepared["moving"].dtype == torch.float64
 
 

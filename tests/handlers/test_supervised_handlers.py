@@ -56,7 +56,7 @@ def test_the_loss_is_that_of_all_processes(monkeypatch):
 
 def test_a_loss_that_is_not_finite_stops_before_the_step():
     trainer = make([1.0, float("nan"), 1.0])
-    with pytest.raises(FloatingPointError, match=r"iteration 2 must be finite, found nan .*\[2, 3\]"):
+    with pytest.raises(FloatingPointError, match=r"iteration 2 must be finite, found \{'loss': nan\} .*\[2, 3\]"):
         trainer.run()
     assert all(parameter.isfinite().all() for parameter in trainer.network.parameters())
 

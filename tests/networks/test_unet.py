@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The backbone: sizes, padding, widths, TorchScript; tests/test_authors_weights.py has the authors' numbers."""
+"""The backbone: sizes, padding, widths, TorchScript."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from custom.networks import UNet3D
+from custom.networks import UNet3D, on_device
 from custom.networks.unet import ConvGroup, group_norm
 
 NARROW = (8, 16, 32)  # divisor 4
@@ -26,7 +26,9 @@ def test_the_full_width_has_the_size_of_the_authors_network():
 def test_upsampling_aligns_the_corners_and_the_skip_comes_first(axis: int):
     """Without convolutions: maxima 0 and 3 of pairs of voxels become 0, 1, 2, 3, not 0, 0.75, 2.25, 3."""
     network = make((8, 16))
-    network.encoder, network.decoder = nn.ModuleList([nn.Identity(), nn.Identity()]), nn.ModuleList([nn.Identity()])
+    network.encoder = nn.ModuleList([nn.Identity(), nn.Identity()])
+    for layer in range(6):
+        network.decoder[0][layer] = nn.Identity()
     line = torch.tensor([0.0, 0.0, 3.0, 3.0]).reshape([4 if side == axis else 1 for side in range(5)])
     image = line.expand(1, 1, 4, 4, 4)
     expected = torch.tensor([0.0, 1.0, 2.0, 3.0]).reshape(line.shape).expand(1, 1, 4, 4, 4)
@@ -110,3 +112,25 @@ def test_convolutions_start_he_normal():
         expected = (2 / (1 + 0.2**2) / fan_in) ** 0.5  # gain of LeakyReLU(0.2)
         assert convolution.weight.std().item() == pytest.approx(expected, rel=0.03)
         assert convolution.weight.abs().max() > 3 * expected  # normal, not uniform
+
+
+def test_recomputing_changes_no_number_and_stores_less():
+    stored = {}
+
+    def step(recompute: bool) -> list[torch.Tensor]:
+        network = on_device(make((8, 16, 32)), "cpu", recompute)
+        image = torch.rand(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+        sizes: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            features = network(image)
+        stored[recompute] = sum(sizes.values())
+        features.square().sum().backward()
+        return [features, *(parameter.grad for parameter in network.parameters())]
+
+    assert all(torch.equal(a, b) for a, b in zip(step(False), step(True), strict=True))
+    assert stored[True] < 0.7 * stored[False], stored
