@@ -18,11 +18,12 @@ class GroupNorm(nn.GroupNorm):
     """
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        if features.device.type != "cuda":
-            return super().forward(features)
+        weight, bias = self.weight, self.bias
+        if features.device.type == "cuda":
+            weight, bias = weight.to(features.dtype), bias.to(features.dtype)
         with torch.autocast("cuda", enabled=False):
-            weight, bias = self.weight.to(features.dtype), self.bias.to(features.dtype)
-            return F.group_norm(features, self.num_groups, weight, bias, self.eps)
+            normalised = F.group_norm(features, self.num_groups, weight, bias, self.eps)
+        return normalised
 
 
 def group_norm(channels: int) -> GroupNorm:
@@ -65,16 +66,14 @@ class ConvGroup(nn.Sequential):
 
     def after_first(self, convolved: torch.Tensor) -> torch.Tensor:
         """The group from the output of the first convolution on."""
-        second = self.recomputed_second(convolved) if self.recompute else self.second(convolved)
-        return self[5](self[4](second))
+        if not torch.jit.is_scripting():
+            if self.recompute:
+                return self[5](self[4](recomputed(self.second, convolved)))
+        return self[5](self[4](self.second(convolved)))
 
     def second(self, convolved: torch.Tensor) -> torch.Tensor:
         """The output of the second convolution."""
         return self[3](self[2](self[1](convolved)))
-
-    @torch.jit.unused
-    def recomputed_second(self, convolved: torch.Tensor) -> torch.Tensor:
-        return recomputed(self.second, convolved)
 
 
 class UpGroup(ConvGroup):
@@ -82,17 +81,15 @@ class UpGroup(ConvGroup):
 
     def forward(self, skip: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
         """(N, C, *spatial) and (N, D, *spatial / 2), C + D = in_channels -> (N, out_channels, *spatial)."""
-        convolved = self.recomputed_first(skip, below) if self.recompute else self.first(skip, below)
-        return self.after_first(convolved)
+        if not torch.jit.is_scripting():
+            if self.recompute:
+                return self.after_first(recomputed(self.first, skip, below))
+        return self.after_first(self.first(skip, below))
 
     def first(self, skip: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
         """The output of the first convolution."""
         above = F.interpolate(below, scale_factor=2.0, mode="trilinear", align_corners=True)
         return self[0](torch.cat([skip, above], dim=1))
-
-    @torch.jit.unused
-    def recomputed_first(self, skip: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
-        return recomputed(self.first, skip, below)
 
 
 def recomputed(function: Callable[..., torch.Tensor], *tensors: torch.Tensor) -> torch.Tensor:
