@@ -17,17 +17,7 @@ from torch.utils.data import Dataset
 
 from ..files import write_tensors
 from ..volumes import VolumeError
-from .errors import innermost, volume_error
-
-
-def _preprocessing_error(error: Exception, item: dict[str, Any]) -> VolumeError:
-    """The error to raise for an item, with its cause: a transform's own VolumeError, or one that names the image."""
-    failure = volume_error(error)
-    if failure is None:
-        inner = innermost(error)
-        failure = VolumeError(f"{item['image']}: preprocessing failed ({type(inner).__name__}: {inner})")
-        failure.__cause__ = error
-    return failure
+from .errors import case_error, volume_error
 
 
 class _MemoryCache(CacheDataset):
@@ -39,7 +29,7 @@ class _MemoryCache(CacheDataset):
         except Exception as error:
             failure = volume_error(error)
             if failure is None:  # the transform may fail for every file: stop at once
-                raise _preprocessing_error(error, self.data[idx]) from error
+                raise case_error(error, self.data[idx]) from error
             return failure
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list:
@@ -138,5 +128,5 @@ class VolumeCache(Dataset):
         except OSError:  # the folder of the cache cannot be written; errors of volumes are no OSErrors
             raise
         except Exception as error:
-            failure = _preprocessing_error(error, self.data[index])
+            failure = case_error(error, self.data[index])
             raise failure from failure.__cause__

@@ -15,6 +15,7 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
 from ..data import fingerprint
+from ..data.origin import trained_on
 from ..weights import save_pretext
 from ..weights.compatibility import describe
 from ..weights.running_config import resolved_config
@@ -27,7 +28,7 @@ def describe_run(
     seed: int,
     licence: str,
 ) -> dict[str, Any]:
-    """The part of model.json that is known before the first step: input, data, seed, licence, versions and config.
+    """The part of model.json that is known before the first step: input, data and its origin, seed, versions, config.
 
     Args:
         components: see `describe`.
@@ -39,6 +40,7 @@ def describe_run(
     return {
         **describe(components, preprocessing),
         "data": fingerprint(data),
+        "trained_on": trained_on(data),
         "seed": seed,
         "licence": licence,
         "versions": {

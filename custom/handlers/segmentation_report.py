@@ -40,14 +40,20 @@ class SegmentationReport(Report):
         labels: structure -> value in the data set, in the order of the classes 1 to K.
         centre_lines: report the centre-line Dice (clDice) as well and draw projections, for vessels.
         figures: write the pictures.
+        weights: see `Report`.
     """
 
     cases: list[Case]
 
     def __init__(
-        self, directory: str, labels: Mapping[str, int], centre_lines: bool = False, figures: bool = True
+        self,
+        directory: str,
+        labels: Mapping[str, int],
+        centre_lines: bool = False,
+        figures: bool = True,
+        weights: str | None = None,
     ) -> None:
-        super().__init__(directory, figures)
+        super().__init__(directory, figures, weights)
         self.centre_lines = centre_lines
         self.structures = {name: index for index, name in enumerate(labels, start=1)}
 

@@ -3,9 +3,11 @@
 
 from .compatibility import check_compatible, describe
 from .loading import load_backbone, load_network, load_pretext_network
+from .origin import WeightsOrigin, origin_of
 from .running_config import resolved_component, resolved_config
 from .state import (
     BACKBONE_PREFIX,
+    description_file,
     load_pretext,
     load_strictly,
     read_state,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import random
+import resource
 
 import numpy as np
 import pytest
@@ -319,3 +320,16 @@ def test_the_scaler_is_restored_if_there_is_one(tmp_path):
     without = Run(tmp_path, resume=True, epochs=5)
     without.state.load(without.trainer)
     assert without.trainer.scaler is None
+
+
+def test_a_full_disk_names_the_checkpoint_and_leaves_the_newest(tmp_path):
+    """torch wrote into the file itself and said no more than "basic_ios::clear"."""
+    Run(tmp_path, epochs=2).trainer.run()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(OSError, match=r"checkpoint_9\.pt: the checkpoint cannot be written \(File too large\)"):
+            Run(tmp_path, epochs=3, resume=True).trainer.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint_6.pt"]
