@@ -15,7 +15,7 @@ from monai.transforms import Compose, RandomizableTrait
 from monai.utils import convert_to_tensor
 from torch.utils.data import Dataset
 
-from ..files import write_tensors
+from ..files import remove_leftovers, write_tensors
 from ..volumes import VolumeError
 from .errors import case_error, volume_error
 
@@ -61,9 +61,11 @@ class _DiskCache(PersistentDataset):
     """A PersistentDataset whose file names depend on the transform and the state of the volume's files.
 
     Its files appear complete (`custom.files.atomic`), also when a run is killed or two loader workers write one file.
+    Temporary files of killed runs are removed.
     """
 
     def __init__(self, data: Sequence[dict[str, Any]], transform: Compose, cache_dir: str | os.PathLike) -> None:
+        remove_leftovers(cache_dir)
         super().__init__(data, transform, cache_dir, hash_func=_item_hash, hash_transform=pickle_hashing)
 
     def _cachecheck(self, item_transformed: dict[str, Any]) -> dict[str, Any]:

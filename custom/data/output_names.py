@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -60,6 +60,24 @@ def earlier_outputs(folder: str | os.PathLike) -> set[str]:
                 listed = read_json(path).get("outputs")
                 outputs |= {os.path.normpath(entry) for entry in listed or [] if isinstance(entry, str)}
     return {path for path in outputs if not os.path.isabs(path) and path.split(os.sep)[0] != os.pardir}
+
+
+def refuse_replacing_inputs(folder: str | os.PathLike, names: Iterable[str], inputs: Iterable[str]) -> None:
+    """Raise an error if a run would write over one of its input files.
+
+    Args:
+        folder: output of the run.
+        names: files below it that the run will write.
+        inputs: paths of the files that the run will read.
+
+    Raises:
+        ValueError: an output file is an input file; the message names it.
+    """
+    read = {os.path.realpath(os.path.expanduser(path)) for path in inputs}
+    for name in sorted(names):
+        path = Path(folder) / name
+        if os.path.realpath(path) in read:
+            raise ValueError(f"{path} is an input file and would be an output file too, expected another output_dir")
 
 
 def _below(image: str, root: str | os.PathLike) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from ..data.output_names import earlier_outputs
+from ..data.output_names import earlier_outputs, refuse_replacing_inputs
 from ..files import set_aside, write_json
 from ..weights import origin_of
 
@@ -52,12 +52,7 @@ class CaseFiles:
         self.origin = origin_of(self.weights)
         planned = {self.output_of(item) for item in self.data}
         inputs = {os.path.realpath(item["image"]) for item in self.data}
-        replaced = [name for name in sorted(planned) if os.path.realpath(self.directory / name) in inputs]
-        if replaced:
-            raise ValueError(
-                f"{self.directory / replaced[0]} is an input file and would be the output file of another one, "
-                "expected another output_dir"
-            )
+        refuse_replacing_inputs(self.directory, planned, inputs)
         earlier = {*planned, *earlier_outputs(self.directory), REPORT}
         set_aside(self.directory, [name for name in earlier if os.path.realpath(self.directory / name) not in inputs])
         if self.origin.notice:

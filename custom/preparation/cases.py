@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..data.errors import innermost, volume_error
 from ..data.processes import in_processes
-from ..files import read_json, write_csv, write_json
+from ..files import read_json, remove_leftovers, write_csv, write_json
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ def prepare_cases(
 ) -> PreparationReport:
     """Call prepare(case, output_dir, parameters) for every case that is not done; continue after a bad volume.
 
+    Temporary files of a preparation that was killed are removed.
+
     Args:
         cases: all cases.
         prepare: function that writes the files of a case; it may return a remark, which is shown.
@@ -86,6 +88,7 @@ def prepare_cases(
         OSError: a file cannot be written.
     """
     _check_parameters(output_dir / "preparation.json", parameters)
+    remove_leftovers(output_dir)
     done = {case.name: case for case in cases if case.is_done(output_dir)}
     report = PreparationReport(output_dir, done, dict(unusable or {}))
     missing = [case for case in cases if case.name not in done]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
+from ..data.output_names import refuse_replacing_inputs
 from ..files import set_aside, write_json
 from ..networks import ZMatchingHead
 from ..volumes import load_volume, write_volume
@@ -63,7 +64,7 @@ class RegistrationFiles:
     Files of an earlier registration in the folder are moved to earlier/NUMBER.
 
     Args:
-        directory: folder of the files; it is made.
+        directory: folder of the files; it is made. None of the four input files may be an output file.
         matching_head: the head that computed the outputs.
         background: value of the warped image outside the moving image; None for the minimum of the moving image.
         weights: file or folder of the weights; None says nothing about them.
@@ -88,6 +89,8 @@ class RegistrationFiles:
 
     def start(self, engine: Engine) -> None:
         """Move the files of an earlier registration away and read what the weights were trained on."""
+        inputs = getattr(engine.data_loader.dataset, "files", {})
+        refuse_replacing_inputs(self.directory, WRITTEN.values(), inputs.values())
         pictures = {path.name for path in self.directory.glob("registration_*.png")}
         set_aside(self.directory, {*WRITTEN.values(), REPORT, *pictures})
         self.described: dict[str, Any] = {}

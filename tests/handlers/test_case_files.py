@@ -162,7 +162,7 @@ def test_an_output_file_that_is_an_input_file_is_refused(folder):
     reference = folder / "data" / "sub-1" / "ct_label.nii.gz"
     write_volume(reference, np.ones((2, 3, 4), np.int16), AFFINE)
     content = reference.read_bytes()
-    with pytest.raises(ValueError, match=r"ct_label.nii.gz is an input file and would be the output file"):
+    with pytest.raises(ValueError, match=r"ct_label.nii.gz is an input file and would be an output file too"):
         predict(folder, output="data")
     assert reference.read_bytes() == content and not (folder / "data" / "earlier").exists()
 
