@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from custom.data.origin import trained_on
+from custom.handlers.model_export import describe_run
 from custom.phantoms import PhantomCohort
 
 
@@ -18,4 +19,5 @@ def test_phantoms_files_and_both(tmp_path):
     phantoms = [{"image": f"{cohort.make()}/{cohort.files(number)['image']}"} for number in range(2)]
     file = {"image": str(tmp_path / "images" / "a.nii.gz")}
     assert trained_on(phantoms) == "synthetic"
+    assert describe_run({}, {}, phantoms, 0, "CC0")["trained_on"] == "synthetic"
     assert trained_on([file]) == trained_on([*phantoms, file]) == trained_on([]) == "files"
