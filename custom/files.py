@@ -109,18 +109,19 @@ def atomic(path: str | os.PathLike, what: str = "the file") -> Iterator[Path]:
             temporary.unlink()
 
 
-def remove_leftovers(folder: str | os.PathLike) -> list[Path]:
-    """Remove the temporary files that killed processes left in a folder and in the folders below it.
+def remove_leftovers(*folders: str | os.PathLike) -> list[Path]:
+    """Remove the temporary files that killed processes left in folders, not in the folders below them.
 
     A file stays while its process runs. A file of another computer, which may share the folder, stays for a day.
 
     Args:
-        folder: the folder; it may be missing.
+        folders: some may be missing.
 
     Returns:
         The removed files.
     """
-    leftovers = [path for path in Path(folder).rglob(f"{TEMPORARY_PREFIX}*") if _is_leftover(path)]
+    found = (path for folder in set(map(Path, folders)) for path in folder.glob(f"{TEMPORARY_PREFIX}*"))
+    leftovers = [path for path in found if _is_leftover(path)]
     for path in leftovers:
         path.unlink(missing_ok=True)
     return leftovers
@@ -152,7 +153,7 @@ def _runs(process: int) -> bool:
 
 
 def set_aside(folder: str | os.PathLike, names: Iterable[str]) -> Path | None:
-    """Move files of an earlier run to earlier/NUMBER in their folder, and call `remove_leftovers`.
+    """Move files of an earlier run to earlier/NUMBER in their folder, and remove what a killed run left.
 
     Args:
         folder: output of a run; it may be missing.
@@ -161,9 +162,9 @@ def set_aside(folder: str | os.PathLike, names: Iterable[str]) -> Path | None:
     Returns:
         earlier/NUMBER, or None if there is nothing to move.
     """
-    folder = Path(folder)
-    remove_leftovers(folder)
-    existing = sorted(name for name in set(names) if (folder / name).exists())
+    folder, names = Path(folder), set(names)
+    remove_leftovers(folder, *(folder / name for name in names), *((folder / name).parent for name in names))
+    existing = sorted(name for name in names if (folder / name).exists())
     if not existing:
         return None
     number = 1 + max((int(path.name) for path in folder.glob("earlier/*") if path.name.isdigit()), default=0)

@@ -180,7 +180,8 @@ def test_the_next_run_removes_what_a_killed_one_left(tmp_path):
     (tmp_path / ".tmp.notes").touch()  # no name of ours
     with atomic(tmp_path / "b.txt") as temporary:  # a process that runs
         temporary.touch()
-        assert remove_leftovers(tmp_path) == [left]
+        assert remove_leftovers(tmp_path) == [] and left.exists()
+        assert remove_leftovers(tmp_path, left.parent) == [left]
         assert temporary.exists()
     assert (tmp_path / ".tmp.notes").exists() and not left.exists()
 
@@ -193,6 +194,18 @@ def test_a_file_of_another_computer_is_a_leftover_after_a_day(tmp_path):
     os.utime(theirs, (two_days_ago, two_days_ago))
     assert remove_leftovers(tmp_path) == [theirs]
     assert remove_leftovers(tmp_path / "missing") == []
+
+
+def test_the_temporary_files_of_an_earlier_run_are_not_moved_with_it(tmp_path):
+    for folder in ("", "sub", "checkpoints"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        left = tmp_path / folder / ".tmp.elsewhere.1.1.a.pt"
+        left.touch()
+        os.utime(left, (0, 0))
+    (tmp_path / "checkpoints" / "a.pt").touch()
+    set_aside(tmp_path, ["sub/a.txt", "checkpoints"])
+    files = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert files == [Path("earlier/1/checkpoints/a.pt")]
 
 
 def test_earlier_files_are_moved_with_their_folders(tmp_path):

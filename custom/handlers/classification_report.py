@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from ..figures import fullest_plane, planes_figure, roc_figure, save_figure
 from ..metrics import bootstrap_auc, rates, roc_auc, roc_curve
 from .probability_table import class_row
-from .report import Report, case_name
+from .report import Report, case_file, case_name
 
 
 class Case(NamedTuple):
@@ -36,11 +36,11 @@ class Case(NamedTuple):
 class ClassificationReport(Report):
     """Writes cases.csv, metrics.json, roc.png, best.png, median.png and worst.png.
 
-    cases.csv: the probability of each class, the most probable and the true class. metrics.json: AUC of the positive
-    class against the others with a bootstrap 95 % interval (see `bootstrap_auc`), sensitivity and specificity at
-    `threshold`, accuracy of the most probable class. Best and worst case: the highest and the lowest probability of
-    the true class. With a notice about the weights cases.csv has scores and the notice instead of probabilities and the
-    most probable class, see `class_row`.
+    cases.csv: subject and file, the probability of each class, the most probable and the true class. With a notice about
+    the weights it has scores and the notice instead of probabilities and the most probable class, see `class_row`.
+    metrics.json: AUC of the positive class against the others with a bootstrap 95 % interval (see `bootstrap_auc`),
+    sensitivity and specificity at `threshold`, accuracy of the most probable class. Best and worst case: the highest
+    and the lowest probability of the true class.
 
     The outputs of the evaluator hold "image", (1, *spatial); "label", one-hot (classes,) or the index of the class;
     "pred", (classes,) probabilities.
@@ -84,7 +84,8 @@ class ClassificationReport(Report):
         truth = int(label.argmax()) if len(label) > 1 else int(label)
         name = list(self.labels)[truth]
         subject = case_name(item, output.get("image"))
-        row = {"subject": subject, **class_row(subject, output["pred"], self.labels, self.origin.notice)}
+        row = {"subject": subject, "file": case_file(output.get("image"))}
+        row |= class_row(subject, output["pred"], self.labels, self.origin.notice)
         image = torch.as_tensor(output["image"])[0].detach().float().cpu().numpy()
         return Case(
             row | {"true_class": name, "true_value": self.labels[name]},

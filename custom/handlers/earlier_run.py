@@ -8,7 +8,7 @@ from pathlib import Path
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
-from ..files import set_aside
+from ..files import remove_leftovers, set_aside
 
 OF_A_RUN = ("model.pt", "heads.pt", "model.json", "training.csv", "validation.csv", "figures", "checkpoints")
 
@@ -21,7 +21,7 @@ class SetAsideEarlierRun:
 
     Args:
         directory: output of the run.
-        resume: move nothing.
+        resume: move nothing; only temporary files are removed.
     """
 
     def __init__(self, directory: str, resume: bool = False) -> None:
@@ -30,10 +30,11 @@ class SetAsideEarlierRun:
 
     def attach(self, trainer: Engine) -> None:
         """Registers on the trainer, in the first process."""
-        if idist.get_rank() == 0 and not self.resume:
+        if idist.get_rank() == 0:
             trainer.add_event_handler(Events.STARTED, self.move)
 
     def move(self, trainer: Engine) -> None:
-        if trainer.state.iteration > 0 or not self.directory.is_dir():  # the trainer continues
-            return
-        set_aside(self.directory, OF_A_RUN)
+        if self.resume or trainer.state.iteration > 0:  # the trainer continues
+            remove_leftovers(self.directory, *(self.directory / name for name in OF_A_RUN))
+        else:
+            set_aside(self.directory, OF_A_RUN)

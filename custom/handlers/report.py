@@ -125,5 +125,9 @@ def case_name(item: Mapping[str, Any], volume: Any) -> str:
         item: the case from the loader.
         volume: a MetaTensor that was read from a file.
     """
-    meta = getattr(volume, "meta", {})
-    return str(item.get("subject", os.path.basename(str(meta.get("filename_or_obj", "")))))
+    return str(item.get("subject", os.path.basename(case_file(volume))))
+
+
+def case_file(volume: Any) -> str:
+    """The file of a MetaTensor, which tells several volumes of a subject apart; "" for values without a file."""
+    return str(getattr(volume, "meta", {}).get("filename_or_obj", ""))

@@ -88,7 +88,8 @@ def prepare_cases(
         OSError: a file cannot be written.
     """
     _check_parameters(output_dir / "preparation.json", parameters)
-    remove_leftovers(output_dir)
+    targets = (output_dir / path for case in cases for path in case.targets.values())
+    remove_leftovers(output_dir, *{path.parent for path in targets})
     done = {case.name: case for case in cases if case.is_done(output_dir)}
     report = PreparationReport(output_dir, done, dict(unusable or {}))
     missing = [case for case in cases if case.name not in done]

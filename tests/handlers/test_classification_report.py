@@ -101,7 +101,7 @@ def test_weights_that_saw_phantoms_give_scores_and_no_class(tmp_path, caplog):
     ClassificationReport(str(tmp_path / "out"), LABELS, "ill", draws=10, weights=weights).attach(made)
     run(made, 5)
     table = rows(tmp_path / "out" / "cases.csv")
-    columns = ["subject", "score_healthy", "score_ill", "notice", "true_class", "true_value"]
+    columns = ["subject", "file", "score_healthy", "score_ill", "notice", "true_class", "true_value"]
     assert list(table[0]) == columns and "never saw a patient" in table[0]["notice"]
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["notice"] == table[0]["notice"] and metrics["weights"]["trained_on"] == "synthetic"
