@@ -36,7 +36,7 @@ class Case(NamedTuple):
 class ClassificationReport(Report):
     """Writes cases.csv, metrics.json, roc.png, best.png, median.png and worst.png.
 
-    cases.csv: subject and file, the probability of each class, the most probable and the true class. With a notice about
+    cases.csv: subject, file, the probability of each class, the most probable and the true class. With a notice about
     the weights it has scores and the notice instead of probabilities and the most probable class, see `class_row`.
     metrics.json: AUC of the positive class against the others with a bootstrap 95 % interval (see `bootstrap_auc`),
     sensitivity and specificity at `threshold`, accuracy of the most probable class. Best and worst case: the highest
