@@ -167,7 +167,9 @@ class RegistrationFiles:
 
 
 def _read_label(path: str) -> tuple[np.ndarray, np.ndarray]:
-    """(label map as int16, or as int32 if a value needs it; affine)."""
+    """(label map in the smallest of int16, int32 and int64 that holds its values, affine)."""
     label = load_volume(path, is_label=True)
-    fits = np.abs(label[0].numpy()).max() <= np.iinfo(np.int16).max
-    return label[0].numpy().astype(np.int16 if fits else np.int32), np.asarray(label.affine)
+    values = label[0].numpy()
+    types = [np.int16, np.int32, np.int64]
+    fitting = next(t for t in types if np.iinfo(t).min <= values.min() and values.max() <= np.iinfo(t).max)
+    return values.astype(fitting), np.asarray(label.affine)

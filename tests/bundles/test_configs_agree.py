@@ -119,7 +119,7 @@ def test_inference_prepares_its_input_as_validation_does(bundle: str) -> None:
     assert [step["_target_"] for step in ours] == [step["_target_"] for step in steps]
     of_images = {"keys": "image", "mode": "bilinear"}
     for step, same in zip(ours, steps, strict=True):
-        if step["keys"] == "image":
+        if step.get("keys") == "image":
             same = {name: of_images.get(name, value) for name, value in same.items()}
             same = {name: value for name, value in same.items() if name in step or name not in FOR_LABELS}
         assert step == same
