@@ -45,9 +45,11 @@ def read_json(path: str | os.PathLike, what: str = "a JSON object") -> dict[str,
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path} does not exist, expected {what}")
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8-sig") as file:  # some editors begin a file with a byte order mark
         try:
             content = json.load(file)
+        except RecursionError as error:
+            raise ValueError(f"{path} is nested too deeply, expected {what}") from error
         except ValueError as error:
             raise ValueError(f"{path} is not valid JSON ({error}), expected {what}") from error
     if not isinstance(content, dict):

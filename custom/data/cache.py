@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,8 +19,39 @@ from monai.utils import convert_to_tensor
 from torch.utils.data import Dataset
 
 from ..files import remove_leftovers, write_tensors
-from ..volumes import VolumeError
+from ..transforms import LoadVolumed
+from ..volumes import VolumeError, check_file
 from .errors import case_error, volume_error
+
+logger = logging.getLogger(__name__)
+
+
+def _raise_together(errors: list[VolumeError], count: int) -> None:
+    """Raise the errors of some of `count` volumes as one; do nothing if there are none."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        listed = "\n  ".join(str(error) for error in errors[:20])
+        raise VolumeError(f"{len(errors)} of {count} volumes cannot be used:\n  {listed}") from errors[0]
+
+
+def _check_files(items: Sequence[dict[str, Any]], transform: Compose) -> None:
+    """Check the files that the `LoadVolumed` of the preprocessing will read later; see `check_file`."""
+    start = time.perf_counter()
+    loaders = [loader for loader in transform.transforms if isinstance(loader, LoadVolumed)]
+    errors, count = [], 0
+    for item in items:
+        try:
+            for loader in loaders:
+                for key in loader.keys:
+                    if isinstance(item.get(key), (str, os.PathLike)):
+                        check_file(item[key], is_label=key in loader.label_keys)
+                        count += 1
+        except VolumeError as error:
+            errors.append(error)
+    _raise_together(errors, len(items))
+    if count:
+        logger.info(f"checked the headers of {count} files in {time.perf_counter() - start:.1f} s")
 
 
 class _MemoryCache(CacheDataset):
@@ -34,12 +68,7 @@ class _MemoryCache(CacheDataset):
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list:
         cache = super()._fill_cache(indices)
-        errors = [entry for entry in cache if isinstance(entry, VolumeError)]
-        if len(errors) == 1:
-            raise errors[0]
-        if errors:
-            listed = "\n  ".join(str(error) for error in errors[:20])
-            raise VolumeError(f"{len(errors)} of {len(cache)} volumes cannot be used:\n  {listed}") from errors[0]
+        _raise_together([entry for entry in cache if isinstance(entry, VolumeError)], len(cache))
         return cache
 
 
@@ -68,9 +97,15 @@ class _DiskCache(PersistentDataset):
         remove_leftovers(cache_dir)
         super().__init__(data, transform, cache_dir, hash_func=_item_hash, hash_transform=pickle_hashing)
 
+    def missing(self) -> list[dict[str, Any]]:
+        """The items that are not on disk yet."""
+        return [item for item in self.data if not self._file(item).is_file()]
+
+    def _file(self, item: dict[str, Any]) -> Path:
+        return self.cache_dir / f"{self.hash_func(item).decode()}{self.transform_hash[:16]}.pt"
+
     def _cachecheck(self, item_transformed: dict[str, Any]) -> dict[str, Any]:
-        name = self.hash_func(item_transformed).decode() + self.transform_hash[:16]
-        file = self.cache_dir / f"{name}.pt"
+        file = self._file(item_transformed)
         if file.is_file():
             return torch.load(file, weights_only=True)
         volumes = self._pre_transform(copy.deepcopy(item_transformed))
@@ -88,13 +123,13 @@ class VolumeCache(Dataset):
         cache_rate: share of the volumes that are preprocessed now and stay in memory; the others are read at each use.
         num_workers: threads that fill this cache; None for one per core.
         cache_dir: folder for preprocessed volumes as plain tensors, written at the first use of each; then nothing
-            stays in memory.
+            stays in memory. The headers of the files that are not there yet are checked now (`check_file`).
         progress: show a progress bar while filling the cache.
 
     Raises:
         ValueError: `transform` is random.
-        VolumeError: a volume cannot be used. While the cache is filled, one error names all such volumes; otherwise it
-            is raised when the volume is read.
+        VolumeError: a volume cannot be used. While the cache is filled, and while headers are checked, one error names
+            all such volumes; otherwise it is raised when the volume is read.
     """
 
     def __init__(
@@ -120,6 +155,7 @@ class VolumeCache(Dataset):
             )
         else:
             self.cache = _DiskCache(self.data, transform, cache_dir)
+            _check_files(self.cache.missing(), transform)
 
     def __len__(self) -> int:
         return len(self.data)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .datalist import find_volumes, fixed_pairs, read_dataset_json, split_volumes
+from .datalist import find_volumes, fixed_pairs, path_of, split_volumes
+from .dataset_json import has_no_lists, read_dataset_json
 from .output_names import output_names
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ def pretraining_data(
     Returns:
         {"training": items {"image", "subject"}, "validation": pairs (see `fixed_pairs`)}.
     """
+    dataset_dir = path_of(dataset_dir)
     make_default_cohort(dataset_dir, cohort)
     split = split_volumes(find_volumes(dataset_dir), validation, seed)
     training = [{name: item[name] for name in ("image", "subject")} for item in split["training"]]
@@ -58,13 +60,14 @@ def inference_data(
     Raises:
         ValueError: two volumes have the same output name; see also `find_volumes`.
     """
+    dataset_dir = path_of(dataset_dir)
     if os.path.isfile(dataset_dir):
         (name,) = output_names([dataset_dir], dataset_dir)
         return [{"image": dataset_dir, "subject": os.path.basename(dataset_dir), "output": name}]
     make_default_cohort(dataset_dir, cohort)
     items: list[dict[str, Any]] = find_volumes(dataset_dir, min_subjects=1)
     dataset_json = os.path.join(dataset_dir, "dataset.json")
-    if not os.path.isfile(dataset_json):
+    if not os.path.isfile(dataset_json) or has_no_lists(dataset_json):
         items = _outside_of(output_dir, items, dataset_dir)
     elif other_files:
         items = read_dataset_json(dataset_json, other_files=other_files)["training"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -49,7 +49,14 @@ class Report:
 
         Raises:
             RuntimeError: the evaluation runs in several processes; each would report only its own cases.
+            ValueError: there is nothing to evaluate.
         """
+        loader = getattr(engine, "data_loader", None)
+        if isinstance(loader, Sized) and len(loader) == 0:
+            raise ValueError(
+                "no cases to evaluate, expected test volumes with labels: the list test of dataset.json has no labels, "
+                "or test_share is 0"
+            )
         if idist.get_world_size() > 1:
             raise RuntimeError(f"an evaluation is reported by one process, found {idist.get_world_size()}")
         engine.add_event_handler(Events.STARTED, self.start)

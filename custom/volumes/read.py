@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import itk
 import numpy as np
 import torch
 from monai.data import ImageReader, ITKReader, MetaTensor, NibabelReader
@@ -17,7 +18,7 @@ from monai.utils import MetaKeys
 from .dicom import VOLUME_SUFFIXES, check_dicom_series
 from .geometry import VolumeError, check_affine
 from .nifti import NIFTI_SUFFIXES, check_complete, nifti_affine
-from .text_header import ITK_SUFFIXES, check_text_header
+from .text_header import ITK_SUFFIXES, check_text_header, is_complete
 
 META_KEYS = (MetaKeys.SPATIAL_SHAPE, MetaKeys.SPACE, MetaKeys.ORIGINAL_CHANNEL_DIM)
 
@@ -152,8 +153,8 @@ def check_file(path: str | os.PathLike, is_label: bool = False) -> None:
     """
     Check that a volume can be read and states its geometry, in milliseconds where the format allows it.
 
-    NIfTI: the header and the number of voxel bytes. DICOM folder: the headers of all files. NRRD and MetaImage have
-    no such number in common and are loaded. Voxel values (NaN, constant images) are checked by `load_volume` only.
+    Files: the header and the number of bytes; where these do not prove that the file is complete, the file is read.
+    DICOM folder: the headers of all its files. Voxel values (NaN, constant images) are checked by `load_volume` only.
 
     Args:
         path: see `load_volume`.
@@ -164,9 +165,19 @@ def check_file(path: str | os.PathLike, is_label: bool = False) -> None:
     """
     name = os.path.expanduser(os.fspath(path))
     with _named_errors(name):
-        if name.lower().endswith(ITK_SUFFIXES):
-            load_volume(name, is_label)
-            return
         _check_header(name)
-        if os.path.isfile(name):
+        if name.lower().endswith(NIFTI_SUFFIXES):
             check_complete(name)
+        elif os.path.isfile(name):
+            _check_itk_spacing(name)
+            if not is_complete(name):
+                load_volume(name, is_label)
+
+
+def _check_itk_spacing(name: str) -> None:
+    image_io = itk.ImageIOFactory.CreateImageIO(name, itk.CommonEnums.IOFileMode_ReadMode)
+    image_io.SetFileName(name)
+    image_io.ReadImageInformation()
+    axes = range(min(image_io.GetNumberOfDimensions(), 3))
+    spacing, shape = [[getter(axis) for axis in axes] for getter in (image_io.GetSpacing, image_io.GetDimensions)]
+    check_affine(np.diag([*spacing, 1.0]), name, shape)

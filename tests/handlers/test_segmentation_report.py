@@ -141,3 +141,10 @@ def test_vessels_are_seen_through_the_whole_volume_and_measured_along_their_cent
     evaluator.run([0])
     metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
     assert metrics["centre_line_dice"]["artery"]["mean"] == metrics["dice"]["artery"]["mean"] == 1.0
+
+
+def test_an_evaluation_of_no_cases_is_refused(tmp_path):
+    evaluator = Engine(lambda engine, step: None)
+    evaluator.data_loader = []
+    with pytest.raises(ValueError, match="no cases to evaluate, expected test volumes with labels"):
+        SegmentationReport(str(tmp_path), LABELS).attach(evaluator)

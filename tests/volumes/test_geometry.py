@@ -75,10 +75,10 @@ def test_a_nifti_file_without_orientation_is_warned_about_once(tmp_path, caplog)
     assert "left and right are guessed" in record.message
 
 
-def text_file(path: Path) -> Path:
+def text_file(path: Path, compressed: bool = False) -> Path:
     image = itk.image_from_array(np.ascontiguousarray(VOXELS.T))
     image.SetSpacing([6.0, 6.0, 6.0])
-    itk.imwrite(image, str(path))
+    itk.imwrite(image, str(path), compression=compressed)
     return path
 
 
@@ -186,11 +186,15 @@ def test_label_values_that_their_pixel_type_merges_are_refused(tmp_path):
 # ----------------------------------------------------------------------------------------------------- check_file
 
 
-@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.mha"])
-def test_check_file_finds_truncated_files(name, tmp_path):
-    path = nifti(tmp_path / name) if ".nii" in name else text_file(tmp_path / name)
-    check_file(path)
-    path.write_bytes(path.read_bytes()[:-20])
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.mha", "a.mhd"])
+def test_check_file_finds_truncated_files_without_reading_voxels(name, compressed, tmp_path, monkeypatch):
+    path = nifti(tmp_path / name) if ".nii" in name else text_file(tmp_path / name, compressed)
+    with monkeypatch.context() as patch:
+        patch.setattr("custom.volumes.read.load_volume", lambda *arguments: pytest.fail("all voxels are read"))
+        check_file(path)
+    (data,) = [file for file in tmp_path.iterdir() if file.suffix != ".mhd"]
+    data.write_bytes(data.read_bytes()[:-20])
     with pytest.raises(VolumeError, match=f"{name}: "):
         check_file(path)
 
