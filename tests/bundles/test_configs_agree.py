@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,3 +143,14 @@ def test_the_views_of_a_volume_are_made_in_one_place() -> None:
     methods = [read_json(folder / f"{name}.json") for name in ("byol", "simclr", "simsiam")]
     assert len({str(method["train#pair_transform#transforms"]) for method in methods}) == 1
     assert methods[0]["train#pair_transform#transforms"]["_target_"] == "custom.transforms.two_views"
+
+
+@pytest.mark.parametrize("path", [path for path in CONFIGS if "bundle_root" in read_json(path)], ids=str)
+def test_every_intensity_step_is_checked(path: Path) -> None:
+    content = read_json(path)
+    assert content["checked_intensity"] == {
+        "_target_": "custom.transforms.CheckedIntensityd",
+        "intensity": "@intensity",
+    }
+    text = path.read_text()
+    assert text.count('"@intensity"') == 1 and text.count('"@checked_intensity"') == (2 if path.stem == "train" else 1)
