@@ -22,6 +22,8 @@ from torch import nn
 from custom.engines import PrepareBatch, PretextEvaluator
 from custom.layers import PhysicalConventions
 from custom.registration import RegistrationFiles, RegistrationPair, label_dice, read_displacement_field
+from custom.registration.files import _read_label
+from custom.registration.world import pull_image
 from custom.volumes import write_volume
 
 MOVING_SHAPE, FIXED_SHAPE = (66, 46, 27), (40, 27, 52)
@@ -176,3 +178,16 @@ def test_an_earlier_registration_is_moved_away(registered, tmp_path):
     with pytest.raises(ValueError, match=r"warped.nii.gz is an input file and would be an output file too"):
         register(names | {"moving": str(tmp_path / "out" / "warped.nii.gz")}, tmp_path / "out")
     assert (tmp_path / "out" / "warped.nii.gz").is_file()
+
+
+def test_label_maps_are_warped_as_the_integers_of_the_file(tmp_path):
+    """2^24 and 2^24 + 1 are one number in float32; 2^31 + 1 is no int32."""
+    for ids, expected in (((0, 1), np.int16), ((2**24, 2**24 + 1), np.int32), ((2**31, 2**31 + 1), np.int64)):
+        values = np.array(ids, dtype=np.int64)[np.indices((4, 5, 6)).sum(axis=0) % 2]
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4), dtype=np.int64), tmp_path / "label.nii.gz")
+        label, affine = _read_label(str(tmp_path / "label.nii.gz"))
+        still = np.zeros((3, 4, 5, 6), dtype=np.float32)
+        warped = pull_image(label, affine, still, np.eye(4), 0, nearest=True)
+        assert label.dtype == warped.dtype == expected
+        np.testing.assert_array_equal(warped, values)
+        assert label_dice(warped, values) == {value: 1.0 for value in ids if value}
