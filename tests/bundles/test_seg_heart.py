@@ -80,9 +80,9 @@ class TestSegHeart(SegmentationTests, DownstreamTests):
         names = [str(label)]
         if fault == "grid":
             image = nibabel.load(label)
-            shifted = image.affine + np.array([[0, 0, 0, 0.3]] + 3 * [[0, 0, 0, 0]])
+            shifted = image.affine + np.array([[0, 0, 0, 2.0]] + 3 * [[0, 0, 0, 0]])
             nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), shifted), label)
-            names += [str(copy / "images" / "2.nii.gz"), "grids with affine", "0.3"]
+            names += [str(copy / "images" / "2.nii.gz"), "label map lies up to 2.00 mm off"]
         elif fault == "value":
             relabel(label, lambda array: np.where(array == 850, 777, array))
             names += ["label values 777", "'inner': 850", "421"]
