@@ -15,9 +15,9 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
 from ..data import fingerprint
+from ..running import resolved_config
 from ..weights import save_pretext
 from ..weights.compatibility import describe
-from ..weights.running_config import resolved_config
 
 
 def describe_run(

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights: files, comparison of network and input with a config, the config of a run, the authors' checkpoint."""
+"""Weights: files, comparison of network and input with a config, the authors' checkpoint."""
 
 from .compatibility import check_compatible, describe
 from .loading import load_backbone, load_network, load_pretext_network
-from .running_config import resolved_component, resolved_config
 from .state import (
     BACKBONE_PREFIX,
     load_pretext,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .running_config import resolved_component
+from ..running import resolved_component
 
 logger = logging.getLogger(__name__)
 

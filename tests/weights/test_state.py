@@ -12,8 +12,8 @@ import torch
 from custom.files import read_json, sha256
 from custom.networks import AffineHead, DeformableHead, RestorationHead, UNet3D, ZMatchingHead
 from custom.pretext import GVSLPretext
+from custom.running import resolved_component, resolved_config
 from custom.weights import load_pretext, save_pretext
-from custom.weights.running_config import resolved_component, resolved_config
 
 
 def network(width: int = 8) -> GVSLPretext:
