@@ -13,10 +13,10 @@ import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
-import fire
 from monai.bundle import ConfigParser
 
 from custom.files import read_json, sha256
+from custom.running import run_tool
 
 from . import code_checks, file_checks
 
@@ -100,4 +100,4 @@ def check_inside(path: Path, top: str, members: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(verify)
+    run_tool(verify)

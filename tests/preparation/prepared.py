@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import fire
 import pytest
 
 from tools import prepare_data
@@ -36,7 +37,7 @@ def command_line(data_set: str, source: Path, output: Path, *more: str) -> str:
     arguments = [data_set, f"--source={source}", f"--output_dir={output}", *more]
     with redirect_stdout(io.StringIO()) as printed, redirect_stderr(io.StringIO()) as complained:
         with pytest.raises(SystemExit) as left:
-            prepare_data.main(arguments)
+            fire.Fire(prepare_data.COMMANDS, arguments)
     assert left.value.code == 1, complained.getvalue()
     assert "unusable.csv" in complained.getvalue()
     return printed.getvalue()
