@@ -81,6 +81,11 @@ KINDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("spacing",), _three(_is_positive), "three numbers above 0 in mm, such as [1,1,1]"),
     (("patch_size",), _three(lambda value: _is_whole(value, 1)), "three whole numbers of voxels, such as [96,96,96]"),
     (
+        ("accept_mismatch", "accept_changes"),
+        lambda value: isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value),
+        "a list of names, such as ['spacing']",
+    ),
+    (
         ("channels",),
         lambda value: isinstance(value, (list, tuple)) and len(value) > 1 and all(_is_whole(n, 1) for n in value),
         "at least two whole numbers above 0, such as [16,32]",
