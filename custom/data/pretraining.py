@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from ..volumes import files_of
 from .datalist import find_volumes, fixed_pairs, read_dataset_json, split_volumes
 
 
@@ -65,12 +66,6 @@ def fingerprint(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     digest = hashlib.sha256()
     for item in items:
         path = str(item["image"])
-        digest.update(f"{os.path.basename(path)} {volume_bytes(path)}\n".encode())
+        size = sum(map(os.path.getsize, files_of(path) or [path]))
+        digest.update(f"{os.path.basename(path)} {size}\n".encode())
     return {"volumes": len(items), "sha256_of_names_and_sizes": digest.hexdigest()}
-
-
-def volume_bytes(path: str) -> int:
-    """Size of a file, or of all files of a DICOM folder."""
-    if os.path.isdir(path):
-        return sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())
-    return os.path.getsize(path)
