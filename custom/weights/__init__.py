@@ -3,6 +3,7 @@
 
 from .compatibility import check_compatible, describe
 from .loading import load_backbone, load_network, load_pretext_network
+from .network import network_from
 from .state import (
     BACKBONE_PREFIX,
     load_pretext,

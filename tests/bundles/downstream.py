@@ -16,7 +16,7 @@ from runs import ROOT, chain, command, interrupt, rows, run, workflow
 
 from custom.files import read_json
 from custom.networks import UNet3D
-from custom.weights import read_weights, save_weights
+from custom.weights import network_from, read_weights, save_weights
 
 PRETRAIN = ROOT / "bundles" / "gvsl_pretrain"
 OVERLAYS = ("linear.json", "scratch.json", "paper.json", "multi_gpu_train.json", "evaluate.json")
@@ -200,7 +200,7 @@ class BundleTests:
         assert best["metric"] == self.metric and best["iteration"] == description["iterations"]
         assert best["value"] == pytest.approx(max(scores.values())) == pytest.approx(scores[best["iteration"]])
         state = torch.load(trained / "model.pt", weights_only=True)
-        network = ConfigParser({"network": description["network"]}).get_parsed_content("network")
+        network = network_from(description)
         network.load_state_dict(state)
 
     def test_linear_evaluation_leaves_the_backbone_bit_identical(self, weights: Path, overrides: dict) -> None:
@@ -293,7 +293,7 @@ class BundleTests:
             config_file=config,
             **chosen,
         )
-        network = ConfigParser({"network": read_json(trained / "model.json")["network"]}).get_parsed_content("network")
+        network = network_from(read_json(trained / "model.json"))
         network.load_state_dict(torch.load(trained / "model.pt", weights_only=True))
         volume = torch.rand(1, 1, 17, 16, 19)
         assert torch.allclose(torch.jit.load(tmp_path / "model.ts")(volume), network(volume), atol=1e-5)

@@ -18,7 +18,7 @@ from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_
 from runs import ROOT, rows, wait_for_lines
 
 from custom.files import read_json
-from custom.weights import load_pretext
+from custom.weights import load_pretext, network_from
 
 BUNDLE = ROOT / "bundles" / "gvsl_pretrain"
 CONFIGS = BUNDLE / "configs"
@@ -85,7 +85,7 @@ def test_model_json_says_what_the_weights_are(trained: Path, tiny_dataset: Path)
     )
     backbone = torch.load(trained / "model.pt", weights_only=True)
     assert list(backbone) == description["files"]["model.pt"]["keys"]
-    network = ConfigParser({"network": description["network"]}).get_parsed_content("network")
+    network = network_from(description)
     network.load_state_dict(backbone)
 
 
@@ -203,7 +203,7 @@ def test_metadata_network_and_export(trained: Path, shared_data: Path, tmp_path:
     )
     volume = torch.rand(1, 1, 17, 16, 19)
     scripted = torch.jit.load(tmp_path / "model.ts")
-    network = ConfigParser({"network": read_json(trained / "model.json")["network"]}).get_parsed_content("network")
+    network = network_from(read_json(trained / "model.json"))
     network.load_state_dict(torch.load(trained / "model.pt", weights_only=True))
     assert torch.allclose(scripted(volume), network(volume), atol=1e-5)
 
