@@ -64,7 +64,8 @@ def test_run_writes_everything(trained: Path) -> None:
     for name in ("figures/losses.png", "figures/registration_0.png", "figures/registration_1.png"):
         assert (trained / name).read_bytes().startswith(b"\x89PNG")
     assert list((trained / "tensorboard").glob("events*"))
-    assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == ["checkpoint_2.pt", "checkpoint_4.pt"]
+    kept = ["checkpoint_2.pt", "checkpoint_4.pt", "settings.json"]
+    assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == kept
 
 
 def test_model_json_says_what_the_weights_are(trained: Path, tiny_dataset: Path) -> None:
