@@ -22,7 +22,7 @@ def check_keys(config: Mapping[str, Any], folder: Path) -> None:
 
     Args:
         config: files merged, overrides applied, references not resolved.
-        folder: configs/ of the bundle. Of its complete configs, such as train.json and inference.json, the one that
+        folder: of the config files. Of its complete configs, such as train.json and inference.json, the one that
             shares most keys is the config that is being run.
 
     Raises:
@@ -30,7 +30,7 @@ def check_keys(config: Mapping[str, Any], folder: Path) -> None:
     """
     complete = [content for path in sorted(folder.glob("*.json")) if "bundle_root" in (content := read_json(path))]
     if not complete:
-        raise ValueError(f"bundle_root: {folder} holds no config, expected train.json or inference.json in it")
+        raise ValueError(f"{folder} holds no complete config, expected train.json or inference.json in it")
     base = max(complete, key=lambda content: len(content.keys() & config.keys()) / len(content))
     read = {*OF_MONAI, *base, *referenced(config)}
     unknown = [name for name, value in config.items() if name not in read and not _is_program(value)]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from .arguments import null_overrides
-from .config import running_parser
+from .config import running_folder, running_parser
 from .keys import check_keys
 from .output_lock import lock_output
 from .screen import show_reasons
@@ -36,7 +36,7 @@ def start_run() -> None:
         if names := [name for name in null_overrides(sys.argv[1:]) if name in parser]:
             parser.update(dict.fromkeys(names))  # MONAI drops an override that is None
             parser.parse()
-    check_keys(parser.get(), Path(parser.get_parsed_content("bundle_root")) / "configs")
+    check_keys(parser.get(), running_folder() or Path(parser.get_parsed_content("bundle_root")) / "configs")
     check_values(parser)
     if command and int(os.environ.get("RANK", "0")) == 0:  # of torchrun
         lock_output(parser.get_parsed_content("output_dir"))

@@ -77,7 +77,11 @@ KINDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         lambda value: _is_whole(value, 0),
         "a whole number of at least 0",
     ),
-    (("learning_rate", "head_learning_rate"), _is_positive, "a number above 0"),
+    (
+        ("learning_rate", "head_learning_rate"),
+        lambda value: _is_number(value) and value >= 0,
+        "a number of at least 0",
+    ),
     (("spacing",), _three(_is_positive), "three numbers above 0 in mm, such as [1,1,1]"),
     (("patch_size",), _three(lambda value: _is_whole(value, 1)), "three whole numbers of voxels, such as [96,96,96]"),
     (

@@ -56,7 +56,7 @@ def test_all_mistyped_keys_are_listed():
 
 
 def test_a_folder_without_configs_is_named(tmp_path):
-    with pytest.raises(ValueError, match=f"bundle_root: {tmp_path} holds no config"):
+    with pytest.raises(ValueError, match=f"{tmp_path} holds no complete config"):
         check_keys(merged("train.json"), tmp_path)
 
 
@@ -79,7 +79,7 @@ def test_an_overlay_may_bring_its_own_keys():
         *(("max_epochs", value, "a whole number of at least 1") for value in (1.5, 0, True, "3")),
         ("batch_size", 0, "a whole number of at least 1"),
         ("num_workers", -1, "a whole number of at least 0"),
-        ("learning_rate", "fast", "a number above 0"),
+        *(("learning_rate", value, "a number of at least 0") for value in ("fast", -0.1)),
         *(
             ("spacing", value, "three numbers above 0")
             for value in (3.5, [1, 1], [1, 1, 0], "1,1,1", [1, 1, float("nan")])
