@@ -32,6 +32,7 @@ def convert_from_authors(source: str, output_dir: str) -> str:
         "preprocessing": {},
         "conventions": "authors",
         "converted_from": {"file": Path(source).name, "sha256": sha256(source)},
+        "trained_on": "files",  # by the paper, CTs of patients
         "licence": "the authors' release states none",
         "notes": "Neither spacing nor intensity is stored in the file. The released code clips raw values to [0, 2048] "
         "and scales them to [0, 1] in pre-training, but adds 1024 first downstream.",

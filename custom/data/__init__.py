@@ -2,6 +2,7 @@
 """Data: lists of volumes, pairs of different subjects, labelled samples, the order in which they are drawn."""
 
 from .cache import VolumeCache
+from .cases import CaseLoader
 from .class_weights import class_weights
 from .datalist import find_volumes, fixed_pairs, group_by_subject, read_dataset_json, split_volumes
 from .labelled import labelled_data

@@ -17,21 +17,11 @@ from monai.transforms import Compose, RandomizableTrait
 from monai.utils import convert_to_tensor
 from torch.utils.data import Dataset
 
-from ..files import write_tensors
+from ..files import remove_leftovers, write_tensors
 from ..volumes import VolumeError, volume_state
-from .errors import innermost, volume_error
+from .errors import case_error, volume_error
 
 logger = logging.getLogger(__name__)
-
-
-def _preprocessing_error(error: Exception, item: dict[str, Any]) -> VolumeError:
-    """The error to raise for an item, with its cause: a transform's own VolumeError, or one that names the image."""
-    failure = volume_error(error)
-    if failure is None:
-        inner = innermost(error)
-        failure = VolumeError(f"{item['image']}: preprocessing failed ({type(inner).__name__}: {inner})")
-        failure.__cause__ = error
-    return failure
 
 
 class _MemoryCache(CacheDataset):
@@ -43,7 +33,7 @@ class _MemoryCache(CacheDataset):
         except Exception as error:
             failure = volume_error(error)
             if failure is None:  # the transform may fail for every file: stop at once
-                raise _preprocessing_error(error, self.data[idx]) from error
+                raise case_error(error, self.data[idx]) from error
             return failure
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list:
@@ -82,9 +72,11 @@ class _DiskCache(PersistentDataset):
     """A PersistentDataset whose file names depend on the transform and the state of the volume's files.
 
     Its files appear complete (`custom.files.atomic`), also when a run is killed or two loader workers write one file.
+    Temporary files of killed runs are removed.
     """
 
     def __init__(self, data: Sequence[dict[str, Any]], transform: Compose, cache_dir: str | os.PathLike) -> None:
+        remove_leftovers(cache_dir)
         super().__init__(data, transform, cache_dir, hash_func=_item_hash, hash_transform=pickle_hashing)
 
     def _cachecheck(self, item_transformed: dict[str, Any]) -> dict[str, Any]:
@@ -149,5 +141,5 @@ class VolumeCache(Dataset):
         except OSError:  # the folder of the cache cannot be written; errors of volumes are no OSErrors
             raise
         except Exception as error:
-            failure = _preprocessing_error(error, self.data[index])
+            failure = case_error(error, self.data[index])
             raise failure from failure.__cause__

@@ -14,16 +14,12 @@ import numpy as np
 
 from ..files import read_json
 from ..volumes import VOLUME_SUFFIXES, is_dicom_file
+from .output_names import earlier_outputs, stem
 
 logger = logging.getLogger(__name__)
 
 LOOKED_FOR = f"{', '.join(VOLUME_SUFFIXES)} files and folders of DICOM files"
 MIN_SUBJECTS_TO_SPLIT = 4
-
-
-def _stem(path: str) -> str:
-    suffix = max((s for s in VOLUME_SUFFIXES if path.lower().endswith(s)), key=len, default="")
-    return path[: len(path) - len(suffix)]
 
 
 def _natural_key(path: str) -> tuple[list[str | int], str]:
@@ -36,28 +32,39 @@ def _raise(error: OSError) -> None:
 
 
 def _walk_volumes(root: str) -> Iterator[str]:
-    """Relative paths of volume files and DICOM folders, without hidden names and folders `labels` beside `images`."""
-    seen = set()
+    """Relative paths of volume files and DICOM folders.
+
+    Left out: hidden names, folders `labels` beside `images`, and what an earlier run wrote (`earlier_outputs`).
+    """
+    seen, outputs, left_out = set(), set(), 0
     for folder, folders, files in os.walk(root, onerror=_raise, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:  # a link to a folder that was read before
             folders.clear()
             continue
         seen.add(real)
+        outputs |= {os.path.normpath(os.path.join(folder, name)) for name in earlier_outputs(folder)}
         folders[:] = [name for name in folders if not name.startswith(".")]
         if {"images", "labels"} <= set(folders):
             folders.remove("labels")
         for name in files:
-            if name.lower().endswith(VOLUME_SUFFIXES) and not name.startswith("."):
-                yield os.path.relpath(os.path.join(folder, name), root)
+            path = os.path.join(folder, name)
+            if not name.lower().endswith(VOLUME_SUFFIXES) or name.startswith("."):
+                continue
+            if os.path.normpath(path) in outputs:
+                left_out += 1
+            else:
+                yield os.path.relpath(path, root)
         if any(is_dicom_file(os.path.join(folder, name)) for name in files):
             yield os.path.relpath(folder, root)
+    if left_out:
+        logger.info(f"dataset_dir {root!r}: {left_out} files are the output of earlier runs and are left out")
 
 
 def _item(root: str, path: str) -> dict[str, str]:
     """The item of one volume, with the label map of the same name in the `labels` folder beside its `images`."""
     full_path = os.path.normpath(os.path.join(root, path))
-    parts = _stem(path).split(os.sep)
+    parts = stem(path).split(os.sep)
     if path == os.curdir:
         return {"image": full_path, "subject": os.path.basename(os.path.abspath(root))}
     item = {"image": full_path}
@@ -133,7 +140,7 @@ def _read_entry(
         if not isinstance(value, str) or not os.path.exists(item[key]):
             problem = f"{name}.{key}: {value!r}, expected an existing file below {root}"
             problems.setdefault(name, []).append(problem)
-    item["subject"] = str(entry.get("subject", _stem(os.path.normpath(str(entry["image"])))))
+    item["subject"] = str(entry.get("subject", stem(os.path.normpath(str(entry["image"])))))
     return item
 
 

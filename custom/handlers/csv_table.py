@@ -10,7 +10,7 @@ from pathlib import Path
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
-from ..files import write_text
+from ..files import naming_the_file, write_text
 
 
 class CsvTable:
@@ -48,6 +48,7 @@ class CsvTable:
 
         Raises:
             ValueError: the file has columns of other names.
+            OSError: the row cannot be written; the message names the file.
         """
         row = {"iteration": iteration} | {name: f"{value:.9g}" for name, value in values.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +58,10 @@ class CsvTable:
                 columns = next(csv.reader(file))
             if columns != list(row):
                 raise ValueError(f"{self.path} has the columns {columns}, a new row has {list(row)}")
-        with self.path.open("a", encoding="utf-8", newline="") as file:
+        with (
+            naming_the_file(self.path, "a row of the table"),
+            self.path.open("a", encoding="utf-8", newline="") as file,
+        ):
             writer = csv.DictWriter(file, row, lineterminator="\n")
             if new:
                 writer.writeheader()

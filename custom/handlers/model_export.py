@@ -16,6 +16,7 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
 from ..data import fingerprint
+from ..data.origin import trained_on
 from ..files import read_json
 from ..running import resolved_config
 from ..weights import save_pretext
@@ -29,7 +30,7 @@ def describe_run(
     seed: int,
     licence: str,
 ) -> dict[str, Any]:
-    """The part of model.json that is known before the first step: input, data, seed, licence, versions and config.
+    """The part of model.json that is known before the first step: input, data and its origin, seed, versions, config.
 
     Args:
         components: see `describe`.
@@ -41,6 +42,7 @@ def describe_run(
     return {
         **describe(components, preprocessing),
         "data": fingerprint(data),
+        "trained_on": trained_on(data),
         "seed": seed,
         "licence": licence,
         "versions": {

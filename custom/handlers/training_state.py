@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
-from ignite.handlers import Checkpoint, DiskSaver
+from ignite.handlers import Checkpoint
+from ignite.handlers.checkpoint import BaseSaveHandler
 
+from ..files import write_tensors
 from ..running import resolved_config
 from .run_settings import RunSettings
 
@@ -63,6 +65,25 @@ class _Scaler:
             self.trainer.scaler.load_state_dict(state)
 
 
+class _CheckpointFiles(BaseSaveHandler):
+    """Writes checkpoints with `custom.files`, on the first process only. On a full disk the error names the file.
+
+    Args:
+        directory: folder of the files.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def __call__(self, checkpoint: Mapping, filename: str, metadata: Mapping | None = None) -> None:
+        if idist.get_rank() == 0:
+            write_tensors(self.directory / filename, checkpoint, "the checkpoint")
+
+    def remove(self, filename: str) -> None:
+        if idist.get_rank() == 0:
+            (self.directory / filename).unlink()
+
+
 class TrainingState:
     """Saves after each epoch all that a run needs to continue, and loads it when a run starts that resumes.
 
@@ -107,7 +128,7 @@ class TrainingState:
                 self.settings.write()
             self._save = Checkpoint(
                 self._saved,
-                DiskSaver(str(self.directory), create_dir=True, require_empty=False, atomic=True),
+                _CheckpointFiles(self.directory),
                 filename_pattern="checkpoint_{global_step}.pt",
                 global_step_transform=lambda engine, _: engine.state.iteration,
                 n_saved=2,

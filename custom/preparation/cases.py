@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..data.errors import innermost, volume_error
 from ..data.processes import in_processes
-from ..files import read_json, write_csv, write_json
+from ..files import read_json, remove_leftovers, write_csv, write_json
 from ..volumes import volume_state
 
 
@@ -84,6 +84,7 @@ def prepare_cases(
     """Call prepare(case, output_dir, parameters) for every case that is not done; continue after a bad volume.
 
     prepared.json holds the state of the sources of each case that is done: a case whose sources change is done again.
+    Temporary files of a preparation that was killed are removed.
 
     Args:
         cases: all cases.
@@ -99,6 +100,8 @@ def prepare_cases(
         OSError: a file cannot be written.
     """
     _check_parameters(output_dir / "preparation.json", parameters)
+    targets = (output_dir / path for case in cases for path in case.targets.values())
+    remove_leftovers(output_dir, *{path.parent for path in targets})
     table = output_dir / "prepared.json"
     prepared = read_json(table, "the sources of the prepared cases") if table.is_file() else {}
     done = {case.name: case for case in cases if case.is_done(output_dir, prepared)}

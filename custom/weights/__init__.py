@@ -4,8 +4,10 @@
 from .compatibility import check_compatible, describe
 from .loading import load_backbone, load_network, load_pretext_network
 from .network import network_from
+from .origin import WeightsOrigin, origin_of
 from .state import (
     BACKBONE_PREFIX,
+    description_file,
     load_pretext,
     load_strictly,
     read_state,

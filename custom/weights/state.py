@@ -93,10 +93,7 @@ def read_weights(weights: str | os.PathLike) -> tuple[dict[str, torch.Tensor], d
         FileNotFoundError: a file is missing.
         ValueError: see `read_state` and `custom.files.read_json`.
     """
-    path = weights_file(weights)
-    described_by, shared = path.with_suffix(".json"), path.with_name("model.json")
-    if not described_by.is_file() and shared.is_file():
-        described_by = shared
+    path, described_by = weights_file(weights), description_file(weights)
     description = read_json(described_by, "the description of the weights beside it")
     return read_state(path, description, described_by), description
 
@@ -105,6 +102,13 @@ def weights_file(weights: str | os.PathLike) -> Path:
     """The path of a file NAME.pt itself, or of model.pt in a folder."""
     path = Path(weights)
     return path / "model.pt" if path.is_dir() else path
+
+
+def description_file(weights: str | os.PathLike) -> Path:
+    """The path of NAME.json beside a file NAME.pt or, without this file, of the model.json that describes it too."""
+    path = weights_file(weights)
+    own, shared = path.with_suffix(".json"), path.with_name("model.json")
+    return own if own.is_file() or not shared.is_file() else shared
 
 
 def read_state(path: Path, description: Mapping[str, Any], described_by: Path) -> dict[str, torch.Tensor]:

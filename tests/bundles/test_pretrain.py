@@ -78,7 +78,7 @@ def test_model_json_says_what_the_weights_are(trained: Path, tiny_dataset: Path)
         "patch_size": [16, 16, 16],
     }
     assert description["pretext_task"] == "gvsl" and description["iterations"] == 4 and description["seed"] == 0
-    assert description["data"]["volumes"] == 4
+    assert description["data"]["volumes"] == 4 and description["trained_on"] == "files"
     assert description["config"]["max_epochs"] == 2
     assert description["versions"]["torch"] == torch.__version__
     assert description["metrics"]["dice_before"] == pytest.approx(
@@ -156,7 +156,7 @@ def test_inference_writes_features_in_place(trained: Path, overrides: dict, tiny
     for name, tensor in torch.load(trained / "model.pt", weights_only=True).items():
         assert torch.equal(built.network_def.state_dict()[name].cpu(), tensor)
     image = nibabel.load(tiny_dataset / "images" / "0.nii.gz")
-    features = nibabel.load(output / "0_features.nii.gz")
+    features = nibabel.load(output / "images" / "0_features.nii.gz")
     assert features.shape == (*image.shape, 8)
     assert np.allclose(features.affine, image.affine)
     assert np.isfinite(features.get_fdata()).all() and features.get_fdata().std() > 0
@@ -180,7 +180,7 @@ def test_another_spacing_than_that_of_the_weights_is_refused_unless_accepted(
     assert not output.exists()
     workflow(files, kind, chosen | {"accept_mismatch": ["spacing"]}).run()
     assert "is used although spacing: the weights [1.0, 1.0, 1.0], the config [1.2, 1.0, 1.0]" in caplog.text
-    assert len(list(output.glob("*_features.nii.gz" if kind == "infer" else "metrics.json"))) == (
+    assert len(list(output.rglob("*_features.nii.gz" if kind == "infer" else "metrics.json"))) == (
         6 if kind == "infer" else 1
     )
 

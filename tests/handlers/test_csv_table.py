@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import resource
 
 import pytest
 import torch
@@ -154,3 +155,16 @@ def test_only_the_first_process_writes(tmp_path, monkeypatch):
     monkeypatch.setattr("ignite.distributed.get_rank", lambda: 1)
     train(tmp_path / "training.csv")
     assert not (tmp_path / "training.csv").exists()
+
+
+def test_a_full_disk_names_the_table(tmp_path):
+    table = CsvTable(str(tmp_path / "a.csv"))
+    table.append(1, {"loss": 0.5})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "a.csv").stat().st_size, hard))
+    try:
+        with pytest.raises(OSError, match=r"a\.csv: a row of the table cannot be written \(File too large\)"):
+            table.append(2, {"loss": 0.4})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [row["iteration"] for row in read(tmp_path / "a.csv")] == ["1"]

@@ -90,7 +90,9 @@ def test_tables_without_pictures(tmp_path):
 def test_one_case_without_a_subject_and_without_any_structure(tmp_path):
     empty = {name: meta(torch.zeros(8, 8, 8)) for name in ("label", "pred")} | {"image": meta(torch.rand(8, 8, 8))}
     report(tmp_path, [empty], batches=[{}])
-    assert (tmp_path / "report" / "cases.csv").read_text().splitlines()[1] == "case_label.nii.gz,,,,,,"
+    assert (tmp_path / "report" / "cases.csv").read_text().splitlines()[
+        1
+    ] == "case_label.nii.gz,somewhere/case_label.nii.gz,,,,,,"
     assert json.loads((tmp_path / "report" / "metrics.json").read_text())["dice"]["overall"]["mean"] is None
     for name in ("best", "median", "worst"):
         assert (tmp_path / "report" / f"{name}.png").read_bytes().startswith(b"\x89PNG")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import random
+import resource
 
 import numpy as np
 import pytest
@@ -342,3 +343,16 @@ def test_only_garbage_is_an_error_that_names_the_files(tmp_path):
         torch.save([1], path)
     with pytest.raises(ValueError, match="none of the checkpoints .*checkpoint_6.pt.*checkpoint_3.pt.* can be read"):
         Run(tmp_path, resume=True).run()
+
+
+def test_a_full_disk_names_the_checkpoint_and_leaves_the_newest(tmp_path):
+    """torch wrote into the file itself and said no more than "basic_ios::clear"."""
+    Run(tmp_path, epochs=2).trainer.run()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(OSError, match=r"checkpoint_9\.pt: the checkpoint cannot be written \(File too large\)"):
+            Run(tmp_path, epochs=3, resume=True).trainer.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint_6.pt"]

@@ -54,7 +54,11 @@ def check_resuming(prepare: Callable[[], object], output: Path, kept: Path, lost
     kept.write_bytes(b"kept")
     lost_bytes, before = lost.read_bytes(), (output / "dataset.json").read_bytes()
     lost.unlink()
+    leftover = output / ".tmp.elsewhere.1.1.half.nii.gz"  # of a run that was killed, long ago and on another computer
+    leftover.touch()
+    os.utime(leftover, (0, 0))
     prepare()
+    assert not leftover.exists()
     assert kept.read_bytes() == b"kept" and lost.read_bytes() == lost_bytes
     assert (output / "dataset.json").read_bytes() == before
     table = json.loads((output / "prepared.json").read_text())
