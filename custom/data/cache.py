@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from ..files import remove_leftovers, write_tensors
 from ..transforms import LoadVolumed
-from ..volumes import VolumeError, check_file
+from ..volumes import VolumeError, check_file, volume_state
 from .errors import case_error, volume_error
 
 logger = logging.getLogger(__name__)
@@ -72,18 +72,25 @@ class _MemoryCache(CacheDataset):
         return cache
 
 
-def _file_state(path: str) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of a file, or of each file in a DICOM folder: a changed volume is read again."""
-    paths = sorted(entry.path for entry in os.scandir(path)) if os.path.isdir(path) else [path]
-    states = [(name, os.stat(name)) for name in paths if os.path.exists(name)]
-    return [(os.path.abspath(name), state.st_size, state.st_mtime_ns) for name, state in states]
-
-
 def _item_hash(item: dict[str, Any]) -> bytes:
     """Hash of an item in which the state of a file stands for its path."""
     paths = {key: value for key, value in item.items() if isinstance(value, (str, os.PathLike))}
-    files = {key: _file_state(path) for key, path in paths.items() if os.path.exists(path)}
+    files = {key: volume_state(path) for key, path in paths.items() if os.path.exists(path)}
     return pickle_hashing({**item, **files})
+
+
+def _read_entry(path: Path, item: dict[str, Any]) -> dict[str, Any] | None:
+    """The preprocessed volumes in a file of the cache; None, with a warning, if the file is damaged."""
+    try:
+        volumes = torch.load(path, weights_only=True)
+    except Exception as error:  # of damaged bytes, torch and pickle raise errors of any class
+        problem = f"{type(error).__name__}: {error}".partition("\n")[0]
+    else:
+        if isinstance(volumes, dict) and "image" in volumes:
+            return volumes
+        problem = f"it holds {type(volumes).__name__}, expected a dictionary with an image"
+    logger.warning(f"the cache file {path} is damaged ({problem}): {item['image']} is preprocessed again")
+    return None
 
 
 class _DiskCache(PersistentDataset):
@@ -106,8 +113,8 @@ class _DiskCache(PersistentDataset):
 
     def _cachecheck(self, item_transformed: dict[str, Any]) -> dict[str, Any]:
         file = self._file(item_transformed)
-        if file.is_file():
-            return torch.load(file, weights_only=True)
+        if file.is_file() and (volumes := _read_entry(file, item_transformed)) is not None:
+            return volumes
         volumes = self._pre_transform(copy.deepcopy(item_transformed))
         volumes = convert_to_tensor(volumes, convert_numeric=False, track_meta=False)
         write_tensors(file, volumes, "the preprocessed volume")

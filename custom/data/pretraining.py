@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..volumes import files_of
 from .datalist import find_volumes, fixed_pairs, path_of, split_volumes
 from .dataset_json import has_no_lists, read_dataset_json
 from .output_names import output_names
@@ -107,12 +108,6 @@ def fingerprint(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     digest = hashlib.sha256()
     for item in items:
         path = str(item["image"])
-        digest.update(f"{os.path.basename(path)} {volume_bytes(path)}\n".encode())
+        size = sum(map(os.path.getsize, files_of(path) or [path]))
+        digest.update(f"{os.path.basename(path)} {size}\n".encode())
     return {"volumes": len(items), "sha256_of_names_and_sizes": digest.hexdigest()}
-
-
-def volume_bytes(path: str) -> int:
-    """Size of a file, or of all files of a DICOM folder."""
-    if os.path.isdir(path):
-        return sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())
-    return os.path.getsize(path)

@@ -68,16 +68,26 @@ class CsvTable:
             writer.writerow(row)
 
     def drop_after(self, iteration: int) -> None:
-        """Deletes the rows after `iteration`, and a last row that is incomplete because the run was killed."""
+        """Deletes the rows after `iteration`, and a last row that is incomplete because the run was killed.
+
+        Raises:
+            ValueError: rows of iterations up to `iteration` are missing, or a row is damaged.
+        """
         if iteration == 0:
             self.path.unlink(missing_ok=True)
-        if not self.path.exists():
             return
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        complete = [line for line in lines if line.endswith("\n")]
-        if not complete:  # killed while it wrote the header
-            self.path.unlink()
-            return
-        header, *rows = complete
-        earlier = [row for row in rows if int(row.split(",")[0]) <= iteration]
-        write_text(self.path, "".join([header, *earlier]), "the table")
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
+        header, *rows = [line for line in lines if line.endswith("\n")] or [""]
+        try:
+            earlier = [row for row in rows if int(row.split(",")[0]) <= iteration]
+        except ValueError as error:
+            raise ValueError(f"{self.path} has a damaged row ({error}), expected an iteration first") from error
+        if self.evaluator is None and len(earlier) != iteration:
+            raise ValueError(
+                f"{self.path} has {len(earlier)} rows up to iteration {iteration}, at which the run resumes, expected "
+                "one for each: restore the file, or begin a new run without resume"
+            )
+        if header:
+            write_text(self.path, "".join([header, *earlier]), "the table")
+        else:  # killed while it wrote the header
+            self.path.unlink(missing_ok=True)

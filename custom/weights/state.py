@@ -8,7 +8,6 @@ describes both. A downstream run writes model.pt (the whole network) and model.j
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -122,19 +121,37 @@ def read_state(path: Path, description: Mapping[str, Any], described_by: Path) -
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is not described, has another hash, or holds more than tensors.
+        ValueError: the file is not described, has another hash, holds something else than tensors, or NaN.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist, expected weights (a state dict)")
-    if path.name not in description.get("files", {}):
-        raise ValueError(f"{described_by} describes {sorted(description.get('files', {}))}, expected {path.name}")
-    expected, actual = description["files"][path.name]["sha256"], sha256(path)
+    expected, actual = _described_hash(path.name, description, described_by), sha256(path)
     if actual != expected:
         raise ValueError(f"{path} has SHA-256 {actual}, but {described_by} names {expected}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of damaged bytes, torch and pickle raise errors of any class
         raise ValueError(f"{path} is not a file of tensors alone: {error}") from error
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{path} holds a {type(state).__name__}, expected a state dict: names with tensors")
+    for name, tensor in state.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise ValueError(f"{path}: {name} is a {type(tensor).__name__}, expected a tensor")
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{path}: {name} holds NaN or infinite values, expected weights of a run that converged")
+    return dict(state)
+
+
+def _described_hash(name: str, description: Mapping[str, Any], described_by: Path) -> str:
+    """The SHA-256 that a description has for a file."""
+    files = description.get("files")
+    if not isinstance(files, Mapping):
+        raise ValueError(f"{described_by}: files is {files!r}, expected an object with {name}")
+    if name not in files:
+        raise ValueError(f"{described_by} describes {sorted(files)}, expected {name}")
+    if not isinstance(files[name], Mapping) or not isinstance(files[name].get("sha256"), str):
+        raise ValueError(f"{described_by}: files#{name}#sha256 is missing, expected the SHA-256 of the file")
+    return files[name]["sha256"]
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, torch.Tensor], source: str | os.PathLike) -> None:

@@ -41,7 +41,7 @@ EQUAL_DOWNSTREAM = [  # the blocks of train.json that do not depend on the task
     *("validate#dataset", "validate#sampler", "validate#dataloader", "validate#handlers", "validate#evaluator"),
 ]
 FOR_LABELS = ("label_keys", "allow_missing_keys")
-OWN_OF_INFERENCE = {"imports", "output_dir", "accept_mismatch", "data", "network_def", "network", "run"}
+OWN_OF_INFERENCE = {"imports", "output_dir", "accept_mismatch", "data", "network_def", "network", "initialize", "run"}
 
 
 def config(bundle: str, name: str) -> dict[str, Any]:
