@@ -13,7 +13,6 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import fire
 import nibabel
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from benchmarks.bundles import BENCHMARKS, BUNDLES, workflow
 from custom.figures import middle_planes, save_figure, segmentation_figure
 from custom.files import read_json, write_json
 from custom.metrics import segmentation_measures
+from custom.running import run_tool
 
 MERGED = {"heart": (205, 420, 500, 550, 600), "aorta": (820,), "pulmonary_artery": (850,)}
 BUNDLE_NAMES = ("gvsl_seg_heart", "gvsl_seg_coronary")
@@ -91,4 +91,4 @@ def sha(bundle: str) -> str:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_tool(main)

@@ -21,7 +21,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fire
 import itk
 import numpy as np
 import torch
@@ -44,6 +43,7 @@ from custom.registration import (
     resample_displacement,
     world_displacement,
 )
+from custom.running import run_tool
 from custom.volumes import load_volume
 
 Volumes = tuple[torch.Tensor, torch.Tensor]  # moving and fixed, (1, 1, *spatial), intensities in [0, 1]
@@ -298,4 +298,4 @@ def listed(text: str | tuple | list | int) -> list[str]:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_tool(main)

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import fire
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
@@ -29,6 +28,7 @@ from benchmarks.bundles import BUNDLES
 from benchmarks.machine import machine
 from custom.engines.mixed_precision import autocast
 from custom.files import write_json
+from custom.running import run_tool
 
 WIDTHS = {"demo": [16, 16, 32, 64, 128], "paper": [32, 64, 128, 256, 512]}
 
@@ -170,4 +170,4 @@ def main(
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_tool(main)

@@ -7,8 +7,12 @@ import csv
 import errno
 import hashlib
 import json
+import logging
 import os
+import re
+import socket
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +20,10 @@ from typing import Any
 
 import torch
 
+logger = logging.getLogger(__name__)
 TEMPORARY_PREFIX = ".tmp."
+TEMPORARY_NAME = re.compile(r"\.tmp\.(?P<host>[^.]*)\.(?P<process>\d+)\.\d+\..+")
+ABANDONED_AFTER = 24 * 3600  # seconds; a temporary file of another computer that is older belongs to no running process
 
 
 def sha256(path: str | os.PathLike) -> str:
@@ -38,9 +45,11 @@ def read_json(path: str | os.PathLike, what: str = "a JSON object") -> dict[str,
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path} does not exist, expected {what}")
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8-sig") as file:  # some editors begin a file with a byte order mark
         try:
             content = json.load(file)
+        except RecursionError as error:
+            raise ValueError(f"{path} is nested too deeply, expected {what}") from error
         except ValueError as error:
             raise ValueError(f"{path} is not valid JSON ({error}), expected {what}") from error
     if not isinstance(content, dict):
@@ -49,12 +58,34 @@ def read_json(path: str | os.PathLike, what: str = "a JSON object") -> dict[str,
 
 
 @contextmanager
+def naming_the_file(path: str | os.PathLike, what: str) -> Iterator[None]:
+    """Turn an OSError of the block into one whose message names the file.
+
+    Args:
+        path: the file that the block writes.
+        what: what is written, with its article.
+
+    Raises:
+        OSError: of the class and number of the cause.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(
+            error.errno or errno.EIO,
+            f"{path}: {what} cannot be written ({reason}), expected a folder with write permission and free space",
+        ) from error
+
+
+@contextmanager
 def atomic(path: str | os.PathLike, what: str = "the file") -> Iterator[Path]:
     """Write a file under a temporary name; rename it when the block ends without an error.
 
     The folder is made. The temporary file lies in it and has the same ending, because nibabel and matplotlib choose
-    the format by the ending. Its name holds the process and the thread, so that several may write one file. After an
-    error the temporary file is removed, and a file that had the final name before is unchanged.
+    the format by the ending. Its name holds computer, process and thread, so that several may write one file. After an
+    error the temporary file is removed, and a file that had the final name before is unchanged. The file of a process
+    that was killed stays; see `remove_leftovers`.
 
     Args:
         path: the final name.
@@ -67,22 +98,84 @@ def atomic(path: str | os.PathLike, what: str = "the file") -> Iterator[Path]:
         OSError: the file cannot be written. It has the class and number of the cause; its message names the file.
     """
     path = Path(path)
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}.{threading.get_ident()}.{path.name}")
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{_computer()}.{os.getpid()}.{threading.get_ident()}.{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OSError(
-            error.errno or errno.EIO,
-            f"{path}: {what} cannot be written ({reason}), expected a folder with write permission and free space",
-        ) from error
+        with naming_the_file(path, what):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def remove_leftovers(*folders: str | os.PathLike) -> list[Path]:
+    """Remove the temporary files that killed processes left in folders, not in the folders below them.
+
+    A file stays while its process runs. A file of another computer, which may share the folder, stays for a day.
+
+    Args:
+        folders: some may be missing.
+
+    Returns:
+        The removed files.
+    """
+    found = (path for folder in set(map(Path, folders)) for path in folder.glob(f"{TEMPORARY_PREFIX}*"))
+    leftovers = [path for path in found if _is_leftover(path)]
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return leftovers
+
+
+def _computer() -> str:
+    return re.sub(r"[^\w-]", "_", socket.gethostname())[:60]
+
+
+def _is_leftover(path: Path) -> bool:
+    match = TEMPORARY_NAME.fullmatch(path.name)
+    if match is None or not path.is_file():
+        return False
+    if match["host"] == _computer():
+        return not _runs(int(match["process"]))
+    return time.time() - path.stat().st_mtime > ABANDONED_AFTER
+
+
+def _runs(process: int) -> bool:
+    if os.name == "nt":  # os.kill ends processes there
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # a process of another user
+        return True
+    return True
+
+
+def set_aside(folder: str | os.PathLike, names: Iterable[str]) -> Path | None:
+    """Move files of an earlier run to earlier/NUMBER in their folder, and remove what a killed run left.
+
+    Args:
+        folder: output of a run; it may be missing.
+        names: files and folders below it; those that do not exist are left out.
+
+    Returns:
+        earlier/NUMBER, or None if there is nothing to move.
+    """
+    folder, names = Path(folder), set(names)
+    remove_leftovers(folder, *(folder / name for name in names), *((folder / name).parent for name in names))
+    existing = sorted(name for name in names if (folder / name).exists())
+    if not existing:
+        return None
+    number = 1 + max((int(path.name) for path in folder.glob("earlier/*") if path.name.isdigit()), default=0)
+    target = folder / "earlier" / str(number)
+    for name in existing:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(folder / name, target / name)
+    logger.info(f"moved an earlier run from {folder} to {target}")
+    return target
 
 
 def write_bytes(path: str | os.PathLike, content: bytes, what: str = "the file") -> None:

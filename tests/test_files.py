@@ -4,14 +4,29 @@
 import errno
 import os
 import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
 
-from custom.files import atomic, read_json, write_csv, write_json, write_tensors, write_text
+from custom.files import (
+    atomic,
+    read_json,
+    remove_leftovers,
+    set_aside,
+    write_csv,
+    write_json,
+    write_tensors,
+    write_text,
+)
 from custom.volumes import write_volume
+
+ROOT = Path(__file__).parents[1]
 
 
 def draw(path):
@@ -145,3 +160,62 @@ def test_json_that_cannot_be_used(content, message, tmp_path):
 def test_json_that_does_not_exist(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"a\.json does not exist, expected the description of the weights"):
         read_json(tmp_path / "a.json", "the description of the weights")
+
+
+KILLED_WHILE_IT_WROTE = """
+import os, signal, sys
+from custom.files import atomic
+
+with atomic(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_next_run_removes_what_a_killed_one_left(tmp_path):
+    path = tmp_path / "below" / "a.nii.gz"
+    subprocess.run([sys.executable, "-c", KILLED_WHILE_IT_WROTE, str(path)], cwd=ROOT)
+    (left,) = path.parent.iterdir()
+    assert left.name.startswith(".tmp.")
+    (tmp_path / ".tmp.notes").touch()  # no name of ours
+    with atomic(tmp_path / "b.txt") as temporary:  # a process that runs
+        temporary.touch()
+        assert remove_leftovers(tmp_path) == [] and left.exists()
+        assert remove_leftovers(tmp_path, left.parent) == [left]
+        assert temporary.exists()
+    assert (tmp_path / ".tmp.notes").exists() and not left.exists()
+
+
+def test_a_file_of_another_computer_is_a_leftover_after_a_day(tmp_path):
+    ours, theirs = tmp_path / ".tmp.elsewhere.1.1.new.pt", tmp_path / ".tmp.elsewhere.1.1.old.pt"
+    for path in (ours, theirs):
+        path.touch()
+    two_days_ago = time.time() - 2 * 24 * 3600
+    os.utime(theirs, (two_days_ago, two_days_ago))
+    assert remove_leftovers(tmp_path) == [theirs]
+    assert remove_leftovers(tmp_path / "missing") == []
+
+
+def test_the_temporary_files_of_an_earlier_run_are_not_moved_with_it(tmp_path):
+    for folder in ("", "sub", "checkpoints"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        left = tmp_path / folder / ".tmp.elsewhere.1.1.a.pt"
+        left.touch()
+        os.utime(left, (0, 0))
+    (tmp_path / "checkpoints" / "a.pt").touch()
+    set_aside(tmp_path, ["sub/a.txt", "checkpoints"])
+    files = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert files == [Path("earlier/1/checkpoints/a.pt")]
+
+
+def test_earlier_files_are_moved_with_their_folders(tmp_path):
+    for number, content in ((1, "first"), (2, "second")):
+        (tmp_path / "sub").mkdir(exist_ok=True)
+        for name in ("sub/a.txt", "b.txt", "notes.txt"):
+            (tmp_path / name).write_text(content)
+        assert set_aside(tmp_path, ["sub/a.txt", "b.txt", "missing.txt"]) == tmp_path / "earlier" / str(number)
+        for name in ("sub/a.txt", "b.txt"):
+            assert (tmp_path / "earlier" / str(number) / name).read_text() == content
+            assert not (tmp_path / name).exists()
+    assert (tmp_path / "notes.txt").exists()
+    assert set_aside(tmp_path, ["b.txt"]) is None and set_aside(tmp_path / "missing", ["b.txt"]) is None

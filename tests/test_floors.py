@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [  # the lowest first; a room may import rooms of its own floor and of those before it
     ["files", "labels"],
-    ["layers", "volumes"],
+    ["layers", "running", "volumes"],
     ["figures", "losses", "metrics", "networks", "transforms"],
     ["pretext"],
     ["data", "weights"],

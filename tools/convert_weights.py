@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fire
-
 from custom.files import sha256, write_tensors
+from custom.running import run_tool
 from custom.weights import read_weights, save_weights
 from custom.weights.authors import from_authors, read_authors_state, to_authors
 
@@ -33,6 +32,7 @@ def convert_from_authors(source: str, output_dir: str) -> str:
         "preprocessing": {},
         "conventions": "authors",
         "converted_from": {"file": Path(source).name, "sha256": sha256(source)},
+        "trained_on": "files",  # by the paper, CTs of patients
         "licence": "the authors' release states none",
         "notes": "Neither spacing nor intensity is stored in the file. The released code clips raw values to [0, 2048] "
         "and scales them to [0, 1] in pre-training, but adds 1024 first downstream.",
@@ -65,4 +65,4 @@ def convert_to_authors(source: str, output_file: str, backbone_only: bool = Fals
 
 
 if __name__ == "__main__":
-    fire.Fire({"from_authors": convert_from_authors, "to_authors": convert_to_authors})
+    run_tool({"from_authors": convert_from_authors, "to_authors": convert_to_authors})

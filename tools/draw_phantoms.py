@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import fire
 import matplotlib
 import nibabel
 import numpy as np
@@ -19,6 +18,7 @@ from custom.labels import BRAIN_LABELS, CARDIAC_LABELS
 from custom.phantoms import make_brain_subject, make_cardiac_subject, make_chest_subject
 from custom.phantoms.chest import severity
 from custom.phantoms.cohort import subject_seed
+from custom.running import run_tool
 
 VESSEL_WINDOW = {"cmap": "gray", "vmin": -200, "vmax": 500}  # HU
 LUNG_WINDOW = {"cmap": "gray", "vmin": -1100, "vmax": 200}  # HU
@@ -59,6 +59,8 @@ def main(output: str, kind: str = "cardiac", subjects: int = 4, seed: int = 0) -
         subjects: number of columns.
         seed: of the cohort.
     """
+    if kind not in HEIGHTS:
+        raise ValueError(f"--kind is {kind!r}, expected one of {sorted(HEIGHTS)}")
     rows = {"cardiac": cardiac_rows, "chest": chest_rows, "brain": brain_rows}[kind]
     columns = [list(rows(make_subject(kind, seed, number))) for number in range(subjects)]
     figure = Figure(figsize=(3 * subjects, HEIGHTS[kind]), layout="constrained")
@@ -138,4 +140,4 @@ def without_side(name: str) -> str:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_tool(main)

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from custom.files import read_json
+from custom.files import read_json, sha256
 
 FILES = ("LICENSE", "configs/inference.json", "configs/train.json", "configs/logging.conf", "docs/README.md",
          "docs/data_license.txt", "models/model.pt", "models/model.json")  # fmt: skip
@@ -25,6 +25,18 @@ NEW_KEYS = {  # that an overlay may add to train.json
 OWN_OF_INFERENCE = {"imports", "accept_mismatch", "output_dir", "data", "network_def", "network", "run", "initialize"}
 QUOTES = re.compile(r"<!-- figures: (\S+) -->\n(.*?)<!-- end of figures -->", re.DOTALL)
 NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+(?![\w.])")
+
+
+def hashes(root: Path, results: str) -> Iterator[str]:
+    """Every .pt in models/ has the hash that its description, NAME.json or model.json, names."""
+    for path in sorted((root / "models").glob("*.pt")):
+        own, shared = path.with_suffix(".json"), path.with_name("model.json")
+        described_by = own if own.is_file() else shared
+        described = read_json(described_by, "the description of the weights").get("files")
+        entry = described.get(path.name) if isinstance(described, dict) else None
+        expected = entry.get("sha256") if isinstance(entry, dict) else None
+        if expected != (actual := sha256(path)):
+            yield f"{path.name} has SHA-256 {actual}, {described_by.name} names {expected}"
 
 
 def files(root: Path, results: str) -> Iterator[str]:

@@ -16,9 +16,8 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import fire
-
 from custom.files import atomic, read_json, sha256, write_bytes, write_json
+from custom.running import run_tool
 from custom.weights import read_weights
 
 from .reached_code import reached_code
@@ -165,4 +164,4 @@ def write_zip(path: Path, files: Mapping[str, bytes]) -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(package)
+    run_tool(package)

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
-
-import fire
 
 from custom.preparation import (
     CANDI_CROP,
@@ -21,6 +18,7 @@ from custom.preparation import (
     prepare_mmwhs,
     prepare_stoic,
 )
+from custom.running import run_tool
 
 
 def finish(report: PreparationReport) -> None:
@@ -85,15 +83,8 @@ def stoic(source: str, output_dir: str, seed: int = 0, margin: float = 10.0, wor
     finish(prepare_stoic(str(source), str(output_dir), seed, margin, workers))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command line, by default that of this process."""
-    try:
-        fire.Fire({"mmwhs": mmwhs, "asoca": asoca, "candi": candi, "stoic": stoic}, arguments)
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-
+COMMANDS = {"mmwhs": mmwhs, "asoca": asoca, "candi": candi, "stoic": stoic}
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    main()
+    run_tool(COMMANDS)

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fire
-
 from custom.files import write_bytes, write_json
+from custom.running import run_tool
 from custom.weights import read_weights
 
 
@@ -30,4 +29,4 @@ def ship(bundle: str, source: str = "bundles/gvsl_pretrain/models") -> str:
 
 
 if __name__ == "__main__":
-    fire.Fire(ship)
+    run_tool(ship)

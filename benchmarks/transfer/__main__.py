@@ -6,9 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import fire
-
 from benchmarks.bundles import BENCHMARKS, ROOT
+from custom.running import run_tool
 
 from .figures import draw_figures
 from .plan import PROTOCOLS, run_tasks, run_variants
@@ -112,4 +111,4 @@ def _listed(names: Any) -> list[str]:
 COMMANDS = {"fetch": fetch, "ablate": ablate, "run": run, "table": table, "figures": figures}
 
 if __name__ == "__main__":
-    fire.Fire(COMMANDS)
+    run_tool(COMMANDS)

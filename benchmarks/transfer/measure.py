@@ -188,14 +188,14 @@ def test(downstream: Downstream, model: Path) -> Result:
     """Evaluates the trained model in a folder on the test part; tables and pictures go to its folder evaluation.
 
     Returns:
-        {"score": mean Dice or AUC, "test": content of metrics.json}
+        {"score": mean Dice or AUC, "test": content of metrics.json but for what it says of the weights}
     """
     output = model / "evaluation"
     settings = {"output_dir": str(output), "model_dir": str(model), "pretrained_weights": None}
     downstream.workflow(settings, evaluate=True).run()
     report = read_json(output / "metrics.json")
     score = report["auc"] if downstream.cohort.bundle in CLASSIFICATION else report["dice"]["overall"]["mean"]
-    return {"score": score, "test": report}
+    return {"score": score, "test": {name: report[name] for name in report if name not in ("weights", "notice")}}
 
 
 def backbone_and_volumes(

@@ -2,8 +2,10 @@
 """Data: lists of volumes, pairs of different subjects, labelled samples, the order in which they are drawn."""
 
 from .cache import VolumeCache
+from .cases import CaseLoader
 from .class_weights import class_weights
-from .datalist import find_volumes, fixed_pairs, group_by_subject, read_dataset_json, split_volumes
+from .datalist import find_parts, find_volumes, fixed_pairs, group_by_subject, split_volumes
+from .dataset_json import read_dataset_json
 from .labelled import labelled_data
 from .pairs import FixedPairDataset, PairDataset
 from .pretraining import fingerprint, inference_data, pretraining_data

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,19 +18,40 @@ from monai.transforms import Compose, RandomizableTrait
 from monai.utils import convert_to_tensor
 from torch.utils.data import Dataset
 
-from ..files import write_tensors
-from ..volumes import VolumeError
-from .errors import innermost, volume_error
+from ..files import remove_leftovers, write_tensors
+from ..transforms import LoadVolumed
+from ..volumes import VolumeError, check_file, volume_state
+from .errors import case_error, volume_error
+
+logger = logging.getLogger(__name__)
 
 
-def _preprocessing_error(error: Exception, item: dict[str, Any]) -> VolumeError:
-    """The error to raise for an item, with its cause: a transform's own VolumeError, or one that names the image."""
-    failure = volume_error(error)
-    if failure is None:
-        inner = innermost(error)
-        failure = VolumeError(f"{item['image']}: preprocessing failed ({type(inner).__name__}: {inner})")
-        failure.__cause__ = error
-    return failure
+def _raise_together(errors: list[VolumeError], count: int) -> None:
+    """Raise the errors of some of `count` volumes as one; do nothing if there are none."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        listed = "\n  ".join(str(error) for error in errors[:20])
+        raise VolumeError(f"{len(errors)} of {count} volumes cannot be used:\n  {listed}") from errors[0]
+
+
+def _check_files(items: Sequence[dict[str, Any]], transform: Compose) -> None:
+    """Check the files that the `LoadVolumed` of the preprocessing will read later; see `check_file`."""
+    start = time.perf_counter()
+    loaders = [loader for loader in transform.transforms if isinstance(loader, LoadVolumed)]
+    errors, count = [], 0
+    for item in items:
+        try:
+            for loader in loaders:
+                for key in loader.keys:
+                    if isinstance(item.get(key), (str, os.PathLike)):
+                        check_file(item[key], is_label=key in loader.label_keys)
+                        count += 1
+        except VolumeError as error:
+            errors.append(error)
+    _raise_together(errors, len(items))
+    if count:
+        logger.info(f"checked the headers of {count} files in {time.perf_counter() - start:.1f} s")
 
 
 class _MemoryCache(CacheDataset):
@@ -39,48 +63,58 @@ class _MemoryCache(CacheDataset):
         except Exception as error:
             failure = volume_error(error)
             if failure is None:  # the transform may fail for every file: stop at once
-                raise _preprocessing_error(error, self.data[idx]) from error
+                raise case_error(error, self.data[idx]) from error
             return failure
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list:
         cache = super()._fill_cache(indices)
-        errors = [entry for entry in cache if isinstance(entry, VolumeError)]
-        if len(errors) == 1:
-            raise errors[0]
-        if errors:
-            listed = "\n  ".join(str(error) for error in errors[:20])
-            raise VolumeError(f"{len(errors)} of {len(cache)} volumes cannot be used:\n  {listed}") from errors[0]
+        _raise_together([entry for entry in cache if isinstance(entry, VolumeError)], len(cache))
         return cache
-
-
-def _file_state(path: str) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of a file, or of each file in a DICOM folder: a changed volume is read again."""
-    paths = sorted(entry.path for entry in os.scandir(path)) if os.path.isdir(path) else [path]
-    states = [(name, os.stat(name)) for name in paths if os.path.exists(name)]
-    return [(os.path.abspath(name), state.st_size, state.st_mtime_ns) for name, state in states]
 
 
 def _item_hash(item: dict[str, Any]) -> bytes:
     """Hash of an item in which the state of a file stands for its path."""
     paths = {key: value for key, value in item.items() if isinstance(value, (str, os.PathLike))}
-    files = {key: _file_state(path) for key, path in paths.items() if os.path.exists(path)}
+    files = {key: volume_state(path) for key, path in paths.items() if os.path.exists(path)}
     return pickle_hashing({**item, **files})
+
+
+def _read_entry(path: Path, item: dict[str, Any]) -> dict[str, Any] | None:
+    """The preprocessed volumes in a file of the cache; None, with a warning, if the file is damaged."""
+    try:
+        volumes = torch.load(path, weights_only=True)
+    except Exception as error:  # of damaged bytes, torch and pickle raise errors of any class
+        problem = f"{type(error).__name__}: {error}".partition("\n")[0]
+    else:
+        if isinstance(volumes, dict) and "image" in volumes:
+            return volumes
+        problem = f"it holds {type(volumes).__name__}, expected a dictionary with an image"
+    logger.warning(f"the cache file {path} is damaged ({problem}): {item['image']} is preprocessed again")
+    return None
 
 
 class _DiskCache(PersistentDataset):
     """A PersistentDataset whose file names depend on the transform and the state of the volume's files.
 
     Its files appear complete (`custom.files.atomic`), also when a run is killed or two loader workers write one file.
+    Temporary files of killed runs are removed.
     """
 
     def __init__(self, data: Sequence[dict[str, Any]], transform: Compose, cache_dir: str | os.PathLike) -> None:
+        remove_leftovers(cache_dir)
         super().__init__(data, transform, cache_dir, hash_func=_item_hash, hash_transform=pickle_hashing)
 
+    def missing(self) -> list[dict[str, Any]]:
+        """The items that are not on disk yet."""
+        return [item for item in self.data if not self._file(item).is_file()]
+
+    def _file(self, item: dict[str, Any]) -> Path:
+        return self.cache_dir / f"{self.hash_func(item).decode()}{self.transform_hash[:16]}.pt"
+
     def _cachecheck(self, item_transformed: dict[str, Any]) -> dict[str, Any]:
-        name = self.hash_func(item_transformed).decode() + self.transform_hash[:16]
-        file = self.cache_dir / f"{name}.pt"
-        if file.is_file():
-            return torch.load(file, weights_only=True)
+        file = self._file(item_transformed)
+        if file.is_file() and (volumes := _read_entry(file, item_transformed)) is not None:
+            return volumes
         volumes = self._pre_transform(copy.deepcopy(item_transformed))
         volumes = convert_to_tensor(volumes, convert_numeric=False, track_meta=False)
         write_tensors(file, volumes, "the preprocessed volume")
@@ -96,13 +130,13 @@ class VolumeCache(Dataset):
         cache_rate: share of the volumes that are preprocessed now and stay in memory; the others are read at each use.
         num_workers: threads that fill this cache; None for one per core.
         cache_dir: folder for preprocessed volumes as plain tensors, written at the first use of each; then nothing
-            stays in memory.
+            stays in memory. The headers of the files that are not there yet are checked now (`check_file`).
         progress: show a progress bar while filling the cache.
 
     Raises:
         ValueError: `transform` is random.
-        VolumeError: a volume cannot be used. While the cache is filled, one error names all such volumes; otherwise it
-            is raised when the volume is read.
+        VolumeError: a volume cannot be used. While the cache is filled, and while headers are checked, one error names
+            all such volumes; otherwise it is raised when the volume is read.
     """
 
     def __init__(
@@ -128,6 +162,7 @@ class VolumeCache(Dataset):
             )
         else:
             self.cache = _DiskCache(self.data, transform, cache_dir)
+            _check_files(self.cache.missing(), transform)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -138,5 +173,5 @@ class VolumeCache(Dataset):
         except OSError:  # the folder of the cache cannot be written; errors of volumes are no OSErrors
             raise
         except Exception as error:
-            failure = _preprocessing_error(error, self.data[index])
+            failure = case_error(error, self.data[index])
             raise failure from failure.__cause__

@@ -6,14 +6,15 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..files import read_json
-from ..volumes import VOLUME_SUFFIXES, is_dicom_file
+from ..volumes import VOLUME_SUFFIXES
+from .dataset_json import has_no_lists, read_dataset_json
+from .layout import Volume, described_rules, find_layout, natural_key
 
 logger = logging.getLogger(__name__)
 
@@ -21,176 +22,134 @@ LOOKED_FOR = f"{', '.join(VOLUME_SUFFIXES)} files and folders of DICOM files"
 MIN_SUBJECTS_TO_SPLIT = 4
 
 
-def _stem(path: str) -> str:
-    suffix = max((s for s in VOLUME_SUFFIXES if path.lower().endswith(s)), key=len, default="")
-    return path[: len(path) - len(suffix)]
-
-
-def _natural_key(path: str) -> tuple[list[str | int], str]:
-    parts = re.split(r"(\d+)", path.lower())
-    return [int(part) if part.isdecimal() else part for part in parts], path
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _walk_volumes(root: str) -> Iterator[str]:
-    """Relative paths of volume files and DICOM folders, without hidden names and folders `labels` beside `images`."""
-    seen = set()
-    for folder, folders, files in os.walk(root, onerror=_raise, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link to a folder that was read before
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        if {"images", "labels"} <= set(folders):
-            folders.remove("labels")
-        for name in files:
-            if name.lower().endswith(VOLUME_SUFFIXES) and not name.startswith("."):
-                yield os.path.relpath(os.path.join(folder, name), root)
-        if any(is_dicom_file(os.path.join(folder, name)) for name in files):
-            yield os.path.relpath(folder, root)
-
-
-def _item(root: str, path: str) -> dict[str, str]:
-    """The item of one volume, with the label map of the same name in the `labels` folder beside its `images`."""
-    full_path = os.path.normpath(os.path.join(root, path))
-    parts = _stem(path).split(os.sep)
-    if path == os.curdir:
-        return {"image": full_path, "subject": os.path.basename(os.path.abspath(root))}
-    item = {"image": full_path}
-    if "images" in parts[:-1]:
-        index = len(parts) - 2 - parts[-2::-1].index("images")
-        label = os.path.join(root, *parts[:index], "labels", *parts[index + 1 :])
-        labels = [label + suffix for suffix in VOLUME_SUFFIXES if os.path.isfile(label + suffix)]
-        if labels:
-            item["label"] = os.path.normpath(labels[0])
-        del parts[index]
-    return item | {"subject": "/".join(parts)}
-
-
-def read_dataset_json(
-    file: str, lists: Sequence[str] = ("training",), other_files: Sequence[str] = ()
-) -> dict[str, list[dict[str, Any]]]:
-    """
-    Read lists of a dataset.json of the Medical Segmentation Decathlon.
-
-    Args:
-        file: the file; its paths are relative to its folder.
-        lists: names of the lists to read. The first one is required. Another list is empty if the file lacks it or if
-            none of its entries has a label, such as the list "test" of the Decathlon.
-        other_files: keys that hold paths, besides image and label.
-
-    Returns:
-        list -> items {"image": path, "label": path or class (int), "subject": name} and `other_files`. Label and
-        `other_files` are present where the entry has them; the default subject is the relative path of the image
-        without suffix.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is malformed, or entries cannot be used; the message lists every problem.
-    """
-    content = read_json(file, f'{{"{lists[0]}": [{{"image": path, "label": path}}, ...]}}')
-    parts = {name: content.get(name, None if name == lists[0] else []) for name in lists}
-    for name, entries in parts.items():
-        if not isinstance(entries, list):
-            raise ValueError(f'{file}: expected {{"{name}": [{{"image": path, "label": path}}, ...]}}')
-        if entries and name != lists[0] and not any(isinstance(entry, dict) and "label" in entry for entry in entries):
-            logger.info(f"{file}: the {len(entries)} volumes of {name} have no label and are not used")
-            parts[name] = []
-    problems: dict[str, list[str]] = {}
-    items = {
-        name: [_read_entry(entry, f"{name}[{n}]", file, other_files, problems) for n, entry in enumerate(entries)]
-        for name, entries in parts.items()
-    }
-    if problems:
-        listed = "\n  ".join(problem for of_entry in problems.values() for problem in of_entry)
-        total = sum(map(len, parts.values()))
-        raise ValueError(f"{file}: {len(problems)} of {total} entries cannot be used:\n  {listed}")
-    return items
-
-
-def _read_entry(
-    entry: Any, name: str, file: str, other_files: Sequence[str], problems: dict[str, list[str]]
-) -> dict[str, Any]:
-    """The item of one entry. Problems are added to `problems` under the name of the entry."""
-    root = os.path.dirname(file)
-    entry = {"image": entry} if isinstance(entry, str) else entry
-    if not isinstance(entry, dict) or "image" not in entry:
-        problems[name] = [f"{name}: {entry!r}, expected a path or an object with the key image"]
-        return {}
-    item: dict[str, Any] = {}
-    for key in ("image", "label", *other_files):
-        value = entry.get(key)
-        if value is None:
-            continue
-        if key == "label" and isinstance(value, int) and not isinstance(value, bool):
-            item[key] = value
-            continue
-        item[key] = os.path.normpath(os.path.join(root, value)) if isinstance(value, str) else value
-        if not isinstance(value, str) or not os.path.exists(item[key]):
-            problem = f"{name}.{key}: {value!r}, expected an existing file below {root}"
-            problems.setdefault(name, []).append(problem)
-    item["subject"] = str(entry.get("subject", _stem(os.path.normpath(str(entry["image"])))))
-    return item
-
-
 def group_by_subject(items: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
     """Subject -> indices of its items, subjects in natural order. An item without `subject` is a subject of its own."""
     groups: dict[str, list[int]] = {}
     for index, item in enumerate(items):
         groups.setdefault(str(item.get("subject", item["image"])), []).append(index)
-    return {subject: groups[subject] for subject in sorted(groups, key=_natural_key)}
+    return {subject: groups[subject] for subject in sorted(groups, key=natural_key)}
 
 
-def find_volumes(dataset_dir: str | os.PathLike, min_subjects: int = 2) -> list[dict[str, str]]:
-    """
-    List the volumes of a folder in an order that depends on their names only.
-
-    With a `dataset.json` (Medical Segmentation Decathlon) its list "training" is used. Otherwise each .nii, .nii.gz,
-    .nrrd, .mha and .mhd file below the folder, and each folder that holds DICOM files, is one volume; hidden files
-    (names that begin with a dot) are skipped. In a folder `labels` beside a folder `images`, each file is the label
-    map of the image of the same name. Without these two folders a label map would count as an image: put label maps
-    elsewhere, or list the images in a dataset.json, which can also name the `subject` of each volume.
-
-    Args:
-        dataset_dir: folder of volumes, or of `images/` and `labels/`.
-        min_subjects: smallest number of different subjects.
-
-    Returns:
-        Items {"image": path, "label": path, "subject": name}. The label is present where a label map exists; the
-        default subject is the relative path of the image without suffix.
+def path_of(dataset_dir: Any) -> str:
+    """The path of a data set as text. The command line gives a folder name of digits, such as 2024, as a number.
 
     Raises:
-        FileNotFoundError: the folder does not exist.
-        NotADirectoryError: the path is a file.
-        ValueError: there are too few subjects, or dataset.json is malformed or names missing files.
+        TypeError: it is no path.
+        ValueError: it is not UTF-8.
     """
-    root = os.path.expanduser(os.fspath(dataset_dir))
+    if isinstance(dataset_dir, int) and not isinstance(dataset_dir, bool):
+        dataset_dir = str(dataset_dir)
+    if not isinstance(dataset_dir, (str, os.PathLike)):
+        raise TypeError(f"dataset_dir is {dataset_dir!r} ({type(dataset_dir).__name__}), expected a path")
+    path = os.path.expanduser(os.fspath(dataset_dir))
+    _refuse_undecodable([path])
+    return path
+
+
+def _refuse_undecodable(paths: Sequence[str]) -> None:
+    """Refuse names that are not UTF-8: ITK cannot open such files, and no log or JSON can name them."""
+    wrong = [path for path in paths if any("\ud800" <= letter <= "\udfff" for letter in path)]
+    if wrong:
+        listed = ", ".join(ascii(path) for path in wrong[:5])
+        raise ValueError(f"{len(wrong)} file names are not UTF-8: {listed}; expected names in UTF-8 (rename them)")
+
+
+def find_parts(dataset_dir: str | os.PathLike | int) -> dict[str, list[dict[str, str]]]:
+    """
+    The volumes of a folder without lists: "training", and "test" of folders such as imagesTs beside imagesTr.
+
+    Args:
+        dataset_dir: see `find_volumes`.
+
+    Returns:
+        part -> items, see `find_volumes`.
+
+    Raises:
+        see `find_volumes`.
+    """
+    root = path_of(dataset_dir)
     if not os.path.exists(root):
         raise FileNotFoundError(f"dataset_dir {root!r} does not exist, expected a folder of volumes ({LOOKED_FOR})")
     if not os.path.isdir(root):
         raise NotADirectoryError(f"dataset_dir {root!r} is a file, expected a folder of volumes ({LOOKED_FOR})")
+    volumes, unused_labels = find_layout(root)
+    _refuse_undecodable([volume.image for volume in volumes])
+    if unused_labels:
+        listed = ", ".join(unused_labels[:5])
+        logger.warning(f"{root}: {len(unused_labels)} files have names of label maps and are left out: {listed}")
+    training = [volume for volume in volumes if not volume.is_test]
+    if not training:  # a folder of test images alone
+        training, volumes = volumes, []
+    parts = {"training": training, "test": [volume for volume in volumes if volume.is_test]}
+    described = f"{len(training)} volumes of {len({volume.subject for volume in training})} subjects"
+    rules = described_rules([volume.rule for volume in training])
+    labelled = sum(volume.label is not None for volume in training)
+    logger.info(f"dataset_dir {root!r}: {described} (by {rules}), {labelled} with labels")
+    if parts["test"]:
+        logger.info(f"dataset_dir {root!r}: {len(parts['test'])} volumes of test folders are not used for training")
+    return {part: [_item(root, volume) for volume in members] for part, members in parts.items()}
+
+
+def _item(root: str, volume: Volume) -> dict[str, str]:
+    item = {"image": os.path.normpath(os.path.join(root, volume.image)), "subject": volume.subject}
+    if volume.label is not None:
+        item["label"] = os.path.normpath(os.path.join(root, volume.label))
+    return item
+
+
+def find_volumes(dataset_dir: str | os.PathLike | int, min_subjects: int = 2) -> list[dict[str, str]]:
+    """
+    List the volumes of a folder in an order that depends on their names only.
+
+    With a `dataset.json` (Medical Segmentation Decathlon) its list "training" is used. Otherwise, and with the
+    dataset.json of nnU-Net 2, which has no lists, each .nii, .nii.gz, .nrrd, .mha and .mhd file below the folder, and
+    each folder that holds DICOM files, is one volume; hidden files (names that begin with a dot) are skipped.
+
+    Label maps are no images. They are recognised by their folder (`labels` beside `images`, `labelsTr` beside
+    `imagesTr`; the file has the name of the image) or by their name (`case_seg`, `case-label`, `mask`,
+    `segmentation-12` beside `volume-12`); one without an image is left out with a warning.
+
+    The subject is, in this order: the PatientID of a DICOM folder, `sub-*` of BIDS, the patient in a name of BraTS
+    2023, the folder above `ses-*`, the case of nnU-Net's channels (`case_0000`), a folder of one case (with `t1` and
+    `t2`, or with files that begin with its name), the name before a modality (`case_t1`), the relative path of the
+    image without suffix. The log says which. A dataset.json can name the `subject` of each volume.
+
+    Args:
+        dataset_dir: folder of volumes; a number is a folder name of digits.
+        min_subjects: smallest number of different subjects.
+
+    Returns:
+        Items {"image": path, "label": path, "subject": name}. The label is present where a label map exists.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+        NotADirectoryError: the path is a file.
+        TypeError: dataset_dir is no path.
+        ValueError: there are too few subjects, a file name is not UTF-8, or dataset.json is malformed or names missing
+            files.
+    """
+    root = path_of(dataset_dir)
     dataset_json = os.path.join(root, "dataset.json")
-    if os.path.isfile(dataset_json):
+    if os.path.isfile(dataset_json) and not has_no_lists(dataset_json):
         source = f"the list training of {dataset_json}"
         items = read_dataset_json(dataset_json)["training"]
         for item in items:
             if isinstance(item.get("label"), int):  # the class of a volume, not a label map
                 del item["label"]
+        labelled = sum("label" in item for item in items)
+        described = f"{len(items)} volumes of {len(group_by_subject(items))} subjects"
+        logger.info(f"{source}: {described} (by subject or name in dataset.json), {labelled} with labels")
     else:
         source = f"dataset_dir {root!r}"
-        items = [_item(root, path) for path in sorted(_walk_volumes(root), key=_natural_key)]
+        items = find_parts(root)["training"]
     subjects = len(group_by_subject(items))
     if subjects < min_subjects:
+        counts = Counter(item["subject"] for item in items).most_common(1)
         raise ValueError(
-            f"{source} holds {len(items)} volumes of {subjects} subjects, expected at least {min_subjects} subjects "
-            f"(looked for {LOOKED_FOR})"
+            f"{source} holds {len(items)} volumes of {subjects} subjects"
+            + (f" ({counts[0][0]})" if len(items) > 1 else "")
+            + f", expected at least {min_subjects} subjects (looked for {LOOKED_FOR})"
         )
-    labelled = sum("label" in item for item in items)
-    logger.info("%s: %d volumes of %d subjects, %d with labels", source, len(items), subjects, labelled)
     return items
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..volumes import VolumeError
 
 
@@ -28,3 +30,24 @@ def named_error(error: BaseException, name: str) -> RuntimeError | VolumeError:
     """
     cause = volume_error(error)
     return RuntimeError(f"{name}: {innermost(error)}") if cause is None else VolumeError(f"{name}: {cause}")
+
+
+def case_error(error: Exception, item: dict[str, Any]) -> VolumeError:
+    """The error to raise for an item: a transform's own VolumeError, or one that names the volume, with its cause.
+
+    Args:
+        error: what the preprocessing raised.
+        item: a case with "image", or a pair with "moving" and "fixed".
+    """
+    failure = volume_error(error)
+    if failure is None:
+        inner = innermost(error)
+        failure = VolumeError(f"{case_name(item)}: preprocessing failed ({type(inner).__name__}: {inner})")
+        failure.__cause__ = error
+    return failure
+
+
+def case_name(item: dict[str, Any]) -> str:
+    """Path of the volume of an item, or of both volumes of a pair, before or after they were loaded."""
+    paths = [item[key] for key in ("image", "moving", "fixed") if key in item]
+    return " and ".join(str(getattr(path, "meta", {}).get("filename_or_obj", path)) for path in paths)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .datalist import find_volumes, group_by_subject, read_dataset_json
+from .datalist import find_parts, group_by_subject, path_of
+from .dataset_json import check_count, has_no_lists, read_dataset_json, unlabelled_lists
 from .pretraining import make_default_cohort
 
 logger = logging.getLogger(__name__)
@@ -33,9 +34,10 @@ def labelled_data(
     Labelled volumes for training, validation and test; no subject is in two parts.
 
     A `dataset.json` of the Medical Segmentation Decathlon may hold the lists "training", "validation" and "test". A
-    list with labels is used unchanged. A list "validation" or "test" that is missing, empty or without any label (such
-    as "test" of the Decathlon) is replaced: its subjects are taken from "training", drawn with the seed. Without a
-    dataset.json all volumes of the folder are "training" (see `find_volumes`).
+    list with labels is used unchanged. A list "validation" or "test" that is missing or empty, and a "validation"
+    without any label, is replaced: its subjects are taken from "training", drawn with the seed. A "test" without any
+    label (such as that of the Decathlon) stays the test of the data set: nothing is taken from "training" for another
+    one, and the part is empty. Without lists, the folders are the parts (see `find_parts`).
 
     Args:
         dataset_dir: the folder.
@@ -58,11 +60,15 @@ def labelled_data(
         ValueError: volumes have no label or one that does not exist (the message lists them), a subject is in two
             lists, no subject is left for training, a required class has no cases, or dataset.json is malformed.
     """
+    dataset_dir = path_of(dataset_dir)
     make_default_cohort(dataset_dir, cohort)
-    parts = _listed_parts(dataset_dir, other_files)
+    parts, unlabelled = _listed_parts(dataset_dir, other_files)
     _refuse_unlabelled(parts, dataset_dir)
     _refuse_shared_subjects(parts, dataset_dir)
     sizes = {"test": test, "validation": validation}
+    if "test" in unlabelled:
+        del sizes["test"]
+        logger.warning(f"{dataset_dir}: the test volumes have no labels: there is no test part to evaluate")
     parts |= _split(parts["training"], {part: size for part, size in sizes.items() if not parts[part]}, seed)
     for part, classes in (required_classes or {}).items():
         _refuse_absent_classes(parts[part], part, classes)
@@ -71,12 +77,16 @@ def labelled_data(
     return {part: parts[part] for part in PARTS}
 
 
-def _listed_parts(dataset_dir: str, other_files: Sequence[str]) -> dict[str, Items]:
-    """The lists of dataset.json or, without one, the volumes of the folder."""
-    file = os.path.join(os.path.expanduser(os.fspath(dataset_dir)), "dataset.json")
-    if not os.path.isfile(file):
-        return {"training": find_volumes(dataset_dir, min_subjects=1), "validation": [], "test": []}
-    return read_dataset_json(file, PARTS, other_files)
+def _listed_parts(dataset_dir: str, other_files: Sequence[str]) -> tuple[dict[str, Items], list[str]]:
+    """The lists of dataset.json or, without lists, the volumes of the folders; names of parts without any label."""
+    file = os.path.join(dataset_dir, "dataset.json")
+    if os.path.isfile(file) and not has_no_lists(file):
+        return read_dataset_json(file, PARTS, other_files), unlabelled_lists(file, PARTS[1:])
+    parts: dict[str, Items] = {"validation": [], **find_parts(dataset_dir)}
+    if os.path.isfile(file):
+        check_count(file, len(group_by_subject([item for item in parts["training"] if "label" in item])))
+    has_no_label = bool(parts["test"]) and not any("label" in item for item in parts["test"])
+    return (parts | {"test": []}, ["test"]) if has_no_label else (parts, [])
 
 
 def _refuse_unlabelled(parts: dict[str, Items], source: str) -> None:

@@ -4,11 +4,18 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from .datalist import find_volumes, fixed_pairs, read_dataset_json, split_volumes
+from ..volumes import files_of
+from .datalist import find_volumes, fixed_pairs, path_of, split_volumes
+from .dataset_json import has_no_lists, read_dataset_json
+from .output_names import output_names
+
+logger = logging.getLogger(__name__)
 
 
 def pretraining_data(
@@ -30,28 +37,64 @@ def pretraining_data(
     Returns:
         {"training": items {"image", "subject"}, "validation": pairs (see `fixed_pairs`)}.
     """
+    dataset_dir = path_of(dataset_dir)
     make_default_cohort(dataset_dir, cohort)
     split = split_volumes(find_volumes(dataset_dir), validation, seed)
     training = [{name: item[name] for name in ("image", "subject")} for item in split["training"]]
     return {"training": training, "validation": fixed_pairs(split["validation"], validation_pairs, seed)}
 
 
-def inference_data(dataset_dir: str, cohort: Any = None, other_files: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Items {"image", "subject"} of a folder of volumes, or of one volume file.
+def inference_data(
+    dataset_dir: str, cohort: Any = None, other_files: Sequence[str] = (), output_dir: str | None = None
+) -> list[dict[str, Any]]:
+    """Items {"image", "subject", "output"} of a folder of volumes, or of one volume file.
+
+    "output" is the name of the volume's output files, see `output_names`.
 
     Args:
         dataset_dir: folder (see `find_volumes`) or file.
         cohort: see `pretraining_data`.
         other_files: further keys of the entries of dataset.json that hold paths, such as lung masks.
+        output_dir: where the output goes. If it lies below `dataset_dir`, the volumes in it are left out, except those
+            that dataset.json lists.
+
+    Raises:
+        ValueError: two volumes have the same output name; see also `find_volumes`.
     """
+    dataset_dir = path_of(dataset_dir)
     if os.path.isfile(dataset_dir):
-        return [{"image": dataset_dir, "subject": os.path.basename(dataset_dir)}]
+        (name,) = output_names([dataset_dir], dataset_dir)
+        return [{"image": dataset_dir, "subject": os.path.basename(dataset_dir), "output": name}]
     make_default_cohort(dataset_dir, cohort)
     items: list[dict[str, Any]] = find_volumes(dataset_dir, min_subjects=1)
     dataset_json = os.path.join(dataset_dir, "dataset.json")
-    if other_files and os.path.isfile(dataset_json):
+    if not os.path.isfile(dataset_json) or has_no_lists(dataset_json):
+        items = _outside_of(output_dir, items, dataset_dir)
+    elif other_files:
         items = read_dataset_json(dataset_json, other_files=other_files)["training"]
-    return [{name: item[name] for name in ("image", "subject", *other_files) if name in item} for item in items]
+    names = output_names([item["image"] for item in items], dataset_dir)
+    kept = ("image", "subject", *other_files)
+    return [
+        {key: item[key] for key in kept if key in item} | {"output": name}
+        for item, name in zip(items, names, strict=True)
+    ]
+
+
+def _outside_of(output_dir: str | None, items: list[dict[str, Any]], dataset_dir: str) -> list[dict[str, Any]]:
+    """The items whose image does not lie in `output_dir`, if that is a folder below `dataset_dir`."""
+    if output_dir is None or not _lies_below(output_dir, dataset_dir):
+        return items
+    outside = [item for item in items if not _lies_below(item["image"], output_dir)]
+    if len(outside) < len(items):
+        logger.warning(f"{len(items) - len(outside)} volumes in output_dir {output_dir} are left out")
+    if not outside:
+        raise ValueError(f"dataset_dir {dataset_dir} holds no volume outside of output_dir {output_dir}")
+    return outside
+
+
+def _lies_below(path: str, folder: str) -> bool:
+    path, folder = (Path(os.path.expanduser(entry)).resolve() for entry in (path, folder))
+    return folder in path.parents
 
 
 def make_default_cohort(dataset_dir: str, cohort: Any) -> None:
@@ -65,12 +108,6 @@ def fingerprint(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     digest = hashlib.sha256()
     for item in items:
         path = str(item["image"])
-        digest.update(f"{os.path.basename(path)} {volume_bytes(path)}\n".encode())
+        size = sum(map(os.path.getsize, files_of(path) or [path]))
+        digest.update(f"{os.path.basename(path)} {size}\n".encode())
     return {"volumes": len(items), "sha256_of_names_and_sizes": digest.hexdigest()}
-
-
-def volume_bytes(path: str) -> int:
-    """Size of a file, or of all files of a DICOM folder."""
-    if os.path.isdir(path):
-        return sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())
-    return os.path.getsize(path)

@@ -12,6 +12,7 @@ from .figures import LossFigure, RegistrationFigures
 from .mean_outputs import MeanOutputs
 from .model_export import ModelExport
 from .pair_report import PairReport
+from .prediction_files import PredictionFiles
 from .probability_table import ProbabilityTable
 from .progress_bar import TrainingProgress
 from .publish_model import PublishModel

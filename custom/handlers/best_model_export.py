@@ -117,7 +117,7 @@ def _described_file(weights: str) -> dict[str, Any]:
     """Name, hash and origin of the weights from which a run starts."""
     path = weights_file(weights)
     description = read_json(path.with_suffix(".json"), "the description of the weights")
-    origin = {name: description[name] for name in ("pretext_task", "iterations") if name in description}
+    origin = {name: description[name] for name in ("pretext_task", "iterations", "trained_on") if name in description}
     return {"file": path.name, "sha256": sha256(path), **origin}
 
 

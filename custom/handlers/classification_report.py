@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from ..figures import fullest_plane, planes_figure, roc_figure, save_figure
 from ..metrics import bootstrap_auc, rates, roc_auc, roc_curve
 from .probability_table import class_row
-from .report import Report, case_name
+from .report import Report, case_file, case_name
 
 
 class Case(NamedTuple):
@@ -36,10 +36,11 @@ class Case(NamedTuple):
 class ClassificationReport(Report):
     """Writes cases.csv, metrics.json, roc.png, best.png, median.png and worst.png.
 
-    cases.csv: the probability of each class, the most probable and the true class. metrics.json: AUC of the positive
-    class against the others with a bootstrap 95 % interval (see `bootstrap_auc`), sensitivity and specificity at
-    `threshold`, accuracy of the most probable class. Best and worst case: the highest and the lowest probability of
-    the true class.
+    cases.csv: subject, file, the probability of each class, the most probable and the true class. With a notice about
+    the weights it has scores and the notice instead of probabilities and the most probable class, see `class_row`.
+    metrics.json: AUC of the positive class against the others with a bootstrap 95 % interval (see `bootstrap_auc`),
+    sensitivity and specificity at `threshold`, accuracy of the most probable class. Best and worst case: the highest
+    and the lowest probability of the true class.
 
     The outputs of the evaluator hold "image", (1, *spatial); "label", one-hot (classes,) or the index of the class;
     "pred", (classes,) probabilities.
@@ -52,12 +53,14 @@ class ClassificationReport(Report):
         seed: of the bootstrap.
         draws: number of bootstrap samples.
         figures: write the pictures.
+        weights: see `Report`.
 
     Raises:
         ValueError: `positive` is not among the labels, or (at the end of the evaluation) all cases are of one class.
     """
 
     cases: list[Case]
+    others = (*Report.others, "roc.png")
 
     def __init__(
         self,
@@ -68,10 +71,11 @@ class ClassificationReport(Report):
         seed: int = 0,
         draws: int = 2000,
         figures: bool = True,
+        weights: str | None = None,
     ) -> None:
         if positive not in labels:
             raise ValueError(f"positive is {positive!r}, expected one of {list(labels)}")
-        super().__init__(directory, figures)
+        super().__init__(directory, figures, weights)
         self.labels, self.positive = dict(labels), positive
         self.threshold, self.seed, self.draws = threshold, seed, draws
 
@@ -79,7 +83,9 @@ class ClassificationReport(Report):
         label = torch.as_tensor(output["label"]).reshape(-1)
         truth = int(label.argmax()) if len(label) > 1 else int(label)
         name = list(self.labels)[truth]
-        row = class_row(case_name(item, output.get("image")), output["pred"], self.labels)
+        subject = case_name(item, output.get("image"))
+        row = {"subject": subject, "file": case_file(output.get("image"))}
+        row |= class_row(subject, output["pred"], self.labels, self.origin.notice)
         image = torch.as_tensor(output["image"])[0].detach().float().cpu().numpy()
         return Case(
             row | {"true_class": name, "true_value": self.labels[name]},
@@ -110,13 +116,14 @@ class ClassificationReport(Report):
         }
 
     def draw(self, metrics: Mapping[str, Any]) -> None:
-        title = f"AUC {metrics['auc']:.3f} ({metrics['auc_low']:.3f} to {metrics['auc_high']:.3f})"
+        title = self.titled(f"AUC {metrics['auc']:.3f} ({metrics['auc_low']:.3f} to {metrics['auc_high']:.3f})")
         save_figure(roc_figure(roc_curve(*self._score()), metrics, title), self.directory / "roc.png")
         probability_of_truth = np.array([case.probabilities[case.truth] for case in self.cases])
 
         def figure_of(index: int, title: str) -> Figure:
             row = self.cases[index].row
-            named = f"{row['subject']}, {row['true_class']}, probability {probability_of_truth[index]:.2f}"
+            kind = "score" if self.origin.notice else "probability"
+            named = f"{row['subject']}, {row['true_class']}, {kind} {probability_of_truth[index]:.2f}"
             return planes_figure(self.cases[index].planes, f"{title}: {named}")
 
         self.draw_examples(np.argsort(-probability_of_truth, kind="stable"), figure_of)

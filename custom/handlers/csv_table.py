@@ -10,7 +10,7 @@ from pathlib import Path
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
-from ..files import write_text
+from ..files import naming_the_file, write_text
 
 
 class CsvTable:
@@ -48,6 +48,7 @@ class CsvTable:
 
         Raises:
             ValueError: the file has columns of other names.
+            OSError: the row cannot be written; the message names the file.
         """
         row = {"iteration": iteration} | {name: f"{value:.9g}" for name, value in values.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,23 +58,36 @@ class CsvTable:
                 columns = next(csv.reader(file))
             if columns != list(row):
                 raise ValueError(f"{self.path} has the columns {columns}, a new row has {list(row)}")
-        with self.path.open("a", encoding="utf-8", newline="") as file:
+        with (
+            naming_the_file(self.path, "a row of the table"),
+            self.path.open("a", encoding="utf-8", newline="") as file,
+        ):
             writer = csv.DictWriter(file, row, lineterminator="\n")
             if new:
                 writer.writeheader()
             writer.writerow(row)
 
     def drop_after(self, iteration: int) -> None:
-        """Deletes the rows after `iteration`, and a last row that is incomplete because the run was killed."""
+        """Deletes the rows after `iteration`, and a last row that is incomplete because the run was killed.
+
+        Raises:
+            ValueError: rows of iterations up to `iteration` are missing, or a row is damaged.
+        """
         if iteration == 0:
             self.path.unlink(missing_ok=True)
-        if not self.path.exists():
             return
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        complete = [line for line in lines if line.endswith("\n")]
-        if not complete:  # killed while it wrote the header
-            self.path.unlink()
-            return
-        header, *rows = complete
-        earlier = [row for row in rows if int(row.split(",")[0]) <= iteration]
-        write_text(self.path, "".join([header, *earlier]), "the table")
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
+        header, *rows = [line for line in lines if line.endswith("\n")] or [""]
+        try:
+            earlier = [row for row in rows if int(row.split(",")[0]) <= iteration]
+        except ValueError as error:
+            raise ValueError(f"{self.path} has a damaged row ({error}), expected an iteration first") from error
+        if self.evaluator is None and len(earlier) != iteration:
+            raise ValueError(
+                f"{self.path} has {len(earlier)} rows up to iteration {iteration}, at which the run resumes, expected "
+                "one for each: restore the file, or begin a new run without resume"
+            )
+        if header:
+            write_text(self.path, "".join([header, *earlier]), "the table")
+        else:  # killed while it wrote the header
+            self.path.unlink(missing_ok=True)

@@ -3,26 +3,25 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from pathlib import Path
 
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
-logger = logging.getLogger(__name__)
+from ..files import remove_leftovers, set_aside
+
 OF_A_RUN = ("model.pt", "heads.pt", "model.json", "training.csv", "validation.csv", "figures", "checkpoints")
 
 
 class SetAsideEarlierRun:
     """Moves the files of an earlier run to earlier/NUMBER when a run starts that does not resume.
 
-    Other files stay, and the folder of TensorBoard stays too: each run has its own event files in it. Attach this
-    handler before all others.
+    Temporary files of a killed run are removed. Other files stay, and the folder of TensorBoard stays too: each run has
+    its own event files in it. Attach this handler before all others.
 
     Args:
         directory: output of the run.
-        resume: move nothing.
+        resume: move nothing; only temporary files are removed.
     """
 
     def __init__(self, directory: str, resume: bool = False) -> None:
@@ -31,18 +30,11 @@ class SetAsideEarlierRun:
 
     def attach(self, trainer: Engine) -> None:
         """Registers on the trainer, in the first process."""
-        if idist.get_rank() == 0 and not self.resume:
+        if idist.get_rank() == 0:
             trainer.add_event_handler(Events.STARTED, self.move)
 
     def move(self, trainer: Engine) -> None:
-        if trainer.state.iteration > 0 or not self.directory.is_dir():  # the trainer continues
-            return
-        entries = [self.directory / name for name in OF_A_RUN if (self.directory / name).exists()]
-        if not entries:
-            return
-        number = 1 + max((int(p.name) for p in self.directory.glob("earlier/*") if p.name.isdigit()), default=0)
-        target = self.directory / "earlier" / str(number)
-        target.mkdir(parents=True)
-        for entry in entries:
-            os.replace(entry, target / entry.name)
-        logger.info(f"moved an earlier run from {self.directory} to {target}")
+        if self.resume or trainer.state.iteration > 0:  # the trainer continues
+            remove_leftovers(self.directory, *(self.directory / name for name in OF_A_RUN))
+        else:
+            set_aside(self.directory, OF_A_RUN)

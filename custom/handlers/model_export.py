@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ignite
@@ -15,9 +16,11 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
 from ..data import fingerprint
+from ..data.origin import trained_on
+from ..files import read_json
+from ..running import resolved_config
 from ..weights import save_pretext
 from ..weights.compatibility import describe
-from ..weights.running_config import resolved_config
 
 
 def describe_run(
@@ -27,7 +30,7 @@ def describe_run(
     seed: int,
     licence: str,
 ) -> dict[str, Any]:
-    """The part of model.json that is known before the first step: input, data, seed, licence, versions and config.
+    """The part of model.json that is known before the first step: input, data and its origin, seed, versions, config.
 
     Args:
         components: see `describe`.
@@ -39,6 +42,7 @@ def describe_run(
     return {
         **describe(components, preprocessing),
         "data": fingerprint(data),
+        "trained_on": trained_on(data),
         "seed": seed,
         "licence": licence,
         "versions": {
@@ -94,6 +98,10 @@ class ModelExport:
             trainer.add_event_handler(Events.COMPLETED, self.save)
 
     def save(self, trainer: Engine) -> None:
-        """Writes the files of the present network."""
-        progress = {"iterations": trainer.state.iteration, "metrics": dict(self.validator.state.metrics)}
+        """Writes the files of the present network. Before the first validation of a run that resumes, the metrics are
+        those of its last one, in model.json: `SetAsideEarlierRun` has moved away that of any other run."""
+        metrics, described = dict(self.validator.state.metrics), Path(self.directory) / "model.json"
+        if not metrics and described.is_file():
+            metrics = read_json(described, "the description of the weights").get("metrics", {})
+        progress = {"iterations": trainer.state.iteration, "metrics": metrics}
         save_pretext(self.network, self.directory, progress | self.description)

@@ -18,12 +18,13 @@ class PairReport(Report):
     Args:
         directory: where the files go.
         pairs: the pairs by index, with "moving_subject" and "fixed_subject".
+        weights: see `Report`.
     """
 
     table = "pairs.csv"
 
-    def __init__(self, directory: str, pairs: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: str, pairs: Sequence[Mapping[str, Any]], weights: str | None = None) -> None:
+        super().__init__(directory, weights=weights)
         self.pairs = pairs
 
     def collect(self, engine: Engine) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,39 +11,54 @@ import torch
 from ignite.engine import Engine
 
 from ..files import write_csv
-from .report import Report, case_name
+from .case_files import CaseFiles
 
 
-class ProbabilityTable(Report):
-    """Writes a row for each case: subject, probability of each class, the most probable class and its value.
+class ProbabilityTable(CaseFiles):
+    """Writes a row for each case, as soon as it is computed: subject, path, probability of each class, class, value.
 
-    The outputs of the evaluator hold "pred", (classes,) probabilities.
+    Weights that were not trained on volumes of a user give no probabilities and no class, but scores and the notice;
+    see `class_row`. The outputs of the evaluator hold "pred", (classes,) probabilities.
 
     Args:
         path: the CSV file.
+        data: see `CaseFiles`.
+        weights: see `CaseFiles`.
         labels: class -> value in the data set, in the order of the network's outputs.
     """
 
-    def __init__(self, path: str, labels: Mapping[str, int]) -> None:
-        super().__init__(str(Path(path).parent))
-        self.table = Path(path).name
+    def __init__(self, path: str, data: Sequence[Mapping[str, Any]], weights: str, labels: Mapping[str, int]) -> None:
+        super().__init__(str(Path(path).parent), data, weights)
+        self.path = Path(path)
         self.labels = dict(labels)
 
-    def case(self, item: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
-        return class_row(case_name(item, output.get("image")), output["pred"], self.labels)
+    def start(self, engine: Engine) -> None:
+        self.rows: list[dict[str, Any]] = []
+        super().start(engine)
 
-    def write(self, engine: Engine) -> None:
-        """Writes the table alone."""
-        write_csv(self.directory / self.table, self.cases, what="the table of probabilities")
+    def output_of(self, item: Mapping[str, Any]) -> str:
+        return self.path.name
+
+    def write_case(self, item: Mapping[str, Any], output: Mapping[str, Any]) -> None:
+        names = {"subject": item.get("subject", item["output"]), "case": item["output"]}
+        self.rows.append(names | class_row(item["output"], output["pred"], self.labels, self.origin.notice))
+        write_csv(self.path, self.rows, what="the table of probabilities")
 
 
-def class_row(name: str, probabilities: torch.Tensor, labels: Mapping[str, int]) -> dict[str, Any]:
-    """A row of the table.
+def class_row(
+    name: str, probabilities: torch.Tensor, labels: Mapping[str, int], notice: str | None = None
+) -> dict[str, Any]:
+    """The part of a row that a classifier gives.
 
     Args:
-        name: of the case.
+        name: of the case, for the message.
         probabilities: (classes,).
         labels: class -> value in the data set, in the order of the probabilities.
+        notice: why the numbers are no probabilities (`custom.weights.origin_of`), or None.
+
+    Returns:
+        "probability_CLASS" of each class, "class" and "value" of the most probable one; with a notice "score_CLASS" of
+        each class and "notice" instead, because a class would be read as a diagnosis.
 
     Raises:
         ValueError: there are more or fewer probabilities than classes.
@@ -51,6 +66,9 @@ def class_row(name: str, probabilities: torch.Tensor, labels: Mapping[str, int])
     values = probabilities.detach().cpu().double().reshape(-1).tolist()
     if len(values) != len(labels):
         raise ValueError(f"{name}: {len(values)} probabilities for the classes {list(labels)}, expected one for each")
+    kind = "probability" if notice is None else "score"
+    named = {f"{kind}_{label}": f"{value:.6g}" for label, value in zip(labels, values, strict=True)}
+    if notice is not None:
+        return named | {"notice": notice}
     best = list(labels)[values.index(max(values))]
-    named = {f"probability_{label}": f"{value:.6g}" for label, value in zip(labels, values, strict=True)}
-    return {"subject": name, **named, "class": best, "value": labels[best]}
+    return named | {"class": best, "value": labels[best]}

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from ignite import distributed as idist
@@ -13,40 +15,62 @@ from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
 
 from ..figures import save_figure
-from ..files import write_csv, write_json
+from ..files import set_aside, write_csv, write_json
+from ..weights import WeightsOrigin, origin_of
+
+logger = logging.getLogger(__name__)
+TITLE_WIDTH = 60  # characters that fit on the smallest picture
 
 
 class Report:
     """Base of the handlers that write the result of an evaluation as files: a table, metrics.json and pictures.
 
     A subclass defines `case`, `rows` and `metrics`, and `draw` if it has pictures. `self.cases` holds an entry for each
-    case, in the order of the evaluation.
+    case, in the order of the evaluation. A notice about the weights (`origin_of`) goes into the log, metrics.json and
+    the titles of the pictures. Files of an earlier evaluation in the folder are moved to earlier/NUMBER.
 
     Args:
         directory: where the files go.
         figures: write the pictures.
+        weights: file or folder of the weights; None says nothing about them.
     """
 
     table = "cases.csv"
+    others = ("metrics.json", "best.png", "median.png", "worst.png", "figures")
 
-    def __init__(self, directory: str, figures: bool = False) -> None:
+    def __init__(self, directory: str, figures: bool = False, weights: str | None = None) -> None:
         self.directory = Path(directory)
         self.figures = figures
+        self.weights = weights
+        self.origin = WeightsOrigin({}, None)
 
     def attach(self, engine: Engine) -> None:
         """Registers on an evaluator with decollated outputs, after the handlers that fill its metrics.
 
         Raises:
             RuntimeError: the evaluation runs in several processes; each would report only its own cases.
+            ValueError: there is nothing to evaluate.
         """
+        loader = getattr(engine, "data_loader", None)
+        if isinstance(loader, Sized) and len(loader) == 0:
+            raise ValueError(
+                "no cases to evaluate, expected test volumes with labels: the list test of dataset.json has no labels, "
+                "or test_share is 0"
+            )
         if idist.get_world_size() > 1:
             raise RuntimeError(f"an evaluation is reported by one process, found {idist.get_world_size()}")
-        engine.add_event_handler(Events.EPOCH_STARTED, self.start)
+        engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
         engine.add_event_handler(Events.COMPLETED, self.write)
 
     def start(self, engine: Engine) -> None:
+        """Moves the files of an earlier evaluation away and reads what the weights were trained on."""
         self.cases: list[Any] = []
+        set_aside(self.directory, (self.table, *self.others))
+        if self.weights is not None:
+            self.origin = origin_of(self.weights)
+        if self.origin.notice:
+            logger.warning(self.origin.notice)
 
     def collect(self, engine: Engine) -> None:
         """Adds the cases of a batch."""
@@ -54,10 +78,14 @@ class Report:
             self.cases.append(self.case(item, output))
 
     def write(self, engine: Engine) -> None:
-        """Writes all files."""
+        """Writes all files, if there are cases with a result."""
+        if not self.cases:
+            return
         write_csv(self.directory / self.table, self.rows(), what="the table of cases")
         metrics = self.metrics(engine)
-        write_json(self.directory / "metrics.json", metrics, what="the metrics")
+        described = {"weights": self.origin.described} if self.weights is not None else {}
+        notice = {"notice": self.origin.notice} if self.origin.notice else {}
+        write_json(self.directory / "metrics.json", {**metrics, **described, **notice}, what="the metrics")
         if self.figures:
             self.draw(metrics)
 
@@ -89,7 +117,12 @@ class Report:
             figure_of: returns the picture from the index of a case and the start of its title.
         """
         for kind, index in (("best", order[0]), ("median", order[len(order) // 2]), ("worst", order[-1])):
-            save_figure(figure_of(index, f"{kind} of {len(order)} cases"), self.directory / f"{kind}.png")
+            title = self.titled(f"{kind} of {len(order)} cases")
+            save_figure(figure_of(index, title), self.directory / f"{kind}.png")
+
+    def titled(self, title: str) -> str:
+        """A title of a picture, below the notice about the weights if there is one."""
+        return f"{fill(self.origin.notice, TITLE_WIDTH)}\n{title}" if self.origin.notice else title
 
 
 def case_name(item: Mapping[str, Any], volume: Any) -> str:
@@ -99,5 +132,9 @@ def case_name(item: Mapping[str, Any], volume: Any) -> str:
         item: the case from the loader.
         volume: a MetaTensor that was read from a file.
     """
-    meta = getattr(volume, "meta", {})
-    return str(item.get("subject", os.path.basename(str(meta.get("filename_or_obj", "")))))
+    return str(item.get("subject", os.path.basename(case_file(volume))))
+
+
+def case_file(volume: Any) -> str:
+    """The file of a MetaTensor, which tells several volumes of a subject apart; "" for values without a file."""
+    return str(getattr(volume, "meta", {}).get("filename_or_obj", ""))

@@ -13,13 +13,14 @@ from nibabel.affines import voxel_sizes
 
 from ..figures import Planes, middle_planes, segmentation_figure
 from ..metrics import segmentation_measures
-from .report import Report, case_name
+from .report import Report, case_file, case_name
 
 
 class Case(NamedTuple):
-    """A segmented case: its name, its measures (see `segmentation_measures`), its planes."""
+    """A segmented case: its name, its file, its measures (see `segmentation_measures`), its planes."""
 
     name: str
+    file: str
     measures: dict[str, dict[str, float]]
     planes: Planes
 
@@ -40,14 +41,20 @@ class SegmentationReport(Report):
         labels: structure -> value in the data set, in the order of the classes 1 to K.
         centre_lines: report the centre-line Dice (clDice) as well and draw projections, for vessels.
         figures: write the pictures.
+        weights: see `Report`.
     """
 
     cases: list[Case]
 
     def __init__(
-        self, directory: str, labels: Mapping[str, int], centre_lines: bool = False, figures: bool = True
+        self,
+        directory: str,
+        labels: Mapping[str, int],
+        centre_lines: bool = False,
+        figures: bool = True,
+        weights: str | None = None,
     ) -> None:
-        super().__init__(directory, figures)
+        super().__init__(directory, figures, weights)
         self.centre_lines = centre_lines
         self.structures = {name: index for index, name in enumerate(labels, start=1)}
 
@@ -58,7 +65,7 @@ class SegmentationReport(Report):
         measures = segmentation_measures(prediction, label, self.structures, spacing, self.centre_lines)
         image = output["image"][0].as_tensor().float().cpu()
         planes = middle_planes(image.numpy(), label.numpy(), prediction.numpy(), affine, self.centre_lines)
-        return Case(case_name(item, output["label"]), measures, planes)
+        return Case(case_name(item, output["label"]), case_file(output["image"]), measures, planes)
 
     def rows(self) -> list[dict[str, str]]:
         return [_row(case) for case in self.cases]
@@ -90,7 +97,7 @@ class SegmentationReport(Report):
 
 
 def _row(case: Case) -> dict[str, str]:
-    row = {"subject": case.name}
+    row = {"subject": case.name, "file": case.file}
     for measure, of_structures in case.measures.items():
         unit = "_mm" if measure == "hausdorff95" else ""
         values = {f"{measure}{unit}": _mean(of_structures.values())}

@@ -4,18 +4,26 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import random
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from ignite import distributed as idist
 from ignite.engine import Engine, Events
-from ignite.handlers import Checkpoint, DiskSaver
+from ignite.handlers import Checkpoint
+from ignite.handlers.checkpoint import BaseSaveHandler
+
+from ..files import write_tensors
+from ..running import resolved_config
+from .run_settings import RunSettings
 
 logger = logging.getLogger(__name__)
+
+SETTINGS = "settings.json"
 
 
 class RandomState:
@@ -57,6 +65,25 @@ class _Scaler:
             self.trainer.scaler.load_state_dict(state)
 
 
+class _CheckpointFiles(BaseSaveHandler):
+    """Writes checkpoints with `custom.files`, on the first process only. On a full disk the error names the file.
+
+    Args:
+        directory: folder of the files.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def __call__(self, checkpoint: Mapping, filename: str, metadata: Mapping | None = None) -> None:
+        if idist.get_rank() == 0:
+            write_tensors(self.directory / filename, checkpoint, "the checkpoint")
+
+    def remove(self, filename: str) -> None:
+        if idist.get_rank() == 0:
+            (self.directory / filename).unlink()
+
+
 class TrainingState:
     """Saves after each epoch all that a run needs to continue, and loads it when a run starts that resumes.
 
@@ -68,13 +95,24 @@ class TrainingState:
         objects: name -> object with `state_dict` and `load_state_dict`: network, optimiser, schedule.
         resume: continue at the newest checkpoint of the directory; without one the run starts at the beginning.
         interval: number of epochs between checkpoints.
+        data: training items; a run that resumes must have the same volumes, see `RunSettings`.
+        accept_changes: keys of the config that may differ where a run resumes, see `RunSettings`.
     """
 
-    def __init__(self, directory: str, objects: dict[str, Any], resume: bool = False, interval: int = 1) -> None:
+    def __init__(
+        self,
+        directory: str,
+        objects: dict[str, Any],
+        resume: bool = False,
+        interval: int = 1,
+        data: Sequence[dict[str, Any]] | None = None,
+        accept_changes: Sequence[str] = (),
+    ) -> None:
         self.directory = Path(directory)
         self.objects = objects
         self.resume = resume
         self.interval = interval
+        self.settings = RunSettings(self.directory / SETTINGS, resolved_config(), data, accept_changes)
 
     def attach(self, trainer: Engine) -> None:
         """Registers on a trainer. Attach it first: it loads before other handlers start, and saves after them."""
@@ -86,9 +124,11 @@ class TrainingState:
         """Loads, and registers the saving after each epoch, after all handlers that are attached before the start."""
         self.load(trainer)
         if self._save is None:
+            if idist.get_rank() == 0:
+                self.settings.write()
             self._save = Checkpoint(
                 self._saved,
-                DiskSaver(str(self.directory), create_dir=True, require_empty=False, atomic=True),
+                _CheckpointFiles(self.directory),
                 filename_pattern="checkpoint_{global_step}.pt",
                 global_step_transform=lambda engine, _: engine.state.iteration,
                 n_saved=2,
@@ -101,8 +141,8 @@ class TrainingState:
         """Loads the newest checkpoint if the run resumes.
 
         Raises:
-            ValueError: the checkpoint has more iterations than the run shall have, or is of another network or
-                optimiser; or none of the files can be read.
+            ValueError: the run began with other settings (see `RunSettings`); the checkpoint has more iterations than
+                the run shall have, or is of another network or optimiser; or none of the files can be read.
         """
         if not self.resume:
             return
@@ -110,6 +150,7 @@ class TrainingState:
         if not paths:
             logger.info(f"no checkpoint in {self.directory}: the run starts at the beginning")
             return
+        self.settings.check()
         max_epochs, epoch_length = trainer.state.max_epochs, trainer.state.epoch_length
         device = trainer.state.device
         newest, checkpoint = self.read(paths[::-1], device)
@@ -128,9 +169,15 @@ class TrainingState:
         """The first checkpoint that can be read; warns of each that cannot (after a power cut, a full disk)."""
         for path in paths:
             try:
-                return path, torch.load(path, map_location=device, weights_only=True)
-            except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-                logger.warning(f"cannot read {path} ({error}), trying the checkpoint before it")
+                checkpoint = torch.load(path, map_location=device, weights_only=True)
+            except Exception as error:  # of damaged bytes, torch and pickle raise errors of any class
+                problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            else:
+                if isinstance(checkpoint, dict) and self._saved.keys() <= checkpoint.keys():
+                    return path, checkpoint
+                held = sorted(checkpoint) if isinstance(checkpoint, dict) else f"a {type(checkpoint).__name__}"
+                problem = f"it holds {held}, expected {sorted(self._saved)}"
+            logger.warning(f"cannot use {path} ({problem}), trying the checkpoint before it")
         raise ValueError(f"none of the checkpoints {[str(path) for path in paths]} can be read")
 
     def files(self) -> list[tuple[int, Path]]:

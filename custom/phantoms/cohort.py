@@ -13,6 +13,7 @@ import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
+from ..data.origin import PHANTOM_MANIFEST
 from ..data.processes import in_processes
 from ..files import TEMPORARY_PREFIX, read_json, write_text
 from ..volumes import write_volume
@@ -91,9 +92,9 @@ class PhantomCohort:
                 self._set_aside()
             if self._is_complete():
                 return str(self.root)
-            self._check(self.root / ".phantom_cohort.json")
+            self._check(self.root / PHANTOM_MANIFEST)
             manifest = json.dumps(self.identity, indent=2)
-            write_text(self.root / ".phantom_cohort.json", manifest, "the manifest of the cohort")
+            write_text(self.root / PHANTOM_MANIFEST, manifest, "the manifest of the cohort")
             for temporary in self.root.glob(f"*/{TEMPORARY_PREFIX}*"):  # of a run that was killed
                 temporary.unlink()
             self._write_subjects()
@@ -129,12 +130,12 @@ class PhantomCohort:
 
     def _is_outdated(self) -> bool:
         """Whether the manifest names this cohort with another version of the generator."""
-        read = self._read_identity(self.root / ".phantom_cohort.json")
+        read = self._read_identity(self.root / PHANTOM_MANIFEST)
         return read is not None and read != self.identity and read | {"generator": self.version} == self.identity
 
     def _set_aside(self) -> None:
         """Move the files of another version, the manifest last, so that a later call continues after a kill."""
-        manifest = self.root / ".phantom_cohort.json"
+        manifest = self.root / PHANTOM_MANIFEST
         name = f"{self.root.name}_{self._read_identity(manifest)['generator']}"
         while self.root.with_name(name).exists():  # from an earlier change of the version
             name += "_"

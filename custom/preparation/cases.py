@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from ..data.errors import innermost, volume_error
 from ..data.processes import in_processes
-from ..files import read_json, write_csv, write_json
+from ..files import read_json, remove_leftovers, write_csv, write_json
+from ..volumes import volume_state
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,19 @@ class Case:
     sources: Mapping[str, str]
     targets: Mapping[str, str]
 
-    def is_done(self, output_dir: Path) -> bool:
-        """Whether all targets exist. They appear complete, so that none is half a file."""
-        return all((output_dir / path).is_file() for path in self.targets.values())
+    def state(self) -> list[list[str | int]]:
+        """Name, size and time of change of each source file, in JSON types."""
+        return [list(entry) for path in self.sources.values() for entry in volume_state(path)]
+
+    def is_done(self, output_dir: Path, prepared: Mapping[str, Any]) -> bool:
+        """Whether all targets exist and were made from the present sources. They appear complete, none is half a file.
+
+        Args:
+            output_dir: the output folder.
+            prepared: name -> `state` of the sources when the case was prepared.
+        """
+        made = all((output_dir / path).is_file() for path in self.targets.values())
+        return made and prepared.get(self.name) == self.state()
 
 
 @dataclass
@@ -72,6 +83,9 @@ def prepare_cases(
 ) -> PreparationReport:
     """Call prepare(case, output_dir, parameters) for every case that is not done; continue after a bad volume.
 
+    prepared.json holds the state of the sources of each case that is done: a case whose sources change is done again.
+    Temporary files of a preparation that was killed are removed.
+
     Args:
         cases: all cases.
         prepare: function that writes the files of a case; it may return a remark, which is shown.
@@ -86,15 +100,22 @@ def prepare_cases(
         OSError: a file cannot be written.
     """
     _check_parameters(output_dir / "preparation.json", parameters)
-    done = {case.name: case for case in cases if case.is_done(output_dir)}
+    targets = (output_dir / path for case in cases for path in case.targets.values())
+    remove_leftovers(output_dir, *{path.parent for path in targets})
+    table = output_dir / "prepared.json"
+    prepared = read_json(table, "the sources of the prepared cases") if table.is_file() else {}
+    done = {case.name: case for case in cases if case.is_done(output_dir, prepared)}
     report = PreparationReport(output_dir, done, dict(unusable or {}))
     missing = [case for case in cases if case.name not in done]
+    states = {case.name: case.state() for case in missing}
     with tqdm(total=len(cases), initial=len(report.ready), desc="preparing", unit="case") as progress:
         tasks = [(prepare, case, output_dir, parameters) for case in missing]
         for index, (problem, remark) in in_processes(_guarded, tasks, workers):
             case = missing[index]
             if problem is None:
                 report.ready[case.name] = case
+                prepared[case.name] = states[case.name]
+                write_json(table, prepared, "the sources of the prepared cases")
             else:
                 report.unusable[case.sources["image"]] = problem
             if problem or remark:

@@ -41,7 +41,7 @@ def prepare_mmwhs(
         FileNotFoundError: the folder does not exist.
         ValueError: there are no volumes of these names, or too few can be used.
     """
-    files_of = find_mmwhs(existing_folder(source))
+    files_of, unusable = find_mmwhs(existing_folder(source))
     cases = [segmentation_case(name, files) for name, files in files_of.items()]
     parameters = {"data": "MM-WHS CT", "spacing": list(SPACING), "hu_window": list(HU_WINDOW), "margin_mm": margin}
     without_label = {  # only test volumes may lack a label
@@ -50,24 +50,34 @@ def prepare_mmwhs(
         if "label" not in files and "_train_" in name
     }
     usable = [case for case in cases if case.sources["image"] not in without_label]
-    report = prepare_cases(usable, prepare_case, Path(output_dir), parameters, workers, without_label)
+    report = prepare_cases(usable, prepare_case, Path(output_dir), parameters, workers, unusable | without_label)
     labelled = sum("label" in case.targets for case in report.ready.values())
     sizes = PAPER_SIZES if labelled > PUBLIC_LABELLED else {k: PAPER_SIZES[k] for k in ("training", "validation")}
     return write_description(report, "MM-WHS 2017 CT", "CT", MMWHS_LABELS, sizes, seed, parameters)
 
 
-def find_mmwhs(source: Path) -> dict[str, dict[str, str]]:
-    """List the files of the data set: name -> {"image": path, "label": path where it exists}, sorted by name."""
-    files_of = {}
-    for path in sorted(source.rglob("*_image.nii*"), key=lambda path: path.name):
+def find_mmwhs(source: Path) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """List the files of the data set.
+
+    Returns:
+        (name -> {"image": path, "label": path where it exists}, sorted by name; path of an unusable image -> reason).
+
+    Raises:
+        ValueError: there are no volumes of these names.
+    """
+    files_of: dict[str, dict[str, str]] = {}
+    unusable = {}
+    for path in sorted(source.rglob("*_image.nii*"), key=lambda path: (path.name, path)):
         match = IMAGE_NAME.fullmatch(path.name)
-        if match:
+        if match and match[1] in files_of:
+            unusable[str(path)] = f"the name {match[1]} is taken by {files_of[match[1]]['image']}"
+        elif match:
             labels = [path.with_name(f"{match[1]}_label{suffix}") for suffix in (match[2], ".nii.gz", ".nii")]
             files_of[match[1]] = {"image": str(path)}
             files_of[match[1]] |= next(({"label": str(label)} for label in labels if label.is_file()), {})
     if not files_of:
         raise ValueError(f"{source} holds no ct_train_NNNN_image.nii.gz, expected MM-WHS as it is unpacked")
-    return files_of
+    return files_of, unusable
 
 
 def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) -> str | None:

@@ -48,13 +48,14 @@ def prepare_stoic(
     cases = []
     for name in reference:
         image = root / "data" / "mha" / f"{name}.mha"
-        others = [image.with_name(f"{name}{suffix}") for suffix in VOLUME_SUFFIXES]
-        existing = next((path for path in (image, *others) if path.is_file()), None)
-        if existing is None:
-            unusable[str(image)] = "no such file, but reference.csv names its subject"
-        else:
+        candidates = dict.fromkeys((image, *(image.with_name(f"{name}{suffix}") for suffix in VOLUME_SUFFIXES)))
+        existing = [str(path) for path in candidates if path.is_file()]
+        if existing:
             targets = {key: f"{key}s/{name}.nii.gz" for key in ("image", "mask")}
-            cases.append(Case(name, {"image": str(existing)}, targets))
+            cases.append(Case(name, {"image": existing[0]}, targets))
+            unusable |= {path: f"the name {name} is taken by {existing[0]}" for path in existing[1:]}
+        else:
+            unusable[str(image)] = "no such file, but reference.csv names its subject"
     parameters = {"data": "STOIC", "spacing": list(SPACING), "hu_window": list(HU_WINDOW), "margin_mm": margin}
     report = prepare_cases(cases, prepare_case, Path(output_dir), parameters, workers, unusable)
     description = _description(report.ready, reference, seed, parameters)

@@ -11,14 +11,22 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
-from ..files import write_json
+from ..data.output_names import refuse_replacing_inputs
+from ..files import set_aside, write_json
 from ..networks import ZMatchingHead
 from ..volumes import load_volume, write_volume
+from ..weights import origin_of
 from .vector_nifti import write_displacement_field
 from .world import pull_image, resample_displacement, world_displacement
 
 logger = logging.getLogger(__name__)
 
+REPORT = "registration.json"
+WRITTEN = {
+    "displacement_field": "displacement_field.nii.gz",
+    "warped": "warped.nii.gz",
+    "warped_label": "warped_label.nii.gz",
+}
 Grid = tuple[np.ndarray, tuple[int, ...]]  # affine and shape
 
 
@@ -50,22 +58,47 @@ class RegistrationFiles:
     - registration.json: files, grid and every measure of the evaluator. With both label maps, also the Dice of each
       label before the registration (with the centres of the preprocessed volumes on each other), after the affine
       stage, after both stages, and after the refinement if there was one (`RefineDisplacement`). The measures of the
-      refined displacement have names with "refined"; the files are those of the refined displacement.
+      refined displacement have names with "refined"; the files are those of the refined displacement. It also holds the
+      weights and, if they never saw a patient, a notice, which is logged too (`origin_of`).
+
+    Files of an earlier registration in the folder are moved to earlier/NUMBER.
 
     Args:
-        directory: folder of the files; it is made.
+        directory: folder of the files; it is made. None of the four input files may be an output file.
         matching_head: the head that computed the outputs.
         background: value of the warped image outside the moving image; None for the minimum of the moving image.
+        weights: file or folder of the weights; None says nothing about them.
     """
 
-    def __init__(self, directory: str, matching_head: ZMatchingHead, background: float | None = None) -> None:
+    def __init__(
+        self,
+        directory: str,
+        matching_head: ZMatchingHead,
+        background: float | None = None,
+        weights: str | None = None,
+    ) -> None:
         self.directory = Path(directory)
         self.matching_head = matching_head
         self.background = background
+        self.weights = weights
 
     def attach(self, engine: Engine) -> None:
         """Register on an evaluator of a `RegistrationPair`."""
+        engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.write)
+
+    def start(self, engine: Engine) -> None:
+        """Move the files of an earlier registration away and read what the weights were trained on."""
+        inputs = getattr(engine.data_loader.dataset, "files", {})
+        refuse_replacing_inputs(self.directory, WRITTEN.values(), inputs.values())
+        pictures = {path.name for path in self.directory.glob("registration_*.png")}
+        set_aside(self.directory, {*WRITTEN.values(), REPORT, *pictures})
+        self.described: dict[str, Any] = {}
+        if self.weights is not None:
+            described, notice = origin_of(self.weights)
+            self.described = {"weights": described} | ({"notice": notice} if notice else {})
+            if notice:
+                logger.warning(notice)
 
     def write(self, engine: Engine) -> None:
         """Write the files of the pair of the last iteration."""
@@ -76,7 +109,7 @@ class RegistrationFiles:
         del fixed
 
         field = self._field(outputs["displacement"], batch, grid)
-        written = {"displacement_field": "displacement_field.nii.gz", "warped": "warped.nii.gz"}
+        written = {name: WRITTEN[name] for name in ("displacement_field", "warped")}
         write_displacement_field(self.directory / written["displacement_field"], field, grid[0])
         moving = load_volume(files["moving"])
         background = float(moving.min()) if self.background is None else self.background
@@ -90,15 +123,16 @@ class RegistrationFiles:
         if "moving_label" in files:
             moving_label, affine = _read_label(files["moving_label"])
             warped_label = pull_image(moving_label, affine, field, grid[0], 0, nearest=True)
-            written["warped_label"] = "warped_label.nii.gz"
+            written["warped_label"] = WRITTEN["warped_label"]
             write_volume(self.directory / written["warped_label"], warped_label, grid[0])
             if "fixed_label" in files:
                 measured |= self._overlap(files, batch, outputs, grid, warped_label)
         affine = batch["fixed_affine"][0].cpu().numpy()
         size = outputs["displacement"].shape[2:]
         used = {"spacing": np.linalg.norm(affine[:3, :3], axis=0).round(6).tolist(), "size": list(size)}
-        content = {"files": files, "written": written, "background": background, "grid": used, **measured}
-        write_json(self.directory / "registration.json", content, "the measures of the registration")
+        content = {"files": files, "written": written, "outputs": list(written.values()), **self.described}
+        content |= {"background": background, "grid": used, **measured}
+        write_json(self.directory / REPORT, content, "the measures of the registration")
         listed = ", ".join(f"{name} {value:.4f}" for name, value in measured.items() if isinstance(value, float))
         logger.info(f"registered {files['moving']} to {files['fixed']}: {listed}; written to {self.directory}")
 
@@ -133,7 +167,9 @@ class RegistrationFiles:
 
 
 def _read_label(path: str) -> tuple[np.ndarray, np.ndarray]:
-    """(label map as int16, or as int32 if a value needs it; affine)."""
+    """(label map in the smallest of int16, int32 and int64 that holds its values, affine)."""
     label = load_volume(path, is_label=True)
-    fits = np.abs(label[0].numpy()).max() <= np.iinfo(np.int16).max
-    return label[0].numpy().astype(np.int16 if fits else np.int32), np.asarray(label.affine)
+    values = label[0].numpy()
+    types = [np.int16, np.int32, np.int64]
+    fitting = next(t for t in types if np.iinfo(t).min <= values.min() and values.max() <= np.iinfo(t).max)
+    return values.astype(fitting), np.asarray(label.affine)

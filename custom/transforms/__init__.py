@@ -5,6 +5,7 @@ from .bezier_intensity import RandBezierIntensity, RandBezierIntensityd
 from .class_label import EncodeClassd
 from .crop import RandRelativeCropd
 from .in_painting import RandInPainting, RandInPaintingd
+from .intensity import CheckedIntensityd, looks_like_hu
 from .labels import DecodeLabelsd, EncodeAbsentd, EncodeLabelsd, SameGridd
 from .load import LoadVolumed
 from .local_shuffle import RandLocalShuffle, RandLocalShuffled

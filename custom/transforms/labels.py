@@ -3,19 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 
-from ..volumes import VolumeError
-
-GRID_TOLERANCE = 1e-3  # largest difference of an entry of two affines, in millimetres
+from ..volumes import VolumeError, on_grid_of
 
 
 class EncodeLabelsd(MapTransform):
@@ -29,7 +26,7 @@ class EncodeLabelsd(MapTransform):
         allow_missing_keys: whether an item may lack a key.
 
     Raises:
-        ValueError: there are no structures, or a value is declared twice (0 is background).
+        ValueError: there are no structures, a value is declared twice (0 is background), or a value is no int32.
         VolumeError: when called: the map has other values; the message names the file, these values and the declared
             ones.
     """
@@ -42,29 +39,30 @@ class EncodeLabelsd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        _check_values([*labels.values(), *background])
         self.labels, self.background = dict(labels), sorted({0, *background})
         pairs = [(value, 0) for value in self.background]
         pairs += [(value, index) for index, value in enumerate(self.labels.values(), start=1)]
         values, classes = zip(*sorted(pairs), strict=True)
         if not self.labels or len(set(values)) < len(values):
             raise ValueError(f"labels are {self.labels}, background {self.background}, expected different values")
-        self.values = torch.tensor(values, dtype=torch.float32)
+        self.values = torch.tensor(values, dtype=torch.int64)
         self.classes = torch.tensor(classes, dtype=torch.float32)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
         for key in self.key_iterator(item):
-            label = torch.as_tensor(item[key]).float()
+            label = torch.as_tensor(item[key])
             plain = label.as_tensor() if isinstance(label, MetaTensor) else label
-            index = torch.bucketize(plain, self.values).clamp(max=len(self.values) - 1)
+            index = torch.bucketize(plain.long(), self.values).clamp(max=len(self.values) - 1)
             unknown = self.values[index] != plain
             if unknown.any():
-                values = [f"{value:g}" for value in plain[unknown].unique().tolist()]
+                values = [str(int(v) if v == int(v) else v) for v in plain[unknown].unique().tolist()]
                 raise VolumeError(
                     f"{_file(item[key], key)}: label values {', '.join(values)} in {int(unknown.sum())} voxels, "
                     f"expected those of {self.labels} or of the background {self.background}"
                 )
-            item[key] = convert_to_dst_type(self.classes[index], label)[0]
+            item[key] = convert_to_dst_type(self.classes[index], label, dtype=torch.float32)[0]
         return item
 
 
@@ -102,10 +100,14 @@ class DecodeLabelsd(MapTransform):
         keys: keys of maps of classes.
         labels: structure -> value, in the order of the classes.
         allow_missing_keys: whether an item may lack a key.
+
+    Raises:
+        ValueError: a value is no int32.
     """
 
     def __init__(self, keys: KeysCollection, labels: Mapping[str, int], allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
+        _check_values(labels.values())
         self.values = torch.tensor([0, *labels.values()], dtype=torch.int32)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -119,30 +121,28 @@ class DecodeLabelsd(MapTransform):
 
 class SameGridd(MapTransform):
     """
-    Check that volumes have one voxel grid.
+    Check that volumes have one voxel grid, and give them the affine of the first one.
 
     Args:
         keys: keys of volumes (1, *spatial) with affines; each is compared with the volume of the first key.
         allow_missing_keys: whether an item may lack a key.
 
     Raises:
-        VolumeError: when called: shapes differ, or affines by more than 1e-3 mm; the message names both files.
+        VolumeError: when called: see `check_same_grid`.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
         keys = list(self.key_iterator(item))
-        for key in keys[1:]:
-            first, other = item[keys[0]], item[key]
-            names = f"{_file(other, key)} and {_file(first, keys[0])}"
-            if other.shape[1:] != first.shape[1:]:
-                shapes = f"{tuple(other.shape[1:])} and {tuple(first.shape[1:])}"
-                raise VolumeError(f"{names}: grids of shape {shapes}, expected the same one")
-            affines = [np.asarray(volume.affine, dtype=np.float64) for volume in (other, first)]
-            if np.abs(affines[0] - affines[1]).max() > GRID_TOLERANCE:
-                listed = " and ".join(str(affine.round(4).tolist()) for affine in affines)
-                raise VolumeError(f"{names}: grids with affine {listed}, expected the same one")
-        return item
+        return item | {key: on_grid_of(item[key], item[keys[0]]) for key in keys[1:]}
+
+
+def _check_values(values: Iterable[int]) -> None:
+    """Refuse label values that an int32 label map cannot hold."""
+    limits = torch.iinfo(torch.int32)
+    wrong = [value for value in values if not isinstance(value, int) or not limits.min <= value <= limits.max]
+    if wrong:
+        raise ValueError(f"label values {wrong}, expected whole numbers from {limits.min} to {limits.max}")
 
 
 def _file(volume: Any, key: Hashable) -> str:

@@ -11,17 +11,17 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import ensure_tuple
 
-from ..volumes import VolumeError, check_same_grid, load_volume
+from ..volumes import VolumeError, load_volume, on_grid_of
 
 
 class LoadVolumed(MapTransform):
     """
-    Load and check one 3D volume for each key: a path becomes a MetaTensor (1, *spatial), float32; see `load_volume`.
+    Load and check one 3D volume for each key: a path becomes a MetaTensor (1, *spatial); see `load_volume`.
 
     Args:
         keys: keys of paths.
         label_keys: keys of label maps. The volume of the key `label` must have the voxel grid of the key `image`, and
-            `NAME_label` that of `NAME`, if the item has both.
+            `NAME_label` that of `NAME`, if the item has both; then it gets the affine of the image.
         allow_missing_keys: whether an item may lack a key, for volumes without labels.
 
     Raises:
@@ -44,5 +44,5 @@ class LoadVolumed(MapTransform):
         for key in self.label_keys:
             image_key = "image" if key == "label" else str(key).removesuffix("_label")
             if image_key != key and key in item and image_key in self.keys and image_key in item:
-                check_same_grid(item[key], item[image_key])
+                item[key] = on_grid_of(item[key], item[image_key])
         return item

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading, checking and writing 3D volumes."""
 
-from .read import VOLUME_SUFFIXES, VolumeError, check_same_grid, check_volume, is_dicom_file, load_volume
+from .dicom import VOLUME_SUFFIXES, is_dicom_file, patient_id
+from .geometry import VolumeError, warn_once
+from .grid import check_same_grid, on_grid_of
+from .parts import files_of, volume_state
+from .read import check_file, check_volume, load_volume
 from .write import check_geometry, write_volume

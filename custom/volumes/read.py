@@ -5,35 +5,22 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import itk
-import nibabel
 import numpy as np
 import torch
-from monai.data import ITKReader, MetaTensor, NibabelReader
-from monai.transforms import LoadImage
+from monai.data import ImageReader, ITKReader, MetaTensor, NibabelReader
+from monai.transforms import EnsureChannelFirst
 from monai.utils import MetaKeys
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-ITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
-VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
+from .dicom import VOLUME_SUFFIXES, check_dicom_series
+from .geometry import VolumeError, check_affine
+from .nifti import NIFTI_SUFFIXES, check_complete, nifti_affine
+from .text_header import ITK_SUFFIXES, check_text_header, is_complete
+
 META_KEYS = (MetaKeys.SPATIAL_SHAPE, MetaKeys.SPACE, MetaKeys.ORIGINAL_CHANNEL_DIM)
-SLICE_TOLERANCE = 0.1  # largest deviation of a step between slices, as a share of the slice distance
-
-
-class VolumeError(ValueError):
-    """A volume that cannot be used. The message names the file, what was found and what was expected."""
-
-
-def is_dicom_file(path: str | os.PathLike) -> bool:
-    """Whether a file is a DICOM object: it ends in .dcm, or has the letters DICM at byte 128. DICOMDIR is none."""
-    name = os.path.basename(path).lower()
-    if name.startswith(".") or name == "dicomdir" or name.endswith(VOLUME_SUFFIXES) or not os.path.isfile(path):
-        return False
-    if name.endswith(".dcm"):
-        return True
-    with open(path, "rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
 
 
 def check_volume(volume: torch.Tensor, name: str, is_label: bool = False) -> None:
@@ -47,7 +34,7 @@ def check_volume(volume: torch.Tensor, name: str, is_label: bool = False) -> Non
 
     Raises:
         VolumeError: the shape is 2D, 4D or has several channels, voxels are NaN or infinite, an image is constant, a
-            label is no whole number, the voxel spacing is not positive and finite, or the affine is singular.
+            label is no whole number, or `check_affine` refuses the affine.
     """
     shape = tuple(volume.shape)
     if len(shape) != 4 or 1 in shape[1:]:
@@ -66,99 +53,61 @@ def check_volume(volume: torch.Tensor, name: str, is_label: bool = False) -> Non
             f"{name}: {nans} NaN and {not_finite - nans} infinite voxels of {values.numel()}, expected finite values"
         )
     if is_label:
-        fractional = int((values != values.round()).sum())
+        fractional = int((values != values.round()).sum()) if values.is_floating_point() else 0
         if fractional:
             raise VolumeError(f"{name}: {fractional} voxels are not whole numbers, expected a label map")
     elif values.min() == values.max():
         raise VolumeError(f"{name}: a constant image, every voxel is {values.min().item():g}, expected contrast")
     if isinstance(volume, MetaTensor):
-        _check_affine(np.asarray(volume.affine, dtype=np.float64), name)
+        check_affine(np.asarray(volume.affine, dtype=np.float64), name, shape[1:])
 
 
-def _check_affine(affine: np.ndarray, name: str) -> None:
-    matrix = affine[:3, :3]
-    spacing = np.linalg.norm(matrix, axis=0)
-    if not np.isfinite(affine).all() or not (spacing > 0).all():
-        raise VolumeError(
-            f"{name}: voxel spacing {spacing.tolist()} mm, affine {affine.tolist()}, expected finite spacing above zero"
-        )
-    if abs(np.linalg.det(matrix / spacing)) < 1e-6:
-        raise VolumeError(f"{name}: singular affine {affine.tolist()}, expected three independent axes")
-
-
-def _nifti_affine(name: str) -> np.ndarray:
-    """
-    The affine of a NIfTI file by the rule of the format: the sform, otherwise the qform, otherwise the pixdim.
-
-    It is read with nibabel and checked, because the readers repair some faults without a message: nibabel replaces a
-    pixdim of zero by 1, and MONAI's NibabelReader replaces an sform whose spacing differs from pixdim by more than
-    1e-5 by the qform, which may not be set.
-    """
-    image = nibabel.load(name)
-    pixel_type = image.get_data_dtype()
-    if pixel_type.kind not in "biuf":
-        raise VolumeError(f"{name}: pixel type {pixel_type} (RGB or complex), expected one real number per voxel")
-    with nibabel.openers.ImageOpener(name) as stream:
-        header = type(image.header).from_fileobj(stream, check=False)
-    pixdim = header["pixdim"][1:4]
-    if header["sform_code"] == 0 and not (np.isfinite(pixdim) & (pixdim != 0)).all():
-        raise VolumeError(f"{name}: voxel spacing {pixdim.tolist()} mm, expected finite spacing above zero")
-    _check_affine(image.affine, name)
-    return image.affine
-
-
-def _dicom_tags(path: str, *tags: str) -> list[str]:
-    image_io = itk.GDCMImageIO.New(FileName=path)
-    image_io.ReadImageInformation()
-    dictionary = image_io.GetMetaDataDictionary()
-    return [dictionary[tag].strip() if dictionary.HasKey(tag) else "" for tag in tags]
-
-
-def _check_dicom_series(folder: str) -> None:
-    """Check a DICOM folder: one series, every file readable, evenly spaced slices. ITK only warns or skips files."""
-    dicom_files = sorted(entry.name for entry in os.scandir(folder) if is_dicom_file(entry.path))
-    if not dicom_files:
-        raise VolumeError(f"{folder}: no DICOM files in this folder, expected one DICOM series")
-    generator = itk.GDCMSeriesFileNames.New()
-    generator.SetUseSeriesDetails(True)  # the settings of MONAI's ITKReader, which reads the folder afterwards
-    generator.AddSeriesRestriction("0008|0021")
-    generator.SetDirectory(folder)
-    series = [list(generator.GetFileNames(identifier)) for identifier in generator.GetSeriesUIDs()]
-    if len(series) > 1:
-        listed = ", ".join(f"{_dicom_tags(files[0], '0020|000e')[0]} ({len(files)} slices)" for files in series)
-        raise VolumeError(f"{folder}: {len(series)} DICOM series: {listed}; expected one series per folder")
-    readable = {os.path.basename(path) for files in series for path in files}
-    unreadable = [file for file in dicom_files if file not in readable]
-    if unreadable:
-        raise VolumeError(
-            f"{folder}: {len(unreadable)} of {len(dicom_files)} DICOM files cannot be read (truncated or damaged): "
-            f"{', '.join(unreadable[:5])}; expected a complete series"
-        )
-    if len(series[0]) > 1:
-        _check_slice_steps(series[0], folder)
-
-
-def _check_slice_steps(files: list[str], folder: str) -> None:
-    tags = [_dicom_tags(path, "0020|0032", "0020|0037") for path in files]
-    if not all(position and orientation for position, orientation in tags):
-        raise VolumeError(f"{folder}: slices without position or orientation (0020,0032 and 0020,0037), expected both")
-    positions = np.array([position.split("\\") for position, _ in tags], dtype=np.float64)
-    rows_and_columns = np.array(tags[0][1].split("\\"), dtype=np.float64).reshape(2, 3)
-    normal = np.cross(*rows_and_columns)
-    steps = np.diff(positions, axis=0)
-    distances = steps @ normal
-    distance = float(np.median(distances))
-    if np.linalg.norm(steps - distance * normal, axis=1).max() > SLICE_TOLERANCE * abs(distance):
-        lengths = np.linalg.norm(steps, axis=1)
-        raise VolumeError(
-            f"{folder}: steps between {len(files)} slices range from {lengths.min():g} to {lengths.max():g} mm "
-            f"(missing, double or tilted slices), expected even steps of {abs(distance):g} mm along the slice normal"
-        )
+def _as_integers(volume: MetaTensor, name: str) -> MetaTensor:
+    """A checked label map as int32, or as int64 if a value needs it."""
+    values = volume.as_tensor()
+    lowest, highest = values.min().item(), values.max().item()
+    if values.is_floating_point():
+        exact = round(2 / torch.finfo(values.dtype).eps)  # whole numbers up to here have a value of their own
+        if max(-lowest, highest) > exact:
+            raise VolumeError(
+                f"{name}: label values from {lowest:.0f} to {highest:.0f} in {values.dtype}, which tells whole numbers "
+                f"apart up to {exact}, expected an integer pixel type"
+            )
+    fits = torch.iinfo(torch.int32).min <= lowest and highest <= torch.iinfo(torch.int32).max
+    return volume.to(torch.int32 if fits else torch.int64)
 
 
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if not re.match(r"\S+\.[ch]xx:\d+:$", line.strip())]
     return f"{type(error).__name__}: {' '.join(lines)[:300]}"
+
+
+@contextmanager
+def _named_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except VolumeError:
+        raise
+    except Exception as error:  # of nibabel, zlib, pydicom or ITK
+        raise VolumeError(f"{name}: cannot be read, expected a complete volume file ({_reason(error)})") from error
+
+
+def _check_header(name: str) -> tuple[ImageReader, np.ndarray | None]:
+    """The reader of a file or DICOM folder, after checks of its header; of NIfTI also the affine, otherwise None."""
+    suffix = name.lower()
+    if os.path.isdir(name):
+        check_dicom_series(name)
+    elif not os.path.exists(name):
+        raise VolumeError(f"{name}: no such file or folder, expected a volume")
+    elif suffix.endswith(NIFTI_SUFFIXES):
+        return NibabelReader(), nifti_affine(name)
+    elif suffix.endswith(ITK_SUFFIXES):
+        check_text_header(name)
+    else:
+        raise VolumeError(
+            f"{name}: unknown format, expected {', '.join(VOLUME_SUFFIXES)} or the folder of a DICOM series"
+        )
+    return ITKReader(), None
 
 
 def load_volume(path: str | os.PathLike, is_label: bool = False) -> MetaTensor:
@@ -171,65 +120,64 @@ def load_volume(path: str | os.PathLike, is_label: bool = False) -> MetaTensor:
         is_label: see `check_volume`.
 
     Returns:
-        A float32 MetaTensor (1, *spatial) with the axes of the file and its affine (voxels to RAS millimetres). Its
-        metadata are affine, shape and file name only.
+        A MetaTensor (1, *spatial) with the axes of the file and its affine (voxels to RAS millimetres): float32, or of
+        a label map int32 (int64 if a value needs it). Its metadata are affine, shape and file name only.
 
     Raises:
-        VolumeError: the file is missing, truncated or cannot be read (the error of the reader is the cause), or
-            `check_volume` refuses it.
+        VolumeError: the file is missing, truncated or cannot be read (the error of the reader is the cause), it does
+            not state its geometry, `check_volume` refuses it, or a label value is lost in its pixel type.
     """
     name = os.path.expanduser(os.fspath(path))
-    suffix = name.lower()
-    try:
-        affine = None
-        if os.path.isdir(name):
-            _check_dicom_series(name)
-            reader = ITKReader()
-        elif not os.path.exists(name):
-            raise VolumeError(f"{name}: no such file or folder, expected a volume")
-        elif suffix.endswith(NIFTI_SUFFIXES):
-            affine = _nifti_affine(name)
-            reader = NibabelReader()
-        elif suffix.endswith(ITK_SUFFIXES):
-            reader = ITKReader()
-        else:
-            raise VolumeError(
-                f"{name}: unknown format, expected {', '.join(VOLUME_SUFFIXES)} or the folder of a DICOM series"
-            )
-        loaded = LoadImage(image_only=True, ensure_channel_first=True, dtype=np.float32)(name, reader=reader)
-    except VolumeError:
-        raise
-    except Exception as error:  # of nibabel, zlib or ITK
-        raise VolumeError(f"{name}: cannot be read, expected a complete volume file ({_reason(error)})") from error
+    with _named_errors(name):
+        reader, affine = _check_header(name)
+        array, meta = reader.get_data(reader.read(name))
+        if is_label and array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
+            raise VolumeError(f"{name}: label value {array.max()}, expected at most {np.iinfo(np.int64).max}")
+        if not is_label:
+            with np.errstate(over="ignore"):  # too large for float32: `check_volume` counts infinite voxels
+                array = array.astype(np.float32)
+        elif array.dtype.kind in "bu":  # torch has few operations for unsigned integers
+            array = array.astype(np.int64)
+        loaded = EnsureChannelFirst()(MetaTensor(torch.from_numpy(np.ascontiguousarray(array)), meta=meta))
     while loaded.ndim > 4 and loaded.shape[-1] == 1:
         loaded = loaded[..., 0]
-    affine = torch.as_tensor(np.array(loaded.affine if affine is None else affine), dtype=torch.float64)
+    affine = torch.as_tensor(np.array(loaded.meta[MetaKeys.AFFINE] if affine is None else affine), dtype=torch.float64)
     meta = {key: loaded.meta[key] for key in META_KEYS}
     meta |= {MetaKeys.ORIGINAL_AFFINE: affine.numpy().copy(), "filename_or_obj": name}
     volume = MetaTensor(loaded.as_tensor().contiguous(), affine=affine, meta=meta)
     check_volume(volume, name, is_label)
-    return volume
+    return _as_integers(volume, name) if is_label else volume
 
 
-def check_same_grid(label: MetaTensor, image: MetaTensor) -> None:
-    """Check that a label map lies on the voxels of its image: equal shape, all corners at most half a voxel apart.
+def check_file(path: str | os.PathLike, is_label: bool = False) -> None:
+    """
+    Check that a volume can be read and states its geometry, in milliseconds where the format allows it.
+
+    Files: the header and the number of bytes; where these do not prove that the file is complete, the file is read.
+    DICOM folder: the headers of all its files. Voxel values (NaN, constant images) are checked by `load_volume` only.
 
     Args:
-        label: (1, *spatial) from `load_volume`.
-        image: (1, *spatial) from `load_volume`.
+        path: see `load_volume`.
+        is_label: see `check_volume`.
 
     Raises:
-        VolumeError: shapes or corners differ.
+        VolumeError: see `load_volume`.
     """
-    label_name, image_name = label.meta["filename_or_obj"], image.meta["filename_or_obj"]
-    if label.shape != image.shape:
-        raise VolumeError(
-            f"{label_name}: label map of shape {tuple(label.shape[1:])}, expected {tuple(image.shape[1:])}, the shape "
-            f"of {image_name}"
-        )
-    corners = np.array(np.meshgrid(*[(0, size - 1) for size in image.shape[1:]], indexing="ij")).reshape(3, -1)
-    affine = np.asarray(image.affine)
-    difference = np.asarray(label.affine) - affine
-    distance = np.linalg.norm(difference[:3, :3] @ corners + difference[:3, 3:], axis=0).max()
-    if distance > 0.5 * np.linalg.norm(affine[:3, :3], axis=0).min():
-        raise VolumeError(f"{label_name}: label map lies up to {distance:.2f} mm off the voxels of {image_name}")
+    name = os.path.expanduser(os.fspath(path))
+    with _named_errors(name):
+        _check_header(name)
+        if name.lower().endswith(NIFTI_SUFFIXES):
+            check_complete(name)
+        elif os.path.isfile(name):
+            _check_itk_spacing(name)
+            if not is_complete(name):
+                load_volume(name, is_label)
+
+
+def _check_itk_spacing(name: str) -> None:
+    image_io = itk.ImageIOFactory.CreateImageIO(name, itk.CommonEnums.IOFileMode_ReadMode)
+    image_io.SetFileName(name)
+    image_io.ReadImageInformation()
+    axes = range(min(image_io.GetNumberOfDimensions(), 3))
+    spacing, shape = [[getter(axis) for axis in axes] for getter in (image_io.GetSpacing, image_io.GetDimensions)]
+    check_affine(np.diag([*spacing, 1.0]), name, shape)

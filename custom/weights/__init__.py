@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights: files, comparison of network and input with a config, the config of a run, the authors' checkpoint."""
+"""Weights: files, comparison of network and input with a config, the authors' checkpoint."""
 
 from .compatibility import check_compatible, describe
 from .loading import load_backbone, load_network, load_pretext_network
-from .running_config import resolved_component, resolved_config
+from .network import network_from
+from .origin import WeightsOrigin, origin_of
 from .state import (
     BACKBONE_PREFIX,
+    description_file,
     load_pretext,
     load_strictly,
     read_state,

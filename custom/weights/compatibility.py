@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .running_config import resolved_component
+from ..running import resolved_component
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,9 @@ def check_compatible(
     unknown = [name for name in accept_mismatch if name not in ACCEPTED_BY_NAME]
     if unknown:
         raise ValueError(f"accept_mismatch holds {unknown}, expected names among {list(ACCEPTED_BY_NAME)}")
+    for name in ("preprocessing", "network", "intensity", "labels"):
+        if not isinstance(description.get(name) or {}, Mapping):
+            raise ValueError(f"{source}: {name} in the description is {description[name]!r}, expected an object")
     trained, configured = _compared(description), _compared(expected)
     both = [name for name in COMPARED if name in trained and name in configured]
     different = [name for name in both if trained[name] != configured[name]]

@@ -8,7 +8,6 @@ describes both. A downstream run writes model.pt (the whole network) and model.j
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,10 +93,7 @@ def read_weights(weights: str | os.PathLike) -> tuple[dict[str, torch.Tensor], d
         FileNotFoundError: a file is missing.
         ValueError: see `read_state` and `custom.files.read_json`.
     """
-    path = weights_file(weights)
-    described_by, shared = path.with_suffix(".json"), path.with_name("model.json")
-    if not described_by.is_file() and shared.is_file():
-        described_by = shared
+    path, described_by = weights_file(weights), description_file(weights)
     description = read_json(described_by, "the description of the weights beside it")
     return read_state(path, description, described_by), description
 
@@ -106,6 +102,13 @@ def weights_file(weights: str | os.PathLike) -> Path:
     """The path of a file NAME.pt itself, or of model.pt in a folder."""
     path = Path(weights)
     return path / "model.pt" if path.is_dir() else path
+
+
+def description_file(weights: str | os.PathLike) -> Path:
+    """The path of NAME.json beside a file NAME.pt or, without this file, of the model.json that describes it too."""
+    path = weights_file(weights)
+    own, shared = path.with_suffix(".json"), path.with_name("model.json")
+    return own if own.is_file() or not shared.is_file() else shared
 
 
 def read_state(path: Path, description: Mapping[str, Any], described_by: Path) -> dict[str, torch.Tensor]:
@@ -118,19 +121,37 @@ def read_state(path: Path, description: Mapping[str, Any], described_by: Path) -
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is not described, has another hash, or holds more than tensors.
+        ValueError: the file is not described, has another hash, holds something else than tensors, or NaN.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist, expected weights (a state dict)")
-    if path.name not in description.get("files", {}):
-        raise ValueError(f"{described_by} describes {sorted(description.get('files', {}))}, expected {path.name}")
-    expected, actual = description["files"][path.name]["sha256"], sha256(path)
+    expected, actual = _described_hash(path.name, description, described_by), sha256(path)
     if actual != expected:
         raise ValueError(f"{path} has SHA-256 {actual}, but {described_by} names {expected}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of damaged bytes, torch and pickle raise errors of any class
         raise ValueError(f"{path} is not a file of tensors alone: {error}") from error
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{path} holds a {type(state).__name__}, expected a state dict: names with tensors")
+    for name, tensor in state.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise ValueError(f"{path}: {name} is a {type(tensor).__name__}, expected a tensor")
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{path}: {name} holds NaN or infinite values, expected weights of a run that converged")
+    return dict(state)
+
+
+def _described_hash(name: str, description: Mapping[str, Any], described_by: Path) -> str:
+    """The SHA-256 that a description has for a file."""
+    files = description.get("files")
+    if not isinstance(files, Mapping):
+        raise ValueError(f"{described_by}: files is {files!r}, expected an object with {name}")
+    if name not in files:
+        raise ValueError(f"{described_by} describes {sorted(files)}, expected {name}")
+    if not isinstance(files[name], Mapping) or not isinstance(files[name].get("sha256"), str):
+        raise ValueError(f"{described_by}: files#{name}#sha256 is missing, expected the SHA-256 of the file")
+    return files[name]["sha256"]
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, torch.Tensor], source: str | os.PathLike) -> None:

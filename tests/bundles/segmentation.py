@@ -61,7 +61,7 @@ class SegmentationTests:
         built.run()
         for name, tensor in torch.load(trained / "model.pt", weights_only=True).items():
             assert torch.equal(built.network_def.state_dict()[name].cpu(), tensor)
-        written = sorted((tmp_path / "predictions").iterdir())
+        written = sorted((tmp_path / "predictions").glob("*.nii.gz"))
         assert [path.name for path in written] == [f"{number}_label.nii.gz" for number in range(6)]
         found = set()
         for number, path in enumerate(written):
@@ -75,4 +75,4 @@ class SegmentationTests:
         chosen = self.inference_overrides(overrides, trained, tmp_path / "predictions")
         chosen["dataset_dir"] = str(dataset / "images" / "3.nii.gz")
         workflow(self.bundle, ["inference.json"], "infer", chosen).run()
-        assert [path.name for path in (tmp_path / "predictions").iterdir()] == ["3_label.nii.gz"]
+        assert [path.name for path in (tmp_path / "predictions").glob("*.nii.gz")] == ["3_label.nii.gz"]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 from runs import ROOT, chain, workflow
+
+from custom.files import read_json
 
 
 def save(path: Path, array: np.ndarray) -> None:
@@ -91,7 +94,36 @@ def test_bad_file_found_later_leaves_the_checkpoint_usable(dataset: Path, overri
         truncate(path)
     validation = {"validate#dataset#cache_rate": 0.0}
     with pytest.raises(Exception) as caught:
-        train(overrides | {"max_epochs": 2, "resume": True} | validation)
+        train(overrides | {"max_epochs": 2, "resume": True, "accept_changes": ["data"]} | validation)
     assert ".nii.gz" in chain(caught.value)
     checkpoint = torch.load(Path(overrides["output_dir"]) / "checkpoints" / "checkpoint_2.pt", weights_only=True)
     assert checkpoint["trainer"]["iteration"] == 2
+
+
+def test_a_run_resumes_with_its_own_settings_alone(overrides: dict, dataset: Path) -> None:
+    train(overrides | {"max_epochs": 1})
+    output, bundle = Path(overrides["output_dir"]), ROOT / "bundles" / "gvsl_pretrain"
+    before = {path: path.read_bytes() for path in output.rglob("*.*") if path.suffix in (".csv", ".pt", ".json")}
+    assert read_json(output / "model.json")["metrics"]
+    resumed = overrides | {"resume": True}
+    changes = {"batch_size": 2, "seed": 1, "learning_rate": 0.5, "loss#smoothness_weight": 3.0}
+    (dataset / "5.nii.gz").unlink()
+    for name, value in [*changes.items(), ("dataset_dir", str(dataset))]:
+        with pytest.raises(Exception) as caught:
+            train(resumed | {name: value})
+        key = "data#volumes" if name == "dataset_dir" else name
+        assert "settings.json: the run cannot resume with other settings" in chain(caught.value)
+        assert f"\n  {key}: the run began with " in chain(caught.value)
+    with pytest.raises(Exception) as caught:
+        workflow(bundle, ["train.json", "mr.json"], "train", resumed).run()
+    words = "intensity#_target_: the run began with 'ScaleIntensityRanged', now 'ScaleIntensityRangePercentilesd'"
+    assert words in chain(caught.value)
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+    train(resumed | {"max_epochs": 1, "figures": True})  # a run that is over: nothing changes
+    assert all(path.read_bytes() == content for path, content in before.items() if path.name != "model.json")
+    model = output / "model.json"
+    assert read_json(model)["metrics"] == json.loads(before[model])["metrics"]
+    train(resumed | {"learning_rate": 0.5, "accept_changes": ["learning_rate"]})
+    assert read_json(model)["iterations"] == 4
+    train(resumed | {"learning_rate": 0.5})  # the run now has this setting

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,7 +41,7 @@ EQUAL_DOWNSTREAM = [  # the blocks of train.json that do not depend on the task
     *("validate#dataset", "validate#sampler", "validate#dataloader", "validate#handlers", "validate#evaluator"),
 ]
 FOR_LABELS = ("label_keys", "allow_missing_keys")
-OWN_OF_INFERENCE = {"imports", "output_dir", "accept_mismatch", "data", "network_def", "network", "run"}
+OWN_OF_INFERENCE = {"imports", "output_dir", "accept_mismatch", "data", "network_def", "network", "initialize", "run"}
 
 
 def config(bundle: str, name: str) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def test_inference_prepares_its_input_as_validation_does(bundle: str) -> None:
     assert [step["_target_"] for step in ours] == [step["_target_"] for step in steps]
     of_images = {"keys": "image", "mode": "bilinear"}
     for step, same in zip(ours, steps, strict=True):
-        if step["keys"] == "image":
+        if step.get("keys") == "image":
             same = {name: of_images.get(name, value) for name, value in same.items()}
             same = {name: value for name, value in same.items() if name in step or name not in FOR_LABELS}
         assert step == same
@@ -142,3 +143,14 @@ def test_the_views_of_a_volume_are_made_in_one_place() -> None:
     methods = [read_json(folder / f"{name}.json") for name in ("byol", "simclr", "simsiam")]
     assert len({str(method["train#pair_transform#transforms"]) for method in methods}) == 1
     assert methods[0]["train#pair_transform#transforms"]["_target_"] == "custom.transforms.two_views"
+
+
+@pytest.mark.parametrize("path", [path for path in CONFIGS if "bundle_root" in read_json(path)], ids=str)
+def test_every_intensity_step_is_checked(path: Path) -> None:
+    content = read_json(path)
+    assert content["checked_intensity"] == {
+        "_target_": "custom.transforms.CheckedIntensityd",
+        "intensity": "@intensity",
+    }
+    text = path.read_text()
+    assert text.count('"@intensity"') == 1 and text.count('"@checked_intensity"') == (2 if path.stem == "train" else 1)

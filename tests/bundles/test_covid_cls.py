@@ -18,6 +18,7 @@ from runs import ROOT, chain, rows, workflow
 
 from custom.files import read_json
 from custom.metrics import roc_auc
+from custom.weights import network_from
 
 BUNDLE = ROOT / "bundles" / "gvsl_covid_cls"
 LISTS = {"training": (0, 1, 2), "validation": (3, 4), "test": (5, 6)}
@@ -112,7 +113,7 @@ class TestCovidCls(DownstreamTests):
         assert metrics["sensitivity"] == np.mean(score[ill] >= 0.3)
         assert metrics["auc_low"] <= metrics["auc"] <= metrics["auc_high"]
         # the same cases through the exported network give the same probabilities
-        network = ConfigParser({"network": read_json(trained / "model.json")["network"]}).get_parsed_content("network")
+        network = network_from(read_json(trained / "model.json"))
         network.load_state_dict(torch.load(trained / "model.pt", weights_only=True))
         parser = workflow(BUNDLE, ["train.json"], "train", overrides | {"output_dir": str(tmp_path / "unused")}).parser
         prepare, data = parser.get_parsed_content("validate#preprocessing"), parser.get_parsed_content("data")

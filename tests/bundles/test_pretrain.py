@@ -18,7 +18,7 @@ from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_
 from runs import ROOT, rows, wait_for_lines
 
 from custom.files import read_json
-from custom.weights import load_pretext
+from custom.weights import load_pretext, network_from
 
 BUNDLE = ROOT / "bundles" / "gvsl_pretrain"
 CONFIGS = BUNDLE / "configs"
@@ -64,7 +64,8 @@ def test_run_writes_everything(trained: Path) -> None:
     for name in ("figures/losses.png", "figures/registration_0.png", "figures/registration_1.png"):
         assert (trained / name).read_bytes().startswith(b"\x89PNG")
     assert list((trained / "tensorboard").glob("events*"))
-    assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == ["checkpoint_2.pt", "checkpoint_4.pt"]
+    kept = ["checkpoint_2.pt", "checkpoint_4.pt", "settings.json"]
+    assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == kept
 
 
 def test_model_json_says_what_the_weights_are(trained: Path, tiny_dataset: Path) -> None:
@@ -77,7 +78,7 @@ def test_model_json_says_what_the_weights_are(trained: Path, tiny_dataset: Path)
         "patch_size": [16, 16, 16],
     }
     assert description["pretext_task"] == "gvsl" and description["iterations"] == 4 and description["seed"] == 0
-    assert description["data"]["volumes"] == 4
+    assert description["data"]["volumes"] == 4 and description["trained_on"] == "files"
     assert description["config"]["max_epochs"] == 2
     assert description["versions"]["torch"] == torch.__version__
     assert description["metrics"]["dice_before"] == pytest.approx(
@@ -85,7 +86,7 @@ def test_model_json_says_what_the_weights_are(trained: Path, tiny_dataset: Path)
     )
     backbone = torch.load(trained / "model.pt", weights_only=True)
     assert list(backbone) == description["files"]["model.pt"]["keys"]
-    network = ConfigParser({"network": description["network"]}).get_parsed_content("network")
+    network = network_from(description)
     network.load_state_dict(backbone)
 
 
@@ -155,7 +156,7 @@ def test_inference_writes_features_in_place(trained: Path, overrides: dict, tiny
     for name, tensor in torch.load(trained / "model.pt", weights_only=True).items():
         assert torch.equal(built.network_def.state_dict()[name].cpu(), tensor)
     image = nibabel.load(tiny_dataset / "images" / "0.nii.gz")
-    features = nibabel.load(output / "0_features.nii.gz")
+    features = nibabel.load(output / "images" / "0_features.nii.gz")
     assert features.shape == (*image.shape, 8)
     assert np.allclose(features.affine, image.affine)
     assert np.isfinite(features.get_fdata()).all() and features.get_fdata().std() > 0
@@ -179,7 +180,7 @@ def test_another_spacing_than_that_of_the_weights_is_refused_unless_accepted(
     assert not output.exists()
     workflow(files, kind, chosen | {"accept_mismatch": ["spacing"]}).run()
     assert "is used although spacing: the weights [1.0, 1.0, 1.0], the config [1.2, 1.0, 1.0]" in caplog.text
-    assert len(list(output.glob("*_features.nii.gz" if kind == "infer" else "metrics.json"))) == (
+    assert len(list(output.rglob("*_features.nii.gz" if kind == "infer" else "metrics.json"))) == (
         6 if kind == "infer" else 1
     )
 
@@ -203,7 +204,7 @@ def test_metadata_network_and_export(trained: Path, shared_data: Path, tmp_path:
     )
     volume = torch.rand(1, 1, 17, 16, 19)
     scripted = torch.jit.load(tmp_path / "model.ts")
-    network = ConfigParser({"network": read_json(trained / "model.json")["network"]}).get_parsed_content("network")
+    network = network_from(read_json(trained / "model.json"))
     network.load_state_dict(torch.load(trained / "model.pt", weights_only=True))
     assert torch.allclose(scripted(volume), network(volume), atol=1e-5)
 

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import torch
-from monai.bundle import ConfigParser, ckpt_export
+from monai.bundle import ckpt_export
 from runs import ROOT
 
-from custom.weights import read_weights
+from custom.weights import network_from, read_weights
 
 BUNDLES = ("gvsl_covid_cls", "gvsl_pretrain", "gvsl_seg_brain", "gvsl_seg_coronary", "gvsl_seg_heart")
 COMPARE = """
@@ -42,7 +42,7 @@ def test_exports_stand_alone_and_give_the_eager_output(tmp_path: Path) -> None:
             bundle_root=str(bundle),
         )
         state, description = read_weights(bundle / "models")
-        network = ConfigParser({"network": description["network"]}).get_parsed_content("network").eval()
+        network = network_from(description).eval()
         network.load_state_dict(state)
         volume = torch.rand(2, 1, 33, 32, 47, generator=torch.Generator().manual_seed(0))
         expected = network(volume)

@@ -73,7 +73,7 @@ def test_labels_beside_images_are_paired_by_name(tmp_path, caplog):
         {"image": str(tmp_path / "images/a2.nrrd"), "label": str(tmp_path / "labels/a2.nii.gz"), "subject": "a2"},
         {"image": str(tmp_path / "images/a3.nii.gz"), "subject": "a3"},
     ]
-    assert "3 volumes of 3 subjects, 2 with labels" in caplog.text
+    assert "3 volumes of 3 subjects (by path), 2 with labels" in caplog.text
     images_only = find_volumes(tmp_path / "images")
     assert [item["subject"] for item in images_only] == ["a1", "a2", "a3"]
     assert all("label" not in item for item in images_only)
@@ -148,7 +148,7 @@ def test_dataset_json_counts_subjects_not_files(tmp_path):
     "content, finding",
     [
         ('{"training": [', "dataset.json is not valid JSON"),
-        ({"test": []}, 'dataset.json: expected {"training"'),
+        ({"test": []}, 'expected {"training"'),
         ([1, 2], 'dataset.json holds a JSON list, expected an object: {"training"'),
         (
             {"training": [{"label": "a.nii"}, 3]},

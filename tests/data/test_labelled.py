@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from custom.data import find_volumes, labelled_data, pretraining_data
+from custom.data import find_volumes, inference_data, labelled_data, pretraining_data
 
 PARTS = ("training", "validation", "test")
 
@@ -34,7 +34,7 @@ def subjects(data):
 def cohort(tmp_path):
     """Ten subjects a0 to a9 as a Decathlon folder."""
     names = [f"a{number}" for number in range(10)]
-    write(tmp_path, {"training": entries(names), "test": ["./images/unlabelled.nii.gz"]}, names, names)
+    write(tmp_path, {"training": entries(names)}, names, names)
     return tmp_path
 
 
@@ -76,10 +76,51 @@ def test_lists_with_labels_are_used_as_they_are(tmp_path):
     assert found["test"] == list("gh") and len(found["validation"]) == 2 and len(found["training"]) == 2
 
 
-def test_decathlons_test_without_labels_is_left_aside(cohort, caplog):
+def test_decathlons_test_without_labels_stays_the_test(cohort, caplog):
+    """Its subjects are no training volumes, and no other test is cut from those."""
+    names = [f"a{number}" for number in range(10)]
+    write(cohort, {"training": entries(names), "test": ["./images/unlabelled.nii.gz"]}, ["unlabelled"])
     with caplog.at_level(logging.INFO):
-        found = subjects(labelled_data(str(cohort)))
+        found = subjects(labelled_data(str(cohort), validation=2, test=3))
+    assert [len(found[part]) for part in PARTS] == [8, 2, 0]
     assert "unlabelled" not in str(found) and "the 1 volumes of test have no label" in caplog.text
+    assert "there is no test part to evaluate" in caplog.text
+
+
+def test_a_validation_without_labels_and_an_empty_test_are_cut(cohort):
+    names = [f"a{number}" for number in range(10)]
+    write(cohort, {"training": entries(names), "validation": ["./images/x.nii.gz"], "test": []}, ["x"])
+    found = subjects(labelled_data(str(cohort), validation=2, test=3))
+    assert [len(found[part]) for part in PARTS] == [5, 2, 3]
+
+
+@pytest.mark.parametrize("with_labels", [True, False])
+def test_folders_of_a_test_are_the_test(with_labels, tmp_path):
+    for folder, names in {"imagesTr": "abcd", "labelsTr": "abcd", "imagesTs": "xy", "labelsTs": "xy"}.items():
+        if with_labels or folder != "labelsTs":
+            (tmp_path / folder).mkdir()
+            for name in names:
+                (tmp_path / folder / f"{name}.nii.gz").write_bytes(b"")
+    found = subjects(labelled_data(str(tmp_path), validation=1, test=2))
+    assert [len(found[part]) for part in PARTS] == [3, 1, 2 if with_labels else 0]
+    assert sorted(found["training"] + found["validation"]) == list("abcd")
+    assert all("Ts" not in item["image"] for item in find_volumes(tmp_path))
+
+
+def test_the_dataset_json_of_nnunet_describes_folders(tmp_path):
+    """No lists, but images in imagesTr with the number of the channel, and their number."""
+    content = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"}
+    for folder, names in {"imagesTr": ("a_0000", "b_0000", "c_0000"), "labelsTr": "abc"}.items():
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / f"{name}.nii.gz").write_bytes(b"")
+    write(tmp_path, content | {"numTraining": 3})
+    found = labelled_data(str(tmp_path), validation=1, test=1)
+    assert sorted(item["subject"] for part in PARTS for item in found[part]) == list("abc")
+    assert len(inference_data(str(tmp_path))) == 3
+    write(tmp_path, content | {"numTraining": 4})
+    with pytest.raises(ValueError, match="dataset.json: numTraining is 4, found 3 cases with label maps in imagesTr"):
+        labelled_data(str(tmp_path), validation=1, test=1)
 
 
 def test_folders_without_dataset_json(tmp_path):

@@ -310,6 +310,17 @@ def test_disk_cache_is_used_until_file_or_transform_change(items, tmp_path, monk
         assert scaled.max() == maximum
 
 
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04", [1], {"label": 1}], ids=str)
+def test_a_damaged_cache_file_is_made_again_with_a_warning(items, tmp_path, content, caplog):
+    first = make(items, None, cache_dir=tmp_path / "cache").volumes[1]["image"]
+    (file,) = (tmp_path / "cache").glob("*.pt")
+    before = file.read_bytes()
+    file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
+    again = make(items, None, cache_dir=tmp_path / "cache").volumes[1]["image"]
+    assert torch.equal(again, first) and file.read_bytes() == before
+    assert f"the cache file {file} is damaged (" in caplog.text and items[1]["image"] in caplog.text
+
+
 def test_interrupted_write_leaves_no_partial_cache_file(items, tmp_path, monkeypatch):
     dataset = make(items, None, cache_dir=tmp_path / "cache")
 

@@ -50,8 +50,8 @@ def test_the_cohort_is_made_only_for_its_own_folder(folder: Path, tmp_path: Path
 
 def test_inference_takes_a_file_or_a_folder(folder: Path) -> None:
     single = folder / "images" / "3.nii.gz"
-    assert inference_data(str(single)) == [{"image": str(single), "subject": "3.nii.gz"}]
-    assert len(inference_data(str(folder))) == 6
+    assert inference_data(str(single)) == [{"image": str(single), "subject": "3.nii.gz", "output": "3"}]
+    assert [item["output"] for item in inference_data(str(folder))] == [f"images/{number}" for number in range(6)]
 
 
 def test_fingerprint_depends_on_names_and_sizes_but_not_on_the_place(folder: Path, tmp_path: Path) -> None:

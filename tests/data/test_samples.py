@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import nibabel
 import numpy as np
 import pytest
@@ -154,3 +156,12 @@ def test_a_volume_cache_is_a_data_set_by_itself(items):
     volumes = VolumeCache(items, LOAD, progress=False)
     assert len(volumes) == 5 and volumes[3]["subject"] == "s3" and int(volumes[3]["image"][0, 0, 0, 0]) == 3
     assert len(VolumeCache([], LOAD, progress=False)) == 0
+
+
+def test_a_disk_cache_removes_what_a_killed_run_left(tmp_path):
+    left = tmp_path / "cache" / ".tmp.elsewhere.1.1.a.pt"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    VolumeCache([{"image": "a.nii.gz"}], lambda item: item, cache_dir=left.parent)
+    assert not left.exists()

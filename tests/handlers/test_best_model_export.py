@@ -15,6 +15,7 @@ from custom.handlers import BestModelExport
 from custom.weights import load_network, save_weights
 
 NAN = float("nan")
+DESCRIPTION = {"pretext_task": "gvsl", "iterations": 9, "trained_on": "synthetic"}
 
 
 class Run:
@@ -73,7 +74,7 @@ def test_the_best_validation_is_kept(tmp_path, metrics, best):
 
 def test_the_description(tmp_path):
     weights = tmp_path / "start"
-    save_weights(weights, {"model.pt": ("backbone", {"w": torch.ones(1)})}, {"pretext_task": "gvsl", "iterations": 9})
+    save_weights(weights, {"model.pt": ("backbone", {"w": torch.ones(1)})}, DESCRIPTION)
     Run(tmp_path / "run", [0.5], weights=str(weights))
     _, description = kept(tmp_path / "run")
     assert description["task"] == "toy" and list(description["labels"].items()) == [("b", 7), ("a", 3)]
@@ -82,7 +83,9 @@ def test_the_description(tmp_path):
         "sha256": sha256(weights / "model.pt"),
         "pretext_task": "gvsl",
         "iterations": 9,
+        "trained_on": "synthetic",
     }
+    assert description["trained_on"] == "files"
     assert description["seed"] == 5 and description["files"]["model.pt"]["keys"] == ["weight"]
     assert description["preprocessing"] == {"spacing": [1, 1, 1]} and "torch" in description["versions"]
     Run(tmp_path / "scratch", [0.5])

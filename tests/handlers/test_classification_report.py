@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Engine, State
 from monai.data import MetaTensor
 
-from custom.handlers import ClassificationReport, ProbabilityTable
+from custom.handlers import ClassificationReport
 from custom.metrics import bootstrap_auc, roc_auc
 
 LABELS = {"healthy": 0, "ill": 7}
@@ -88,17 +88,60 @@ def test_one_class_is_an_error(tmp_path):
         ClassificationReport(str(tmp_path), LABELS, "dead")
 
 
-def test_probability_table(tmp_path):
+def describe_weights(folder: Path, trained_on: str) -> str:
+    """A folder of weights with that description."""
+    folder.mkdir()
+    (folder / "model.json").write_text(json.dumps({"trained_on": trained_on}))
+    return str(folder)
+
+
+def test_weights_that_saw_phantoms_give_scores_and_no_class(tmp_path, caplog):
+    weights = describe_weights(tmp_path / "weights", "synthetic")
     made = engine(PROBABILITIES, TRUTH)
-    ProbabilityTable(str(tmp_path / "new" / "table.csv"), LABELS).attach(made)
+    ClassificationReport(str(tmp_path / "out"), LABELS, "ill", draws=10, weights=weights).attach(made)
     run(made, 5)
-    table = rows(tmp_path / "new" / "table.csv")
-    assert list(table[0]) == ["subject", "probability_healthy", "probability_ill", "class", "value"]
-    assert [row["value"] for row in table] == ["0", "7", "7", "0", "7"]
+    table = rows(tmp_path / "out" / "cases.csv")
+    columns = ["subject", "file", "score_healthy", "score_ill", "notice", "true_class", "true_value"]
+    assert list(table[0]) == columns and "never saw a patient" in table[0]["notice"]
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["notice"] == table[0]["notice"] and metrics["weights"]["trained_on"] == "synthetic"
+    assert caplog.text.count("never saw a patient") == 1
+    assert (tmp_path / "out" / "roc.png").is_file()
+
+
+def test_the_pictures_carry_the_notice(tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr("custom.handlers.classification_report.planes_figure", lambda _, title: titles.append(title))
+    monkeypatch.setattr("custom.handlers.classification_report.roc_figure", lambda *_: titles.append(_[-1]))
+    monkeypatch.setattr("custom.handlers.classification_report.save_figure", lambda *_: None)
+    monkeypatch.setattr("custom.handlers.report.save_figure", lambda *_: None)
+    made = engine(PROBABILITIES, TRUTH)
+    weights = describe_weights(tmp_path / "weights", "synthetic")
+    ClassificationReport(str(tmp_path), LABELS, "ill", draws=10, weights=weights).attach(made)
+    run(made, 5)
+    assert len(titles) == 4 and all("never saw a patient" in " ".join(title.split()) for title in titles)
+    assert not any("probability" in title for title in titles)
+
+
+def test_an_earlier_evaluation_is_moved_away(tmp_path):
+    for _ in range(2):
+        made = engine(PROBABILITIES, TRUTH)
+        ClassificationReport(str(tmp_path), LABELS, "ill", draws=10, figures=False).attach(made)
+        run(made, 5)
+        (tmp_path / "notes.txt").touch()
+    assert {path.name for path in tmp_path.iterdir()} == {"cases.csv", "metrics.json", "notes.txt", "earlier"}
+    assert {path.name for path in (tmp_path / "earlier" / "1").iterdir()} == {"cases.csv", "metrics.json"}
+
+
+def test_without_a_case_nothing_is_written(tmp_path):
+    made = engine([], [])
+    ClassificationReport(str(tmp_path), LABELS, "ill").attach(made)
+    made.run([[]], max_epochs=1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_wrong_number_of_outputs(tmp_path):
     made = engine([0.2, 0.4], [0, 1])
-    ProbabilityTable(str(tmp_path / "table.csv"), {"a": 0, "b": 1, "c": 2}).attach(made)
+    ClassificationReport(str(tmp_path), {"a": 0, "b": 1, "c": 2}, "a").attach(made)
     with pytest.raises(ValueError, match="2 probabilities for the classes"):
         run(made, 2)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import resource
 
 import pytest
 import torch
@@ -93,11 +94,29 @@ def test_a_row_that_was_cut_short_is_dropped(tmp_path, cut):
 def test_a_header_that_was_cut_short_is_no_header(tmp_path, content):
     path = tmp_path / "validation.csv"
     path.write_text(content)
-    table = CsvTable(str(path))
+    table = CsvTable(str(path), evaluator=Engine(lambda engine, batch: None))
     table.drop_after(4)
     table.append(6, {"loss": 0.5})
     if path.read_text() != "iteration,loss\n6,0.5\n":
         raise ValueError(path.read_text())
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "iteration,loss\n", "iteration,loss\n1,0.5\n", "iteration,loss\n5,0.5\n"]
+)
+def test_a_run_does_not_resume_without_its_rows(tmp_path, content):
+    path = tmp_path / "training.csv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=rf"{path} has [01] rows up to iteration 4, .*, expected one for each"):
+        CsvTable(str(path)).drop_after(4)
+
+
+def test_a_damaged_row_is_named(tmp_path):
+    path = tmp_path / "training.csv"
+    path.write_text("iteration,loss\nabc\n")
+    with pytest.raises(ValueError, match=f"{path} has a damaged row"):
+        CsvTable(str(path)).drop_after(1)
 
 
 @pytest.mark.parametrize("values", [{"b": 2, "a": 1}, {"a": 1}, {"a": 1, "b": 2, "c": 3}, {"a": 1, "c": 3}])
@@ -136,3 +155,16 @@ def test_only_the_first_process_writes(tmp_path, monkeypatch):
     monkeypatch.setattr("ignite.distributed.get_rank", lambda: 1)
     train(tmp_path / "training.csv")
     assert not (tmp_path / "training.csv").exists()
+
+
+def test_a_full_disk_names_the_table(tmp_path):
+    table = CsvTable(str(tmp_path / "a.csv"))
+    table.append(1, {"loss": 0.5})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "a.csv").stat().st_size, hard))
+    try:
+        with pytest.raises(OSError, match=r"a\.csv: a row of the table cannot be written \(File too large\)"):
+            table.append(2, {"loss": 0.4})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [row["iteration"] for row in read(tmp_path / "a.csv")] == ["1"]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from ignite.engine import Engine
 
@@ -43,6 +45,9 @@ def test_earlier_runs_are_numbered(tmp_path):
 @pytest.mark.parametrize("arguments", [{"resume": True}, {"iteration": 2}])
 def test_a_run_that_goes_on_keeps_its_files(tmp_path, arguments):
     fill(tmp_path, "mine")
+    left = tmp_path / "checkpoints" / ".tmp.elsewhere.1.1.checkpoint_9.pt"
+    left.touch()
+    os.utime(left, (0, 0))
     run(tmp_path, **arguments)
     assert names(tmp_path) == ["checkpoints/checkpoint_8.pt", "training.csv"]
 

@@ -90,7 +90,9 @@ def test_tables_without_pictures(tmp_path):
 def test_one_case_without_a_subject_and_without_any_structure(tmp_path):
     empty = {name: meta(torch.zeros(8, 8, 8)) for name in ("label", "pred")} | {"image": meta(torch.rand(8, 8, 8))}
     report(tmp_path, [empty], batches=[{}])
-    assert (tmp_path / "report" / "cases.csv").read_text().splitlines()[1] == "case_label.nii.gz,,,,,,"
+    assert (tmp_path / "report" / "cases.csv").read_text().splitlines()[
+        1
+    ] == "case_label.nii.gz,somewhere/case_label.nii.gz,,,,,,"
     assert json.loads((tmp_path / "report" / "metrics.json").read_text())["dice"]["overall"]["mean"] is None
     for name in ("best", "median", "worst"):
         assert (tmp_path / "report" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -139,3 +141,10 @@ def test_vessels_are_seen_through_the_whole_volume_and_measured_along_their_cent
     evaluator.run([0])
     metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
     assert metrics["centre_line_dice"]["artery"]["mean"] == metrics["dice"]["artery"]["mean"] == 1.0
+
+
+def test_an_evaluation_of_no_cases_is_refused(tmp_path):
+    evaluator = Engine(lambda engine, step: None)
+    evaluator.data_loader = []
+    with pytest.raises(ValueError, match="no cases to evaluate, expected test volumes with labels"):
+        SegmentationReport(str(tmp_path), LABELS).attach(evaluator)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import random
+import resource
 
 import numpy as np
 import pytest
@@ -319,3 +320,39 @@ def test_the_scaler_is_restored_if_there_is_one(tmp_path):
     without = Run(tmp_path, resume=True, epochs=5)
     without.state.load(without.trainer)
     assert without.trainer.scaler is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK\x03\x04 half a zip", b"\x80\x02}q\x00(X\x01", b"garbage" * 100, [1, 2], {"network": {}}, 3.5],
+    ids=["empty", "zip", "pickle", "text", "list", "part", "number"],
+)
+def test_garbage_as_newest_checkpoint_falls_back_to_the_one_before(tmp_path, whole, content, caplog):
+    run = Run(tmp_path).stop_at(Events.ITERATION_COMPLETED(once=8))
+    newest = tmp_path / "checkpoints" / "checkpoint_6.pt"
+    newest.write_bytes(content) if isinstance(content, bytes) else torch.save(content, newest)
+    with caplog.at_level(logging.WARNING):
+        run = Run(tmp_path, seed=1, resume=True).run()
+    assert f"cannot use {newest} (" in caplog.text
+    assert same(run.everything(), whole[1])
+
+
+def test_only_garbage_is_an_error_that_names_the_files(tmp_path):
+    Run(tmp_path).stop_at(Events.ITERATION_COMPLETED(once=8))
+    for path in (tmp_path / "checkpoints").glob("*.pt"):
+        torch.save([1], path)
+    with pytest.raises(ValueError, match="none of the checkpoints .*checkpoint_6.pt.*checkpoint_3.pt.* can be read"):
+        Run(tmp_path, resume=True).run()
+
+
+def test_a_full_disk_names_the_checkpoint_and_leaves_the_newest(tmp_path):
+    """torch wrote into the file itself and said no more than "basic_ios::clear"."""
+    Run(tmp_path, epochs=2).trainer.run()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(OSError, match=r"checkpoint_9\.pt: the checkpoint cannot be written \(File too large\)"):
+            Run(tmp_path, epochs=3, resume=True).trainer.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint_6.pt"]

@@ -146,7 +146,7 @@ def test_bad_files_are_reported_and_the_others_go_on(source, output):
     image.write_bytes(image.read_bytes()[:400])
     (annotations / "Normal_2.nrrd").unlink()
     write(annotations / "Normal_3.nrrd", vessel() * 2)
-    write(annotations / "Normal_4.nrrd", vessel(), ORIGIN + [0.2, 0, 0])
+    write(annotations / "Normal_4.nrrd", vessel(), ORIGIN + [0.5, 0, 0])
     write(source / "Diseased" / "Annotations" / "Diseased_1.nrrd", np.zeros(SHAPE))
     (source / "Diseased" / "CTCA" / "Diseased_2.nrrd").unlink()
     write(source / "Diseased" / "CTCA" / "Diseased_5.nrrd", hu())

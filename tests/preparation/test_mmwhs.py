@@ -114,3 +114,15 @@ def test_missing_and_foreign_source(tmp_path, output):
         prepare_mmwhs(str(tmp_path / "absent"), str(output))
     with pytest.raises(ValueError, match="ct_train_NNNN_image"):
         prepare_mmwhs(str(tmp_path), str(output))
+
+
+def test_a_second_file_of_a_name_is_reported(source, output):
+    write_case(source / "backup", "ct_train_1001")
+    image = nibabel.load(source / "ct_train" / "ct_train_1002_image.nii.gz")
+    nibabel.save(image, source / "ct_train" / "ct_train_1002_image.nii")
+    command_line("mmwhs", source, output)
+    reasons = unusable_files(output)
+    assert sorted(reasons) == ["ct_train_1001_image.nii.gz", "ct_train_1002_image.nii.gz"]
+    assert reasons["ct_train_1001_image.nii.gz"].endswith(
+        f"is taken by {source / 'backup' / 'ct_train_1001_image.nii.gz'}"
+    )

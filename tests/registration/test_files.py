@@ -22,6 +22,8 @@ from torch import nn
 from custom.engines import PrepareBatch, PretextEvaluator
 from custom.layers import PhysicalConventions
 from custom.registration import RegistrationFiles, RegistrationPair, label_dice, read_displacement_field
+from custom.registration.files import _read_label
+from custom.registration.world import pull_image
 from custom.volumes import write_volume
 
 MOVING_SHAPE, FIXED_SHAPE = (66, 46, 27), (40, 27, 52)
@@ -50,6 +52,19 @@ class PhysicalHead:
     conventions = PhysicalConventions((2.0, 2.2, 1.8))
 
 
+def register(names: dict[str, str], output) -> None:
+    """Writes the files of a planted pair."""
+    evaluator = PretextEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(RegistrationPair(**names, transform=PREPROCESSING), batch_size=1),
+        network=PlantedNetwork(),
+        measures=[lambda outputs, batch: {"planted_measure": torch.tensor([0.25])}],
+        prepare_batch=PrepareBatch(),
+        val_handlers=[RegistrationFiles(str(output), PhysicalHead(), background=-2000)],
+    )
+    evaluator.run()
+
+
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory):
     """The files of a planted pair and of its registration."""
@@ -62,15 +77,7 @@ def registered(tmp_path_factory):
         names[f"{name}_label"] = str(folder / f"{name}_label.nii.gz")
         write_volume(names[name], values.astype(np.float32), affine)
         write_volume(names[f"{name}_label"], (500 * (values > 200) + 50 * (values > 400)).astype(np.int16), affine)
-    evaluator = PretextEvaluator(
-        device=torch.device("cpu"),
-        val_data_loader=DataLoader(RegistrationPair(**names, transform=PREPROCESSING), batch_size=1),
-        network=PlantedNetwork(),
-        measures=[lambda outputs, batch: {"planted_measure": torch.tensor([0.25])}],
-        prepare_batch=PrepareBatch(),
-        val_handlers=[RegistrationFiles(str(folder / "out"), PhysicalHead(), background=-2000)],
-    )
-    evaluator.run()
+    register(names, folder / "out")
     return folder
 
 
@@ -154,3 +161,33 @@ def test_overlap_and_measures_are_written(registered):
 def test_label_dice_by_hand():
     moved, fixed = np.array([0, 1, 1, 2, 3]), np.array([1, 1, 0, 2, 4])
     assert label_dice(moved, fixed) == {1: 0.5, 2: 1.0, 4: 0.0}
+
+
+def test_an_earlier_registration_is_moved_away(registered, tmp_path):
+    names = {name: str(registered / f"{name}.nii.gz") for name in ("moving", "fixed")}
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").touch()
+    for label in ({"moving_label": str(registered / "moving_label.nii.gz")}, {}):
+        register(names | label, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out" / "earlier" / "1").iterdir()} == {
+        *("displacement_field.nii.gz", "warped.nii.gz", "warped_label.nii.gz", "registration.json")
+    }
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("displacement_field.nii.gz", "warped.nii.gz", "registration.json", "notes.txt", "earlier")
+    }
+    with pytest.raises(ValueError, match=r"warped.nii.gz is an input file and would be an output file too"):
+        register(names | {"moving": str(tmp_path / "out" / "warped.nii.gz")}, tmp_path / "out")
+    assert (tmp_path / "out" / "warped.nii.gz").is_file()
+
+
+def test_label_maps_are_warped_as_the_integers_of_the_file(tmp_path):
+    """2^24 and 2^24 + 1 are one number in float32; 2^31 + 1 is no int32."""
+    for ids, expected in (((0, 1), np.int16), ((2**24, 2**24 + 1), np.int32), ((2**31, 2**31 + 1), np.int64)):
+        values = np.array(ids, dtype=np.int64)[np.indices((4, 5, 6)).sum(axis=0) % 2]
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4), dtype=np.int64), tmp_path / "label.nii.gz")
+        label, affine = _read_label(str(tmp_path / "label.nii.gz"))
+        still = np.zeros((3, 4, 5, 6), dtype=np.float32)
+        warped = pull_image(label, affine, still, np.eye(4), 0, nearest=True)
+        assert label.dtype == warped.dtype == expected
+        np.testing.assert_array_equal(warped, values)
+        assert label_dice(warped, values) == {value: 1.0 for value in ids if value}

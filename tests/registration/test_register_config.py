@@ -106,6 +106,7 @@ def test_a_pair_in_and_files_out_that_itk_reproduces(overrides, tmp_path):
     assert content["folded_share"] >= 0 and content["dice_before"] > 0.2
     assert abs(content["registration_after"] - content["registration_affine"]) > 0.01  # the weights do move things
     assert (out / "registration_0.png").is_file()
+    assert content["weights"]["trained_on"] is None and "does not say what these weights" in content["notice"]
 
 
 def test_refine_improves_what_the_network_gives_and_says_so(overrides, tmp_path, caplog):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -225,6 +226,50 @@ class TestVerify:
         zip_of(folder, "gvsl_pretrain").write_bytes(content)
         with pytest.raises(SystemExit, match=r"FAILED .*gvsl_pretrain_v.*\.zip has SHA-256 .*, model_info\.json names"):
             verify_bundles.verify(str(folder))
+
+    def test_nothing_of_a_zip_is_run_with_no_run(self, dist: Path, tmp_path: Path, monkeypatch, capfd) -> None:
+        monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("code is run"))
+        with pytest.raises(SystemExit) as left:
+            verify_bundles.verify(str(dist), no_run=True)
+        assert left.value.code is False
+        printed = capfd.readouterr().out
+        assert "The code of the bundles is not run: --no_run is set." in printed and "1 checks of its hashes" in printed
+
+    def test_nothing_is_run_of_bundles_with_changed_weights(self, tmp_path: Path, monkeypatch, capfd) -> None:
+        bundle = copy_of("gvsl_seg_heart", tmp_path)
+        (bundle / "models" / "model.pt").write_bytes(b"other")
+        monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("code is run"))
+        with pytest.raises(SystemExit) as left:
+            verify_bundles.verify(str(bundle))
+        assert left.value.code is True
+        assert "FAILED gvsl_seg_heart, hashes: model.pt has SHA-256" in capfd.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("name", "content", "finding"),
+        [
+            ("model_info.json", b"{", "model_info.json is not valid JSON"),
+            ("model_info.json", b"[1]", "model_info.json holds a JSON list"),
+            ("model_info.json", b'{"a_v1": {}}', "a_v1#sha256 is missing"),
+            ("model_info.json", b'{"a_v1": 1}', "a_v1#sha256 is missing"),
+            ("a_v1.zip", b"no zip", "a_v1.zip is not a readable zip"),
+        ],
+    )
+    def test_a_damaged_folder_of_zips_is_named(self, name: str, content: bytes, finding: str, tmp_path: Path) -> None:
+        digest = hashlib.sha256(content).hexdigest()
+        (tmp_path / "model_info.json").write_text(json.dumps({"a_v1": {"sha256": digest}}))
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(SystemExit, match=f"FAILED .*{finding}"):
+            verify_bundles.verify(str(tmp_path))
+
+    def test_malformed_json_of_a_bundle_is_named(self, tmp_path: Path, capfd) -> None:
+        bundle = copy_of("gvsl_seg_heart", tmp_path)
+        (bundle / "configs" / "train.json").write_text("{")
+        (bundle / "models" / "model.json").write_text("[]")
+        with pytest.raises(SystemExit) as left:
+            verify_bundles.verify(str(bundle), no_run=True)
+        printed = capfd.readouterr().out
+        assert left.value.code is True
+        assert "train.json is not valid JSON" in printed and "model.json holds a JSON list" in printed
 
     @pytest.mark.parametrize("member", ["gvsl/../../outside.txt", "/absolute.txt", "other/file.txt", "gvsl\\..\\x"])
     def test_members_outside_of_the_top_folder_are_refused(self, member: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, Orientationd
 
-from custom.transforms import DecodeLabelsd, EncodeAbsentd, EncodeLabelsd, LoadVolumed, SameGridd
+from custom.transforms import DecodeLabelsd, EncodeAbsentd, EncodeLabelsd, LoadVolumed, SameGridd, ToSpacingd
 from custom.volumes import VolumeError
 
 LABELS = {"aorta": 820, "myocardium": 205, "left_atrium": 420}  # not in the order of the values
@@ -69,8 +69,9 @@ def test_the_chain_of_an_inverse_passes_through():
 
 def test_volumes_on_one_grid_pass():
     item = {"image": meta(torch.rand(1, 3, 4, 5), "case.nii.gz"), "label": meta(torch.zeros(1, 3, 4, 5))}
-    item["label"].affine[0, 3] += 5e-4
-    assert SameGridd(["image", "label"])(item).keys() == item.keys()
+    item["label"].affine[0, 3] += 0.9  # of voxels of 2 mm: less than half a voxel
+    same = SameGridd(["image", "label"])(item)
+    assert same.keys() == item.keys() and torch.equal(same["label"].affine, item["image"].affine)
     SameGridd(["image", "label"], allow_missing_keys=True)({"image": item["image"]})
 
 
@@ -80,24 +81,50 @@ def test_volumes_on_different_grids_are_both_named(difference):
     if difference == "shape":
         label = meta(torch.zeros(1, 4, 5, 4))
     else:
-        row, column, value = {"origin": (1, 3, 0.2), "spacing": (2, 2, 3.01), "flip": (0, 0, -2)}[difference]
+        row, column, value = {"origin": (1, 3, 1.1), "spacing": (2, 2, 3.3), "flip": (0, 0, -2)}[difference]
         label.affine[row, column] = value
-    with pytest.raises(VolumeError, match="case_label.nii.gz and case.nii.gz: grids"):
+    with pytest.raises(VolumeError, match="case_label.nii.gz: label map .*case.nii.gz"):
         SameGridd(["image", "label"])({"image": image, "label": label})
 
 
-def test_a_label_map_a_fraction_of_a_voxel_off_is_found_in_files(tmp_path):
+def test_a_label_map_a_fraction_of_a_voxel_off_gets_the_grid_of_its_image(tmp_path):
+    """An origin that is 0.002 mm off, as other programs write it, changes nothing in the resampled label map."""
     files = {}
-    for key, shift in (("image", 0.0), ("label", 0.3)):
+    for key, shift in (("image", 0.0), ("label", 0.002)):
         affine = np.diag([2.0, 2, 2, 1])
         affine[0, 3] = shift
         files[key] = str(tmp_path / f"{key}.nii.gz")
         nibabel.save(nibabel.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), affine), files[key])
-    item = LoadVolumed(["image", "label"], label_keys="label")(files)
-    with pytest.raises(
-        VolumeError, match=r"label.nii.gz and .*image.nii.gz: grids with affine \[\[2.0, 0.0, 0.0, 0.3\]"
-    ):
-        SameGridd(["image", "label"])(item)
+    keys = ["image", "label"]
+    chain = Compose([LoadVolumed(keys, label_keys="label"), SameGridd(keys), ToSpacingd(keys, (1.0, 1.0, 1.0))])
+    item = chain(files)
+    assert item["label"].shape == item["image"].shape and torch.equal(item["label"].affine, item["image"].affine)
+
+
+def test_values_beyond_float32_stay_apart():
+    """2^24 and 2^24 + 1 are one number in float32, 2^31 - 1 and 2^31 - 2 too."""
+    labels = {"a": 2**24, "b": 2**24 + 1, "c": 2**31 - 1, "d": 2**31 - 2}
+    values = torch.tensor([0, *labels.values()], dtype=torch.int32).reshape(1, 1, 1, 5)
+    encoded = EncodeLabelsd("label", labels)({"label": values})["label"]
+    assert encoded.flatten().tolist() == [0, 1, 2, 3, 4]
+    assert torch.equal(DecodeLabelsd("label", labels)({"label": encoded})["label"], values)
+    with pytest.raises(VolumeError, match="label values 16777217 in 1 voxels"):
+        EncodeLabelsd("label", {"a": 2**24, "c": 2**31 - 1, "d": 2**31 - 2})({"label": values})
+
+
+@pytest.mark.parametrize("value", [2**31, -(2**31) - 1, 1.5, "1"])
+def test_values_that_an_int32_map_cannot_hold_are_refused(value):
+    for transform in (EncodeLabelsd, DecodeLabelsd):
+        with pytest.raises(ValueError, match="expected whole numbers from -2147483648 to 2147483647"):
+            transform("label", {"a": value})
+
+
+def test_resampling_refuses_integers_that_float32_would_merge():
+    item = {
+        "label": MetaTensor(torch.tensor([2**24 + 1, 0] * 4).reshape(1, 2, 2, 2), meta={"filename_or_obj": "x.nii"})
+    }
+    with pytest.raises(VolumeError, match="x.nii: label value 16777217, expected at most 16777216"):
+        ToSpacingd("label", (2.0, 2.0, 2.0), mode="nearest")(item)
 
 
 def test_absent_structures_become_a_tensor_of_classes():

@@ -307,7 +307,9 @@ def test_check_volume_takes_plain_tensors_and_names_what_it_is_told():
 def test_two_series_in_one_folder_are_named(tmp_path):
     write_dicom(tmp_path / "two", make_array(), make_affine(), prefix="a")
     write_dicom(tmp_path / "two", make_array()[:, :, :3], make_affine(), uid="1.2.826.0.1.3680043.2.1125.1.8")
-    with pytest.raises(VolumeError, match=r"two: 2 DICOM series: \S+1125.1.7 \(8 slices\), \S+1125.1.8 \(3 slices\)"):
+    with pytest.raises(
+        VolumeError, match=r"two: 2 DICOM series: \S+1125.1.7 \(CT, 8 files\), \S+1125.1.8 \(CT, 3 files\)"
+    ):
         load_volume(tmp_path / "two")
 
 

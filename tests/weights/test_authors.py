@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser
 
 from custom.networks import UNet3D
-from custom.weights import load_pretext, read_weights
+from custom.weights import load_pretext, network_from, read_weights
 from custom.weights.authors import from_authors, read_authors_state, their_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +61,7 @@ def test_the_full_model_converts_completely_and_back_to_the_same_bytes(tmp_path:
     assert done.returncode == 0, done.stderr
     backbone, description = read_weights(tmp_path / "ours")
     assert len(backbone) == 72 and description["network"]["channels"] == [32, 64, 128, 256, 512]
-    network = ConfigParser({"network": description["network"]}).get_parsed_content("network")
+    network = network_from(description)
     network.load_state_dict(backbone)
     done = convert("to_authors", "--source", tmp_path / "ours", "--output_file", tmp_path / "back.pth")
     assert done.returncode == 0, done.stderr

@@ -12,8 +12,8 @@ import torch
 from custom.files import read_json, sha256
 from custom.networks import AffineHead, DeformableHead, RestorationHead, UNet3D, ZMatchingHead
 from custom.pretext import GVSLPretext
-from custom.weights import load_pretext, save_pretext
-from custom.weights.running_config import resolved_component, resolved_config
+from custom.running import resolved_component, resolved_config
+from custom.weights import load_pretext, read_weights, save_pretext
 
 
 def network(width: int = 8) -> GVSLPretext:
@@ -84,3 +84,41 @@ def test_outside_of_a_run_the_config_is_empty_and_a_component_an_error() -> None
         RuntimeError, match="component 'network_def' cannot be looked up, expected a call from a bundle"
     ):
         resolved_component("network_def")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([1, 2], "model.pt holds a list, expected a state dict"),
+        ({"a": 1}, "model.pt: a is a int, expected a tensor"),
+        ({"a": torch.tensor([1.0, float("nan")])}, "model.pt: a holds NaN or infinite values"),
+        ({"a": torch.tensor([1.0, float("-inf")])}, "model.pt: a holds NaN or infinite values"),
+        (b"", "model.pt is not a file of tensors alone"),
+        (b"PK garbage", "model.pt is not a file of tensors alone"),
+    ],
+)
+def test_a_file_that_is_no_state_dict_of_numbers_is_named(content, words, tmp_path):
+    path = tmp_path / "model.pt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    (tmp_path / "model.json").write_text(json.dumps({"files": {"model.pt": {"sha256": sha256(path)}}}))
+    with pytest.raises(ValueError, match=words):
+        read_weights(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("description", "words"),
+    [
+        ([], "model.json holds a JSON list, expected an object"),
+        ({}, "model.json: files is None, expected an object with model.pt"),
+        ({"files": ["model.pt"]}, "model.json: files is \\['model.pt'\\]"),
+        ({"files": {}}, "expected model.pt"),
+        ({"files": {"model.pt": {}}}, "model.json: files#model.pt#sha256 is missing"),
+        ({"files": {"model.pt": "abc"}}, "model.json: files#model.pt#sha256 is missing"),
+        ({"files": {"model.pt": {"sha256": None}}}, "model.json: files#model.pt#sha256 is missing"),
+    ],
+)
+def test_a_description_without_a_hash_is_named(description, words, tmp_path):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "model.pt")
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=words):
+        read_weights(tmp_path)

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+T = TypeVar("T")
 
 
 def running_parser() -> ConfigParser | None:
@@ -16,11 +19,21 @@ def running_parser() -> ConfigParser | None:
     "@network_def" and "%network_def" are both replaced by the finished object, not by its arguments. Therefore this
     function reads the local variable `self` of each calling frame, innermost first, until it is a ConfigParser.
     """
+    return _calling(ConfigParser)
+
+
+def running_folder() -> Path | None:
+    """The folder of the first config file of the run, or None where no ConfigWorkflow runs the config."""
+    workflow = _calling(ConfigWorkflow)
+    return None if workflow is None else Path(workflow.config_root_path)
+
+
+def _calling(kind: type[T]) -> T | None:
+    """The innermost `self` of this class among the calling frames."""
     frame = inspect.currentframe()
     while frame is not None:
-        parser = frame.f_locals.get("self")
-        if isinstance(parser, ConfigParser):
-            return parser
+        if isinstance(found := frame.f_locals.get("self"), kind):
+            return found
         frame = frame.f_back
     return None
 

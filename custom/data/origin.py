@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether volumes are phantoms of this repository or files that a user gave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+PHANTOM_MANIFEST = ".phantom_cohort.json"  # in the folder of each phantom cohort
+
+
+def trained_on(items: Sequence[dict[str, Any]]) -> str:
+    """The entry "trained_on" of model.json: "synthetic" if all volumes are phantoms, otherwise "files".
+
+    Args:
+        items: {"image": path}.
+    """
+    return "synthetic" if items and all(_is_phantom(Path(item["image"])) for item in items) else "files"
+
+
+def _is_phantom(image: Path) -> bool:
+    return (image.parent.parent / PHANTOM_MANIFEST).is_file()  # ROOT/images/phantom_000.nii.gz

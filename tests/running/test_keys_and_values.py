@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mistyped keys and values of another kind are refused by name before a config builds anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from custom.files import read_json
+from custom.running.keys import check_keys
+from custom.running.values import check_values
+
+BUNDLES = Path(__file__).parents[2] / "bundles"
+FOLDER = BUNDLES / "gvsl_pretrain" / "configs"
+CONFIGS = [path for path in sorted(BUNDLES.rglob("configs/**/*.json")) if path.name != "metadata.json"]
+COMPLETE = [path for path in CONFIGS if "bundle_root" in read_json(path)]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(BUNDLES).as_posix()
+
+
+def merged(*files: str, folder: Path = FOLDER, **overrides) -> dict:
+    parser = ConfigParser()
+    parser.read_config([str(folder / name) for name in files])
+    parser.update(overrides)
+    return parser.get()
+
+
+@pytest.mark.parametrize(
+    ("files", "typed", "meant"),
+    [
+        (["train.json"], "learnin_rate", "learning_rate"),
+        (["train.json", "evaluate.json"], "model_dirr", "model_dir"),
+        (["train.json", "mr.json"], "max_epoch", "max_epochs"),
+        (["inference.json"], "datasetdir", "dataset_dir"),
+        (["register.json"], "movin", "moving"),
+    ],
+)
+def test_a_mistyped_key_is_refused_with_the_nearest(files, typed, meant):
+    with pytest.raises(ValueError, match=f"'{typed}' is no key of this config, expected '{meant}'"):
+        check_keys(merged(*files, **{typed: 1}), FOLDER)
+
+
+def test_a_key_of_another_config_is_refused():
+    with pytest.raises(ValueError, match="'max_epochs' is no key of this config"):
+        check_keys(merged("inference.json", max_epochs=3), FOLDER)
+
+
+def test_all_mistyped_keys_are_listed():
+    with pytest.raises(ValueError, match="'resum'.*\n.*'spacin'"):
+        check_keys(merged("train.json", resum=True, spacin=1), FOLDER)
+
+
+def test_a_folder_without_configs_is_named(tmp_path):
+    with pytest.raises(ValueError, match=f"{tmp_path} holds no complete config"):
+        check_keys(merged("train.json"), tmp_path)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name_of)
+def test_the_keys_of_every_config_and_overlay_are_read(path):
+    folder = next(parent for parent in path.parents if parent.name == "configs")
+    bases = [] if path in COMPLETE else ["train.json"]
+    check_keys(merged(*bases, str(path), folder=folder), folder)
+
+
+def test_an_overlay_may_bring_its_own_keys():
+    own = {"my_width": 8, "channels": "$[@my_width, 2 * @my_width]", "my_run": ["$print(1)"]}
+    check_keys(merged("train.json", **own), FOLDER)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        *((name, value, "True or False") for name in ("resume", "figures", "amp") for value in ("maybe", "false", 1)),
+        *(("max_epochs", value, "a whole number of at least 1") for value in (1.5, 0, True, "3")),
+        ("batch_size", 0, "a whole number of at least 1"),
+        ("num_workers", -1, "a whole number of at least 0"),
+        *(("learning_rate", value, "a number of at least 0") for value in ("fast", -0.1)),
+        *(
+            ("spacing", value, "three numbers above 0")
+            for value in (3.5, [1, 1], [1, 1, 0], "1,1,1", [1, 1, float("nan")])
+        ),
+        *(("patch_size", value, "three whole numbers") for value in (64, [16, 16, 16.5])),
+        ("channels", [16], "at least two whole numbers"),
+        ("dataset_dir", 2024, "a path as text"),
+        ("pretrained_weights", 3, "a path as text, such as ./NAME, or None"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(name, value, expected):
+    check = ConfigParser({name: value})
+    with pytest.raises(ValueError, match=f"^{name} is .*, expected {expected}"):
+        check_values(check)
+
+
+def test_a_device_that_is_not_there_is_refused():
+    absent = f"cuda:{torch.cuda.device_count() + 3}"
+    for device, words in ((absent, "but this machine has"), ("gpu", "expected cpu, cuda"), (None, "expected cpu")):
+        with pytest.raises(ValueError, match=f"^device is .*{words}"):
+            check_values(ConfigParser({"device": device}))
+
+
+@pytest.mark.parametrize("path", COMPLETE, ids=name_of)
+def test_the_values_of_every_config_are_of_the_right_kind(path):
+    check_values(ConfigParser(read_json(path) | {"bundle_root": str(path.parents[1])}))
