@@ -23,6 +23,7 @@ class ClusterPool(Executor):
     def __init__(self, executor: Any, workers: int) -> None:
         self.executor, self.threads = executor, ThreadPoolExecutor(workers)
         self.jobs: list[Any] = []
+        self.cancelled = False
 
     def submit(self, function: Callable[..., Any], /, *args: Any) -> Future:
         """A future of function(*args) in a job."""
@@ -31,6 +32,7 @@ class ClusterPool(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Waits for the jobs; with `cancel_futures` it cancels them."""
         if cancel_futures:
+            self.cancelled = True
             self.threads.shutdown(wait=False, cancel_futures=True)
             for job in self.jobs:
                 if not job.done():
@@ -42,6 +44,8 @@ class ClusterPool(Executor):
 
         job = self.executor.submit(function, *args)
         self.jobs.append(job)
+        if self.cancelled:  # between the two lines above
+            job.cancel(check=False)
         try:
             return job.result()
         except (FailedJobError, UncompletedJobError) as error:

@@ -122,6 +122,6 @@ def test_the_script_for_slurm_starts_torchrun_with_its_numbers(tmp_path: Path) -
     printed = done.stdout.splitlines()
     assert printed[:6] == [
         *("torchrun", "--nnodes=2", "--nproc_per_node=4", "--rdzv_id=7", "--rdzv_backend=c10d"),
-        "--rdzv_endpoint=node1:29500",
+        "--rdzv_endpoint=node1:20007",
     ]
     assert printed[6:9] == ["-m", "monai.bundle", "run"]
