@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that is over: exit status (-N after signal N), its two streams, and the seconds that it took."""
+    """A command that is over: exit status (-N after signal N), its two streams, and the seconds of processor time that it took."""
 
     status: int
     output: str
@@ -61,13 +60,11 @@ class WarmProcess:
         with tempfile.TemporaryDirectory() as temporary:
             output = Path(temporary, "output")
             errors = output if one_stream else Path(temporary, "errors")
-            begun = time.monotonic()
             job = {"command": list(command), "folder": str(folder), "output": str(output), "errors": str(errors)}
             print(json.dumps(job | {"limit": limit}), file=self.process.stdin, flush=True)
-            status = int(self.process.stdout.readline())
-            seconds = time.monotonic() - begun
+            status, seconds = self.process.stdout.readline().split()
             read = [path.read_text(encoding="utf-8", errors="replace") for path in (output, errors)]
-        return Ended(status, read[0], "" if one_stream else read[1], seconds)
+        return Ended(int(status), read[0], "" if one_stream else read[1], float(seconds))
 
     def close(self) -> None:
         """Ends the process."""
@@ -94,7 +91,8 @@ if __name__ == "__main__":
     for line in sys.stdin:
         child = os.fork()
         if child:
-            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+            _, status, usage = os.wait4(child, 0)
+            print(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, flush=True)
         else:
             _run(json.loads(line))
             sys.exit()
