@@ -8,6 +8,8 @@ folder of the command there, as Python itself does.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import runpy
@@ -15,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +75,6 @@ class WarmProcess:
 
 
 def _run(job: dict) -> None:
-    """Runs the command of a job in this process, a fork."""
     os.chdir(job["folder"])
     signal.alarm(job["limit"])
     for stream, name in ((1, "output"), (2, "errors")):
@@ -86,13 +88,38 @@ def _run(job: dict) -> None:
         exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
 
 
-if __name__ == "__main__":
-    exec(sys.argv[1], {})
+def _status(job: dict) -> int:
+    """Runs the command of a job in this process, a fork; gives its exit status as Python would."""
+    try:
+        _run(job)
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        print(end.code, file=sys.stderr)
+        return 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0
+
+
+def _serve() -> None:
+    """Runs the jobs on standard input, a line each; the answer is exit status and seconds of processor time."""
+    gc.freeze()  # a fork would copy what the collector touches
     for line in sys.stdin:
         child = os.fork()
         if child:
             _, status, usage = os.wait4(child, 0)
             print(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, flush=True)
-        else:
-            _run(json.loads(line))
-            sys.exit()
+            continue
+        status = _status(json.loads(line))
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # the end of the interpreter would free, and so copy, all modules
+
+
+if __name__ == "__main__":
+    exec(sys.argv[1], {})
+    _serve()
