@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every kind of bad input of the table ends with a non-zero status and a few lines that name it.
 
-`python -m pytest tests/campaign/test_kinds.py -m ""` tries all of them and ends with the figure of the README.
+The default suite tries a third of them. `python -m pytest tests/campaign/test_kinds.py -k is_named -m ""` tries all and
+ends with the figure of the README.
 """
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 
 import pytest
 from kinds.kind import ROOT, Kind
@@ -16,14 +20,19 @@ from warm import WarmProcess
 
 AREAS = ("nifti", "itk_formats", "dicom", "labels", "folders", "values", "weights", "states", "tools")
 MOST_LINES = 10
+QUICK = 3  # the default suite tries every third kind of an area
 LOG = re.compile(r"\d\d:\d\d:\d\d |\d{4}-\d\d-\d\d |.*\d%\|")  # a record or a progress bar begins like this
-TABLE: dict[str, Kind] = {
-    f"{area}: {kind.name}": kind for area in AREAS for kind in import_module(f"kinds.{area}").KINDS
+TABLE: dict[str, tuple[Kind, bool]] = {
+    f"{area}: {kind.name}": (kind, number % QUICK == 0)
+    for area in AREAS
+    for number, kind in enumerate(import_module(f"kinds.{area}").KINDS)
 }
 
 
 def parameters() -> list:
-    return [pytest.param(kind, id=name, marks=[pytest.mark.slow] * kind.slow) for name, kind in TABLE.items()]
+    return [
+        pytest.param(kind, id=name, marks=[] if quick else pytest.mark.slow) for name, (kind, quick) in TABLE.items()
+    ]
 
 
 def last_words(screen: str) -> list[str]:
@@ -42,3 +51,33 @@ def test_is_named(kind: Kind, tmp_path: Path, warm: WarmProcess) -> None:
     assert len(end) <= MOST_LINES
     missing = [words for words in kind.words if not re.search(words, "\n".join(end), re.IGNORECASE)]
     assert not missing
+
+
+AS_PROCESSES = (
+    "nifti: truncated .nii.gz",
+    "dicom: two series in a folder",
+    "folders: no folder, chest",
+    "values: learnin_rate 0.1, gvsl_pretrain train",
+    "weights: another hash",
+    "tools: crop of two numbers",
+    "tools: task file that is no JSON",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", AS_PROCESSES)
+def test_a_fork_ends_like_a_process(name: str, tmp_path: Path, warm: WarmProcess) -> None:
+    """Exit status and last words are those of the command as a user types it."""
+    ends = []
+    for folder in (tmp_path / "fork", tmp_path / "process"):
+        folder.mkdir()
+        command = TABLE[name][0].make(folder)
+        if folder.name == "fork":
+            ended = warm.run(command, ROOT, one_stream=True)
+            status, screen = ended.status, ended.output
+        else:
+            done = subprocess.run([sys.executable, *command], cwd=ROOT, stdout=PIPE, stderr=STDOUT, encoding="utf-8")
+            status, screen = done.returncode, done.stdout
+        lines = [line.replace(str(folder), "FOLDER") for line in last_words(screen)]
+        ends.append((status, [line for line in lines if not line.startswith("The traceback is in")]))
+    assert ends[0] == ends[1]

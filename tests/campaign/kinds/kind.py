@@ -24,18 +24,16 @@ class Kind:
         name: what is wrong, in words.
         make: writes the input into an empty folder and returns the command line after `python`.
         words: regular expressions; the end of the screen must have a match of each, whatever the case.
-        slow: whether the kind is left out of the default suite.
     """
 
     name: str
     make: Callable[[Path], list[str]]
     words: tuple[str, ...]
-    slow: bool = False
 
 
-def kind(name: str, make: Callable[[Path], list[str]], *words: str, slow: bool = False) -> Kind:
+def kind(name: str, make: Callable[[Path], list[str]], *words: str) -> Kind:
     """A `Kind`; every expression of `words` must match."""
-    return Kind(name, make, words, slow)
+    return Kind(name, make, words)
 
 
 def command(bundle: str, files: str, **overrides: Any) -> list[str]:

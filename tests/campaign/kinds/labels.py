@@ -16,16 +16,14 @@ from .volumes import AFFINE, SHAPE, body, by_itk, cut, listed, nifti, structures
 HEART, CORONARY, BRAIN = "gvsl_seg_heart", "gvsl_seg_coronary", "gvsl_seg_brain"
 
 
-def label_kind(
-    name: str, bundle: str, spoil: Callable[[Path], Any], *words: str, files: str = "train", slow: bool = False
-) -> Kind:
+def label_kind(name: str, bundle: str, spoil: Callable[[Path], Any], *words: str, files: str = "train") -> Kind:
     """A kind in which `spoil` writes labels/2.nii.gz of a segmentation task anew."""
 
     def make(folder: Path) -> list[str]:
         spoil(volumes(folder / "data", labelled=True) / "labels" / "2.nii.gz")
         return training(bundle, folder, files)
 
-    return kind(name, make, r"labels/2\.", *words, slow=slow)
+    return kind(name, make, r"labels/2\.", *words)
 
 
 def every_label(bundle: str, array: np.ndarray) -> Callable[[Path], list[str]]:

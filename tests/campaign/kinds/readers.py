@@ -84,7 +84,7 @@ READERS = {
 }
 
 
-def volume_kind(name: str, file: str, reader: str, write: Write, *words: str, slow: bool = False) -> Kind:
+def volume_kind(name: str, file: str, reader: str, write: Write, *words: str) -> Kind:
     """A kind of bad volume.
 
     Args:
@@ -93,6 +93,5 @@ def volume_kind(name: str, file: str, reader: str, write: Write, *words: str, sl
         reader: key of `READERS`.
         write: writes it.
         words: see `Kind`.
-        slow: see `Kind`.
     """
-    return kind(name, lambda folder: READERS[reader](folder, write, file), file.replace(".", r"\."), *words, slow=slow)
+    return kind(name, lambda folder: READERS[reader](folder, write, file), file.replace(".", r"\."), *words)
