@@ -25,7 +25,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that is over: exit status (-N after signal N), its two streams, and the seconds of processor time that it took."""
+    """A command that is over: exit status (-N after signal N), its two streams, and its seconds of processor time."""
 
     status: int
     output: str

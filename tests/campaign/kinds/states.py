@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from monai.bundle import ConfigWorkflow
+
+from custom.running.output_lock import LOCK
 
 from .kind import BUNDLES, Kind, evaluation, inference, kind, pretraining, registration, training
 from .volumes import body, nifti, volumes
@@ -96,15 +99,11 @@ def unwritable(bundle: str, config: str) -> Callable[[Path], list[str]]:
     return make
 
 
-_locked = []
+_locked: list[FileLock] = []  # a lock is released when nothing refers to it
 
 
 def in_use(folder: Path) -> list[str]:
     """A second run in the output folder of a run that this process stands for."""
-    from filelock import FileLock
-
-    from custom.running.output_lock import LOCK
-
     volumes(folder / "data")
     (folder / "output").mkdir()
     lock = FileLock(folder / "output" / LOCK)

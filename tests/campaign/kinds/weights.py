@@ -240,8 +240,8 @@ KINDS: list[Kind] = [
     ),
     kind(
         "weights of another spacing to evaluate",
-        shipped(COVID, described(put("preprocessing", "spacing", value=[9, 9, 9])), "evaluate"),
-        "spacing|label",
+        shipped(HEART, described(put("preprocessing", "spacing", value=[9, 9, 9])), "evaluate"),
+        "spacing",
     ),
     kind(
         "weights of another spacing to register",
