@@ -53,6 +53,21 @@ def test_is_named(kind: Kind, tmp_path: Path, warm: WarmProcess) -> None:
     assert not missing
 
 
+def test_each_kind_has_a_name_of_its_own_and_every_bundle_and_config_occurs(tmp_path: Path) -> None:
+    assert len(TABLE) == sum(len(import_module(f"kinds.{area}").KINDS) for area in AREAS) >= 400
+    commands = []
+    for number, (kind, _) in enumerate(TABLE.values()):
+        if "values" in kind.make.__module__:  # makes no files
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            commands.append(kind.make(folder)[4])
+    for bundle in ("gvsl_pretrain", "gvsl_seg_heart", "gvsl_seg_coronary", "gvsl_seg_brain", "gvsl_covid_cls"):
+        for config in ("train.json", "inference.json"):
+            assert any(f"{bundle}/configs/{config}" in files for files in commands), (bundle, config)
+    for config in ("evaluate.json", "register.json"):
+        assert any(config in files for files in commands)
+
+
 AS_PROCESSES = (
     "nifti: truncated .nii.gz",
     "dicom: two series in a folder",
