@@ -16,14 +16,16 @@ from .volumes import AFFINE, SHAPE, body, by_itk, cut, listed, nifti, structures
 HEART, CORONARY, BRAIN = "gvsl_seg_heart", "gvsl_seg_coronary", "gvsl_seg_brain"
 
 
-def label_kind(name: str, bundle: str, spoil: Callable[[Path], Any], *words: str, files: str = "train") -> Kind:
-    """A kind in which `spoil` writes labels/2.nii.gz of a segmentation task anew."""
+def label_kind(name: str, bundle: str, spoil: Callable[[Path], Any], *words: str) -> Kind:
+    """A kind in which `spoil` writes the label maps of a segmentation task anew."""
 
     def make(folder: Path) -> list[str]:
-        spoil(volumes(folder / "data", labelled=True) / "labels" / "2.nii.gz")
-        return training(bundle, folder, files)
+        data = volumes(folder / "data", labelled=True)
+        for path in sorted((data / "labels").iterdir()):
+            spoil(path)
+        return training(bundle, folder)
 
-    return kind(name, make, r"labels/2\.", *words)
+    return kind(name, make, r"labels/\d\.", *words)
 
 
 def every_label(bundle: str, array: np.ndarray) -> Callable[[Path], list[str]]:
@@ -76,7 +78,7 @@ def no_labels(folder: Path) -> list[str]:
 
 def as_other_format(path: Path) -> None:
     path.unlink()
-    by_itk(path.with_name("2.nrrd"), structures()[:12])
+    by_itk(path.parent / path.name.replace(".nii.gz", ".nrrd"), structures()[:12])
 
 
 def listed_label(value: Any) -> Callable[[Path], list[str]]:
