@@ -75,7 +75,7 @@ KINDS: list[Kind] = [
         "bad.nii.gz",
         "coronary",
         lambda path: nifti(path, body(), dim=[3, 30000, 30000, 30000, 1, 1, 1, 1]),
-        UNREADABLE + "|memory",
+        UNREADABLE + "|memory|extent",
     ),
     volume_kind("2D image", "bad.nii.gz", "pretrain", lambda path: nifti(path, body()[..., 0]), "2D", r"16, 15"),
     volume_kind("one slice", "bad.nii.gz", "covid", lambda path: nifti(path, body()[..., :1]), "2D", r"16, 15, 1"),

@@ -236,7 +236,7 @@ KINDS: list[Kind] = [
         "77",
     ),
     kind(
-        "weights of another network", finetuned(COVID, described(put("network", "channels", value=[8, 32]))), "network"
+        "weights of another network", finetuned(BRAIN, described(put("network", "channels", value=[8, 32]))), "network"
     ),
     kind(
         "weights of another spacing to evaluate",
