@@ -101,7 +101,7 @@ KINDS: list[Kind] = [
     ),
     kind("file in place of a folder", after(lambda data: data.write_text("x"), pretraining), "is a file"),
     kind("file without a volume", after(lambda data: data.write_text("x"), infer(HEART)), "unknown format"),
-    kind("number as folder", infer(BRAIN, dataset_dir=2024), "dataset_dir", "2024", "path"),
+    kind("number as folder", infer(BRAIN, dataset_dir=2024), "dataset_dir", "2024", "path|exist"),
     kind(
         "number as folder of pre-training", lambda folder: pretraining(folder, dataset_dir=2024), "dataset_dir", "2024"
     ),
