@@ -53,7 +53,7 @@ def config_file(content: str, *, beside: str = "train") -> Any:
     return make
 
 
-WHOLE, POSITIVE, BOOL, LIST = "whole number", "above 0", "True or False", "three"
+WHOLE, NUMBER, BOOL, LIST = "whole number", "a number", "True or False", "three"
 KINDS: list[Kind] = [
     wrong(PRETRAIN, "learnin_rate", 0.1, "learning_rate"),
     wrong(HEART, "learnin_rate", 0.1, "learning_rate"),
@@ -94,10 +94,9 @@ KINDS: list[Kind] = [
     wrong(PRETRAIN, "validation_share", "half", "number|share", data=True, name="share of validation as word"),
     wrong(HEART, "validation_share", -1, "number|share", data=True, name="negative share of validation"),
     wrong(CORONARY, "test_share", 1.0, "number|share", data=True, name="share of test of 1"),
-    wrong(PRETRAIN, "learning_rate", 0, POSITIVE),
-    wrong(HEART, "learning_rate", -0.1, POSITIVE),
-    wrong(BRAIN, "learning_rate", "fast", POSITIVE),
-    wrong(COVID, "learning_rate", "$float('nan')", POSITIVE, name="learning rate of NaN"),
+    wrong(HEART, "learning_rate", -0.1, NUMBER),
+    wrong(BRAIN, "learning_rate", "fast", NUMBER),
+    wrong(COVID, "learning_rate", "$float('nan')", NUMBER, name="learning rate of NaN"),
     wrong(PRETRAIN, "warmup_iterations", -1, WHOLE),
     wrong(PRETRAIN, "spacing", 3.5, LIST),
     wrong(HEART, "spacing", [1, 1], LIST),
