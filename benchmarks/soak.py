@@ -17,11 +17,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import fire
 import numpy as np
 
 from benchmarks.bundles import BUNDLES, ROOT
 from custom.files import write_json
+from custom.running import run_tool
 
 from .machine import machine
 
@@ -158,4 +158,4 @@ def check(measured: dict[str, dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    run_tool(main)

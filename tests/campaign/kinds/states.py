@@ -15,8 +15,6 @@ import torch
 from filelock import FileLock
 from monai.bundle import ConfigWorkflow
 
-from custom.running.output_lock import LOCK
-
 from .kind import BUNDLES, Kind, evaluation, inference, kind, pretraining, registration, training
 from .volumes import body, nifti, volumes
 
@@ -106,7 +104,7 @@ def in_use(folder: Path) -> list[str]:
     """A second run in the output folder of a run that this process stands for."""
     volumes(folder / "data")
     (folder / "output").mkdir()
-    lock = FileLock(folder / "output" / LOCK)
+    lock = FileLock(folder / "output" / ".running.lock")
     lock.acquire()
     _locked.append(lock)
     return pretraining(folder)

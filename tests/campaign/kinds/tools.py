@@ -362,7 +362,7 @@ KINDS: list[Kind] = [
     ),
     kind(
         "ablation of a task without one",
-        transfer("ablate", "--tasks=FOLDER/task.json", change={"source": None}),
+        transfer("ablate", "--tasks=FOLDER/task.json", change={"bundle": None}),
         "ablation|task",
     ),
     kind("download of a synthetic task", transfer("fetch", "--tasks=heart_phantoms"), "synthetic"),
