@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .kind import Kind, command, inference, kind, registration, training
+from .kind import Kind, inference, kind, registration, training
 from .volumes import volumes
 
 PRETRAIN, HEART, CORONARY, BRAIN, COVID = (
@@ -135,8 +135,9 @@ KINDS: list[Kind] = [
     wrong(PRETRAIN, "train__trainer__max_epoch", 3, "max_epoch", data=True, name="mistyped key inside of a component"),
     wrong(PRETRAIN, "loss___target_", "custom.pretext.NoLoss", "NoLoss", data=True, name="class that does not exist"),
     wrong(PRETRAIN, "loss__smooth_field", "velocity", "velocity", data=True, name="field that does not exist"),
-    wrong(PRETRAIN, "learning_rate", "@no_such_key", "no_such_key", name="reference to nothing"),
     wrong(PRETRAIN, "learning_rate", "$1/0", "division", name="expression that fails"),
+    kind(
+        "reference to nothing", lambda folder: training(PRETRAIN, folder, learning_rate="@no_such_key"), "no_such_key"
+    ),
     kind("overlay with a mistyped key", config_file('{"learnin_rate": 1}'), "learnin_rate", "learning_rate"),
-    kind("evaluate.json alone", lambda folder: command(HEART, "evaluate"), "bundle_root|train"),
 ]
