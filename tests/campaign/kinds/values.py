@@ -136,8 +136,6 @@ KINDS: list[Kind] = [
     wrong(PRETRAIN, "loss___target_", "custom.pretext.NoLoss", "NoLoss", data=True, name="class that does not exist"),
     wrong(PRETRAIN, "loss__smooth_field", "velocity", "velocity", data=True, name="field that does not exist"),
     wrong(PRETRAIN, "learning_rate", "$1/0", "division", name="expression that fails"),
-    kind(
-        "reference to nothing", lambda folder: training(PRETRAIN, folder, learning_rate="@no_such_key"), "no_such_key"
-    ),
+    kind("reference to nothing", lambda folder: training(PRETRAIN, folder, learning_rate="@no_such"), "no_such"),
     kind("overlay with a mistyped key", config_file('{"learnin_rate": 1}'), "learnin_rate", "learning_rate"),
 ]
