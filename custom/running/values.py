@@ -73,6 +73,11 @@ KINDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         "a whole number of at least 1",
     ),
     (
+        ("validation_share", "test_share"),
+        lambda value: _is_number(value) and value >= 0 and (isinstance(value, int) or value < 1),
+        "a number of subjects or a share from 0 to below 1",
+    ),
+    (
         ("seed", "num_workers", "warmup_iterations", "refine"),
         lambda value: _is_whole(value, 0),
         "a whole number of at least 0",

@@ -99,7 +99,7 @@ KINDS: list[Kind] = [
         "spacing|cannot be read",
     ),
     volume_kind("DICOM with a PixelSpacing of 600 mm", "scan", "fixed", with_tags({PIXEL_SPACING: r"600\600"}), "600"),
-    volume_kind("DICOM without positions", "scan", "evaluate", with_tags({POSITION: None}), "position"),
+    volume_kind("DICOM without positions", "scan", "coronary", with_tags({POSITION: None}), "position"),
     volume_kind("DICOM without orientation", "scan", "brain training", with_tags({ORIENTATION: None}), "orientation"),
     volume_kind(
         "one slice of another orientation",

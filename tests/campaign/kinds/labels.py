@@ -88,7 +88,8 @@ def listed_label(value: Any) -> Callable[[Path], list[str]]:
     def make(folder: Path) -> list[str]:
         volumes(folder / "data", labelled=True)
         items = [{"image": f"images/{n}.nii.gz", "label": f"labels/{n}.nii.gz"} for n in range(4)]
-        items[2]["label"] = value
+        for item in items if isinstance(value, int) else items[2:3]:  # a class may stand in every part of the split
+            item["label"] = value
         listed(folder / "data", {"training": items})
         return training(HEART, folder)
 
@@ -133,7 +134,7 @@ KINDS: list[Kind] = [
     kind("no label map at all", no_labels, "4 of 4 volumes have no label"),
     kind("label map in dataset.json is missing", listed_label("labels/absent.nii.gz"), r"training\[2\]", "absent"),
     kind("label null in dataset.json", listed_label(None), "1 of 4 volumes have no label|label.*(null|None)"),
-    kind("class in place of a label map", listed_label(1), r"2\.nii\.gz|training\[2\]", "label"),
+    kind("class in place of a label map", listed_label(1), r"\d\.nii\.gz|training\[\d\]", "label"),
     kind("list as label in dataset.json", listed_label(["a", "b"]), r"training\[2\]"),
     kind("evaluation with undeclared labels", every_label(HEART, with_value(77, "i2")), "77"),
     kind("evaluation of the coronary arteries with half labels", every_label(CORONARY, with_value(0.5, "f4")), "whole"),

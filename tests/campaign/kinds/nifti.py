@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .kind import Kind
-from .readers import volume_kind
+from .kind import Kind, kind
+from .readers import pretrain, volume_kind
 from .volumes import AFFINE, SHAPE, body, cut, nifti
 
 UNREADABLE = "cannot be read|unreadable|truncated|damaged"
@@ -208,7 +208,12 @@ KINDS: list[Kind] = [
         "window|HU",
         "1024",
     ),
-    volume_kind("name that is not UTF-8", "bad_\udcff.nii.gz", "pretrain", lambda path: nifti(path, body()), "UTF-8"),
+    kind(
+        "name that is not UTF-8",
+        lambda folder: pretrain(folder, lambda path: nifti(path, body()), "bad_\udcff.nii.gz"),
+        "bad_",
+        "UTF-8",
+    ),
     volume_kind("unknown ending", "bad.png", "heart", lambda path: path.write_bytes(b"\x89PNG"), "unknown format"),
     volume_kind("Analyze header", "bad.hdr", "features", lambda path: path.write_bytes(bytes(348)), "unknown format"),
     volume_kind("NumPy file", "bad.npy", "brain", lambda path: np.save(path, body()), "unknown format"),

@@ -197,7 +197,7 @@ KINDS: list[Kind] = [
     kind(
         "prepared with other settings before",
         prepared(
-            "mmwhs", lambda folder: (mmwhs(folder), text_file("out/.preparation.json", '{"margin_mm": 3}')(folder))
+            "mmwhs", lambda folder: (mmwhs(folder), text_file("out/preparation.json", '{"margin_mm": 3}')(folder))
         ),
         "margin_mm",
         "output_dir",

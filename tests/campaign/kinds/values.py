@@ -53,6 +53,11 @@ def config_file(content: str, *, beside: str = "train") -> Any:
     return make
 
 
+def word_as_label(folder: Path) -> list[str]:
+    volumes(folder / "data", labelled=True)
+    return training(BRAIN, folder, labels={"a": "x"})
+
+
 WHOLE, NUMBER, BOOL, LIST = "whole number", "a number", "True or False", "three"
 KINDS: list[Kind] = [
     wrong(PRETRAIN, "learnin_rate", 0.1, "learning_rate"),
@@ -128,14 +133,16 @@ KINDS: list[Kind] = [
     wrong(BRAIN, "cohort__seed", -1, "seed", name="negative seed of a cohort"),
     wrong(HEART, "labels", {}, "structure|labels|class", data=True, name="no structures"),
     wrong(CORONARY, "labels", {"a": 1, "b": 1}, "different values", data=True, name="two structures of one value"),
-    wrong(BRAIN, "labels", {"a": "x"}, "label", data=True, name="structure with a word as value"),
     wrong(HEART, "inferer__overlap", 1.5, "overlap", config="inference", name="overlap above 1"),
     wrong(HEART, "accept_mismatch", ["spacin"], "spacing", config="inference", name="mistyped word of accept_mismatch"),
     wrong(PRETRAIN, "accept_mismatch", ["network"], "network", config="register", name="network in accept_mismatch"),
     wrong(PRETRAIN, "train__trainer__max_epoch", 3, "max_epoch", data=True, name="mistyped key inside of a component"),
     wrong(PRETRAIN, "loss___target_", "custom.pretext.NoLoss", "NoLoss", data=True, name="class that does not exist"),
     wrong(PRETRAIN, "loss__smooth_field", "velocity", "velocity", data=True, name="field that does not exist"),
-    wrong(PRETRAIN, "learning_rate", "$1/0", "division", name="expression that fails"),
+    kind(
+        "expression that fails", lambda folder: training(PRETRAIN, folder, learning_rate="$1/0"), "division", r"\$1/0"
+    ),
+    kind("structure with a word as value", word_as_label, r"label.*'x'"),
     kind("reference to nothing", lambda folder: training(PRETRAIN, folder, learning_rate="@no_such"), "no_such"),
     kind("overlay with a mistyped key", config_file('{"learnin_rate": 1}'), "learnin_rate", "learning_rate"),
 ]

@@ -83,10 +83,10 @@ def volumes(folder: Path, count: int = 4, labelled: bool = False) -> Path:
 
 
 def classified(folder: Path, labels: list[Any]) -> Path:
-    """Writes volumes and a dataset.json that gives each a class."""
-    volumes(folder, len(labels))
-    entries = [{"image": f"{number}.nii.gz", "label": label} for number, label in enumerate(labels)]
-    return listed(folder, {"training": entries})
+    """Writes volumes and a dataset.json that gives each a class; validation and test have both classes."""
+    volumes(folder, len(labels) + 4)
+    entries = [{"image": f"{number}.nii.gz", "label": label} for number, label in enumerate([*labels, 0, 1, 0, 1])]
+    return listed(folder, {"training": entries[:-4], "validation": entries[-4:-2], "test": entries[-2:]})
 
 
 def listed(folder: Path, content: Any) -> Path:
