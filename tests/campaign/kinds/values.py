@@ -53,6 +53,11 @@ def config_file(content: str, *, beside: str = "train") -> Any:
     return make
 
 
+def absent_class(folder: Path) -> list[str]:
+    volumes(folder / "data")
+    return training(PRETRAIN, folder, loss___target_="custom.pretext.NoLoss")
+
+
 def word_as_label(folder: Path) -> list[str]:
     volumes(folder / "data", labelled=True)
     return training(BRAIN, folder, labels={"a": "x"})
@@ -134,10 +139,17 @@ KINDS: list[Kind] = [
     wrong(HEART, "labels", {}, "structure|labels|class", data=True, name="no structures"),
     wrong(CORONARY, "labels", {"a": 1, "b": 1}, "different values", data=True, name="two structures of one value"),
     wrong(HEART, "inferer__overlap", 1.5, "overlap", config="inference", name="overlap above 1"),
-    wrong(HEART, "accept_mismatch", ["spacin"], "spacing", config="inference", name="mistyped word of accept_mismatch"),
+    wrong(
+        HEART,
+        "accept_mismatch",
+        ["spacin"],
+        "spacing",
+        config="inference",
+        data=True,
+        name="mistyped word of accept_mismatch",
+    ),
     wrong(PRETRAIN, "accept_mismatch", ["network"], "network", config="register", name="network in accept_mismatch"),
     wrong(PRETRAIN, "train__trainer__max_epoch", 3, "max_epoch", data=True, name="mistyped key inside of a component"),
-    wrong(PRETRAIN, "loss___target_", "custom.pretext.NoLoss", "NoLoss", data=True, name="class that does not exist"),
     wrong(PRETRAIN, "loss__smooth_field", "velocity", "velocity", data=True, name="field that does not exist"),
     kind(
         "expression that fails", lambda folder: training(PRETRAIN, folder, learning_rate="$1/0"), "division", r"\$1/0"
