@@ -80,6 +80,25 @@ def refuse_replacing_inputs(folder: str | os.PathLike, names: Iterable[str], inp
             raise ValueError(f"{path} is an input file and would be an output file too, expected another output_dir")
 
 
+def refuse_replacing_neighbours(folder: str | os.PathLike, names: Iterable[str], inputs: Iterable[str]) -> None:
+    """Raise an error if a run would replace a file beside its inputs that no earlier run wrote, such as a label map.
+
+    Args:
+        folder: output of the run.
+        names: files below it that the run will write.
+        inputs: paths of the files that the run will read.
+
+    Raises:
+        ValueError: there is such a file; the message names it.
+    """
+    earlier = earlier_outputs(folder)
+    of_the_data = {os.path.realpath(os.path.dirname(path)) for path in inputs}
+    for name in sorted(names):
+        path = Path(folder) / name
+        if path.exists() and os.path.realpath(path.parent) in of_the_data and os.path.normpath(name) not in earlier:
+            raise ValueError(f"{path} exists, and no earlier run wrote it, expected another output_dir")
+
+
 def _below(image: str, root: str | os.PathLike) -> str:
     path, folder = os.path.abspath(os.path.expanduser(image)), os.path.abspath(os.path.expanduser(root))
     if path == folder:  # a single volume

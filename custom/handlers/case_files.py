@@ -11,7 +11,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from ..data.output_names import earlier_outputs, refuse_replacing_inputs
+from ..data.output_names import earlier_outputs, refuse_replacing_inputs, refuse_replacing_neighbours
 from ..files import set_aside, write_json
 from ..weights import origin_of
 
@@ -32,7 +32,7 @@ class CaseFiles:
         weights: file or folder of the weights.
 
     Raises (when the run starts):
-        ValueError: an output file is an input file, too.
+        ValueError: an output file is an input file, too, or lies beside one and no earlier run wrote it.
     """
 
     def __init__(self, directory: str, data: Sequence[Mapping[str, Any]], weights: str) -> None:
@@ -53,6 +53,7 @@ class CaseFiles:
         planned = {self.output_of(item) for item in self.data}
         inputs = {os.path.realpath(item["image"]) for item in self.data}
         refuse_replacing_inputs(self.directory, planned, inputs)
+        refuse_replacing_neighbours(self.directory, planned, inputs)
         earlier = {*planned, *earlier_outputs(self.directory), REPORT}
         set_aside(self.directory, [name for name in earlier if os.path.realpath(self.directory / name) not in inputs])
         if self.origin.notice:

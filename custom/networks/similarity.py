@@ -99,12 +99,16 @@ class SimilarityHead(nn.Module):
         x, y, z = fixed.shape[2:]
         return displacement[:, :, :x, :y, :z]
 
-    def embed(self, features: torch.Tensor) -> torch.Tensor:
-        """What is compared: embedded features without their spatial mean, of length 1, at least float32."""
+    def embed(self, features: torch.Tensor, mean: torch.Tensor | None = None) -> torch.Tensor:
+        """What is compared: features without their spatial mean, embedded, of length 1, at least float32.
+
+        Args:
+            features: (N, in_channels, *spatial).
+            mean: of the whole volume, (N, in_channels, 1, 1, 1), if the features are of some places in it.
+        """
         features = at_least_float32(features)
-        if self.embedding is not None:
-            features = self.embedding(features)
-        return unit_length(features - features.mean((2, 3, 4), keepdim=True))
+        centred = features - (features.mean((2, 3, 4), keepdim=True) if mean is None else mean)
+        return unit_length(centred if self.embedding is None else self.embedding(centred))
 
     def at_level(
         self, moving: torch.Tensor, fixed: torch.Tensor, coarser: torch.Tensor | None, stride: int, radius: int

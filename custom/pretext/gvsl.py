@@ -9,12 +9,14 @@ x_A and x_B are volumes of two patients, x_A^t is x_A with a damaged appearance.
 predicts an affine map M; from the local ones the deformable head predicts a displacement phi(p) at each voxel p of x_B
 (section 3.2, `ZMatchingHead`). Both together map p to M(p + phi(p)) in x_A. R is the restoration head.
 
-    L = w_g L_reg + w_s L_smooth + w_r L_rest (+ w_a L_aff)
+    L = w_g L_reg + w_s L_smooth + w_r L_rest (+ w_a L_aff + w_c L_con)
 
     "registration"         L_reg    = 1 - NCC(x_A(M(p + phi(p))), x_B(p))                (section 3.1.1, equation 1)
     "smoothness"           L_smooth = mean of the squared entries of grad phi(p)         (section 3.1.1, equation 2)
     "restoration"          L_rest   = mean over p of (R(f_A)(p) - x_A(p))^2              (section 3.3)
     "affine_registration"  L_aff    = 1 - NCC(x_A(M p), x_B(p)), at lower resolution     (not in the paper)
+    "contrast"             L_con    = cross-entropy of finding M(p + phi(p)) by its feature, among random places
+                                      (not in the paper, see `custom.losses.matched_contrast`)
 
 The names in quotes stand in training.csv and, with "_weight", in train.json. NCC is the mean over all windows of the
 squared normalised cross-correlation of two volumes within a cubic window (`custom.losses.local_ncc`).
@@ -49,8 +51,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..layers import at_least_float32, with_gradient_in_own_layout
-from ..losses import AuthorsNCCLoss, LocalNCCLoss, SmoothnessLoss
-from ..networks import RestorationHead, ZMatchingHead
+from ..losses import AuthorsNCCLoss, LocalNCCLoss, MatchedContrastLoss, SmoothnessLoss
+from ..networks import RestorationHead, SimilarityHead, ZMatchingHead
+from .places import at_places, draw_places
+
+PLACES = ("moving_places", "fixed_places", "position", "valid")  # outputs of the network that L_con compares
 
 
 class GVSLPretext(nn.Module):
@@ -61,6 +66,11 @@ class GVSLPretext(nn.Module):
         matching_head: the Z-matching head; None without registration.
         restoration_head: the restoration head; None without restoration.
         affine_warped: whether to give "affine_warped", which L_aff needs.
+        places: number of random places of each pair at which features are given, which L_con needs; 0 for none. The
+            deformable head must be a `SimilarityHead`: its features are compared.
+
+    Raises:
+        ValueError: places with another deformable head.
     """
 
     def __init__(
@@ -69,24 +79,31 @@ class GVSLPretext(nn.Module):
         matching_head: ZMatchingHead | None,
         restoration_head: RestorationHead | None,
         affine_warped: bool = True,
+        places: int = 0,
     ) -> None:
         super().__init__()
+        if places and not isinstance(getattr(matching_head, "deformable_head", None), SimilarityHead):
+            raise ValueError(f"places is {places}, expected 0 or a SimilarityHead as deformable_head")
         self.backbone = backbone
         self.matching_head = matching_head
         self.restoration_head = restoration_head
         self.affine_warped = affine_warped
+        self.places = places
 
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """One pass of a batch of pairs.
 
         Args:
             batch: "moving" x_A, "moving_transformed" x_A^t and "fixed" x_B, (N, 1, *spatial) each. If it holds
-                "fixed_transformed", the backbone gets that instead of x_B.
+                "fixed_transformed", the backbone gets that instead of x_B. With places also "seed", (N,).
 
         Returns:
             "bottleneck" and "local": features of x_A^t and x_B stacked, (2N, C, ...).
             With the matching head "affine_matrix", "local_displacement" and "displacement" (see `ZMatchingHead`);
             "warped", x_A in the grid of x_B, and "affine_warped", the same by the affine map alone, (N, 1, *spatial).
+            With places "position" (N, 3, places), voxels of x_B that are drawn with the seed; the compared features
+            "fixed_places" there and "moving_places" where they are matched to, (N, C, places); "valid" (N, places),
+            whether neither x_B nor x_A is zero there, that is, background.
             With the restoration head "restored", (N, 1, *spatial).
         """
         views = torch.cat((batch["moving_transformed"], batch.get("fixed_transformed", batch["fixed"])))
@@ -100,9 +117,27 @@ class GVSLPretext(nn.Module):
             outputs["warped"] = self.matching_head.warp(batch["moving"], match)
             if self.affine_warped:
                 outputs["affine_warped"] = self.matching_head.warp_affine(batch["moving"], match)
+            if self.places:
+                position = draw_places(batch["seed"].tolist(), local.shape[2:], self.places, local.device)
+                outputs |= self.at(position, moving[1], fixed[1], outputs["displacement"].detach())
+                volumes = (at_places(volume, position) for volume in (batch["fixed"], outputs["warped"].detach()))
+                outputs["valid"] = torch.cat(list(volumes), dim=1).gt(0).all(dim=1)
         if self.restoration_head is not None:
             outputs["restored"] = self.restoration_head(moving[1])
         return outputs
+
+    def at(
+        self, position: torch.Tensor, moving: torch.Tensor, fixed: torch.Tensor, displacement: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """The outputs "position", "moving_places" and "fixed_places" of `forward`."""
+        matched = position + at_places(displacement, position)
+        features = {}
+        with torch.autocast(fixed.device.type, enabled=False):
+            for name, local, places in (("moving_places", moving, matched), ("fixed_places", fixed, position)):
+                local = at_least_float32(local)
+                sampled, mean = at_places(local, places)[..., None, None], local.mean((2, 3, 4), keepdim=True)
+                features[name] = self.matching_head.deformable_head.embed(sampled, mean).flatten(2)
+        return {"position": position, **features}
 
 
 class GVSLLoss(nn.Module):
@@ -115,9 +150,11 @@ class GVSLLoss(nn.Module):
         smoothness_weight: w_s.
         restoration_weight: w_r.
         affine_registration_weight: w_a; at 0 the term is not computed.
+        contrast_weight: w_c; at 0 the term is not computed.
         affine_downsampling: L_aff compares means over blocks of this side, in voxels, so that its windows reach as
             much further.
         correlation: 1 - NCC; None for `LocalNCCLoss()`.
+        contrast: L_con; None for `MatchedContrastLoss()`.
         smooth_field: "local_displacement" for phi, or "displacement" for M(p + phi(p)) - p.
 
     Raises:
@@ -133,6 +170,8 @@ class GVSLLoss(nn.Module):
         affine_downsampling: int = 2,
         correlation: LocalNCCLoss | AuthorsNCCLoss | None = None,
         smooth_field: str = "local_displacement",
+        contrast_weight: float = 0.0,
+        contrast: MatchedContrastLoss | None = None,
     ) -> None:
         super().__init__()
         if smooth_field not in ("local_displacement", "displacement"):
@@ -142,11 +181,13 @@ class GVSLLoss(nn.Module):
             "smoothness": smoothness_weight,
             "restoration": restoration_weight,
             "affine_registration": affine_registration_weight,
+            "contrast": contrast_weight,
         }
         self.affine_downsampling = affine_downsampling
         self.smooth_field = smooth_field
         self.correlation = LocalNCCLoss() if correlation is None else correlation
         self.smoothness = SmoothnessLoss()
+        self.contrast = MatchedContrastLoss() if contrast is None else contrast
 
     def forward(self, outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Outputs of `GVSLPretext` and the batch it saw -> "loss", L, and the terms without their weights; scalars.
@@ -162,6 +203,8 @@ class GVSLLoss(nn.Module):
                 volumes = outputs["affine_warped"], batch["fixed"]
                 coarse = (F.avg_pool3d(volume, self.affine_downsampling) for volume in volumes)
                 terms["affine_registration"] = self.correlation(*coarse)
+        if "position" in outputs and self.weights["contrast"]:
+            terms["contrast"] = self.contrast(*(outputs[name] for name in PLACES))
         if "restored" in outputs:
             terms["restoration"] = F.mse_loss(at_least_float32(outputs["restored"]), at_least_float32(batch["moving"]))
         if not terms:

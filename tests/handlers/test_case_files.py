@@ -158,11 +158,11 @@ def test_output_among_the_input_is_no_input_of_the_next_run(folder):
     assert (folder / "data" / "earlier" / "1" / "sub-1" / "ct_label.nii.gz").is_file()
 
 
-def test_an_output_file_that_is_an_input_file_is_refused(folder):
+def test_a_file_that_no_run_wrote_is_not_replaced(folder):
     reference = folder / "data" / "sub-1" / "ct_label.nii.gz"
     write_volume(reference, np.ones((2, 3, 4), np.int16), AFFINE)
     content = reference.read_bytes()
-    with pytest.raises(ValueError, match=r"ct_label.nii.gz is an input file and would be an output file too"):
+    with pytest.raises(ValueError, match=r"ct_label.nii.gz exists, and no earlier run wrote it, expected another"):
         predict(folder, output="data")
     assert reference.read_bytes() == content and not (folder / "data" / "earlier").exists()
 

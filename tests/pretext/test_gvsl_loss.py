@@ -11,7 +11,14 @@ from monai.bundle import ConfigParser
 from torch.nn import functional as F
 
 from custom.layers import AuthorsConventions
-from custom.losses import AuthorsNCCLoss, LocalNCCLoss, authors_ncc_loss, local_ncc_loss, smoothness_loss
+from custom.losses import (
+    AuthorsNCCLoss,
+    LocalNCCLoss,
+    authors_ncc_loss,
+    local_ncc_loss,
+    matched_contrast,
+    smoothness_loss,
+)
 from custom.pretext import GVSLLoss
 
 SHAPE = (2, 1, 10, 11, 12)
@@ -150,3 +157,20 @@ def test_gradcheck():
         return GVSLLoss(correlation=LocalNCCLoss(3))(outputs, {"moving": moving, "fixed": fixed})["loss"]
 
     assert torch.autograd.gradcheck(loss, (warped, restored, field.requires_grad_(), moving, fixed))
+
+
+def test_the_contrast_has_a_weight_and_reaches_the_features():
+    outputs, batch = make()
+    plain = GVSLLoss(contrast_weight=0.5)(outputs, batch)
+    assert "contrast" not in plain  # without places there is none
+    generator = torch.Generator().manual_seed(0)
+    places = {name: F.normalize(torch.randn(2, 4, 9, generator=generator), dim=1) for name in ("moving", "fixed")}
+    outputs |= {f"{name}_places": features.requires_grad_() for name, features in places.items()}
+    outputs |= {"position": 9 * torch.rand(2, 3, 9, generator=generator), "valid": torch.ones(2, 9, dtype=torch.bool)}
+    assert "contrast" not in GVSLLoss()(outputs, batch)
+    terms = GVSLLoss(contrast_weight=0.5)(outputs, batch)
+    expected = matched_contrast(*(outputs[name] for name in ("moving_places", "fixed_places", "position", "valid")))
+    torch.testing.assert_close(terms["contrast"], expected.mean())
+    torch.testing.assert_close(terms["loss"], plain["loss"] + 0.5 * expected.mean())
+    terms["contrast"].backward()
+    assert all(features.grad.abs().max() > 0 for features in places.values())

@@ -8,7 +8,9 @@ import torch
 
 from custom.layers import AuthorsConventions, PhysicalConventions, affine_to_displacement, warp
 from custom.losses import AuthorsNCCLoss, LocalNCCLoss
-from custom.pretext import GVSLLoss
+from custom.networks import SimilarityHead, ZMatchingHead
+from custom.pretext import GVSLLoss, GVSLPretext
+from custom.pretext.places import at_places
 
 MATCH = {"affine_matrix", "local_displacement", "displacement", "warped", "affine_warped"}
 FEATURES = {"bottleneck", "local"}
@@ -171,3 +173,41 @@ def test_the_authors_conventions_also_train_the_affine_head(make_pretext, random
     network, batch = make_pretext(conventions=AuthorsConventions()), random_pairs()
     GVSLLoss(correlation=AuthorsNCCLoss())(network(batch), batch)["loss"].backward()
     assert all(p.grad.any() for p in network.matching_head.affine_head.parameters())
+
+
+def with_places(network: GVSLPretext, embedding: int | None = 6, places: int = 30) -> GVSLPretext:
+    """The network with a similarity head, and with places."""
+    head = SimilarityHead(8, embedding, levels=((2, 1), (1, 1)))
+    matching = ZMatchingHead(network.matching_head.affine_head, head, network.matching_head.conventions)
+    return GVSLPretext(network.backbone, matching, network.restoration_head, places=places)
+
+
+@pytest.mark.parametrize("embedding", [None, 6])
+def test_features_at_places_are_those_that_the_similarity_head_compares(make_pretext, random_pairs, embedding):
+    network = with_places(make_pretext(), embedding)
+    batch = random_pairs() | {"seed": torch.tensor([5, 6])}
+    batch["fixed"][:, :, :8] = 0  # background
+    outputs = network(batch)
+    assert set(outputs) == FEATURES | MATCH | {"restored", "position", "moving_places", "fixed_places", "valid"}
+    head, (moving, fixed) = network.matching_head.deformable_head, outputs["local"].chunk(2)
+    position = outputs["position"]
+    torch.testing.assert_close(outputs["fixed_places"], at_places(head.embed(fixed), position))
+    matched = at_places(moving, position + at_places(outputs["displacement"], position))
+    mean = moving.mean((2, 3, 4), keepdim=True)
+    torch.testing.assert_close(outputs["moving_places"], head.embed(matched[..., None, None], mean).flatten(2))
+    assert torch.equal(outputs["valid"], (position[:, 0] >= 8) & (at_places(outputs["warped"], position)[:, 0] > 0))
+    assert 0 < outputs["valid"].float().mean() < 1
+
+
+def test_places_depend_on_the_seed_of_the_pair(make_pretext, random_pairs):
+    network, batch = with_places(make_pretext()), random_pairs()
+    first, again, other = (
+        network(batch | {"seed": torch.tensor(seeds)})["position"] for seeds in ([1, 2], [1, 2], [1, 3])
+    )
+    assert torch.equal(first, again) and torch.equal(first[0], other[0]) and not torch.equal(first[1], other[1])
+
+
+def test_places_need_a_similarity_head(make_pretext):
+    network = make_pretext()
+    with pytest.raises(ValueError, match="places is 9, expected 0 or a SimilarityHead as deformable_head"):
+        GVSLPretext(network.backbone, network.matching_head, network.restoration_head, places=9)
