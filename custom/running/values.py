@@ -87,6 +87,7 @@ KINDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         lambda value: _is_number(value) and value >= 0,
         "a number of at least 0",
     ),
+    (("background",), lambda value: value is None or _is_number(value), "a number or None"),
     (("spacing",), _three(_is_positive), "three numbers above 0 in mm, such as [1,1,1]"),
     (("patch_size",), _three(lambda value: _is_whole(value, 1)), "three whole numbers of voxels, such as [96,96,96]"),
     (
