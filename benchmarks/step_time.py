@@ -156,6 +156,8 @@ def main(
         amp: mixed precision: float16 on GPUs (the default there), bfloat16 on CPUs that have it.
         output: file for the JSON.
     """
+    if widths not in WIDTHS:
+        raise ValueError(f"widths is {widths!r}, expected one of {list(WIDTHS)}")
     overrides = {"channels": WIDTHS[widths], "patch_size": [side] * 3, "batch_size": batch_size}
     overrides |= {"num_workers": workers, "iterations_per_epoch": iterations}
     optional = {"dataset_dir": dataset_dir, "amp": amp}

@@ -14,7 +14,7 @@ from .figures import draw_figures
 from .plan import PROTOCOLS, PoolMaker, run_tasks, run_variants
 from .report import render, write_table
 from .running import default_workers
-from .task import prepare_task
+from .task import chosen_methods, prepare_task
 from .task_file import read_task_file
 from .volumes import fetch_volumes
 
@@ -65,6 +65,8 @@ def run(
     )
     if unknown := [name for name in protocols if name not in PROTOCOLS]:
         raise ValueError(f"protocols {unknown} are not known, expected some of {list(PROTOCOLS)}")
+    for name in tasks:
+        chosen_methods(read_task_file(name), methods)  # before the volumes are prepared
     prepared = [prepare_task(name, Path(data), Path(work), Path(results), quick) for name in tasks]
     workers, make_pool = _pool(workers, cluster, job, Path(work))
     run_tasks(prepared, methods, protocols, [int(seed) for seed in seeds], workers, make_pool)

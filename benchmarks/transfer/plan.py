@@ -172,8 +172,10 @@ def variant_cells(task: Task, names: list[str], seeds: list[int]) -> list[Cell]:
     """Pre-trainings by variants of the recipe; all variants if `names` is empty.
 
     Raises:
-        ValueError: a name is not known.
+        ValueError: the task has no ablation, or a name is not known.
     """
+    if task.recipe.ablation is None:
+        raise ValueError(f'task {task.name} has no "ablation" in its recipe')
     variants = task.recipe.ablation["variants"]
     if unknown := [name for name in names if name not in variants]:
         raise ValueError(f"variants {unknown} are not known, expected some of {list(variants)}")

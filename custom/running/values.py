@@ -78,6 +78,11 @@ KINDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         "a whole number of at least 1",
     ),
     (
+        ("validation_share", "test_share"),
+        lambda value: _is_number(value) and value >= 0 and (isinstance(value, int) or value < 1),
+        "a number of subjects or a share from 0 to below 1",
+    ),
+    (
         ("seed", "num_workers", "warmup_iterations", "refine"),
         lambda value: _is_whole(value, 0),
         "a whole number of at least 0",
@@ -87,6 +92,7 @@ KINDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         lambda value: _is_number(value) and value >= 0,
         "a number of at least 0",
     ),
+    (("background",), lambda value: value is None or _is_number(value), "a number or None"),
     (("spacing",), _three(_is_positive), "three numbers above 0 in mm, such as [1,1,1]"),
     (("patch_size",), _three(lambda value: _is_whole(value, 1)), "three whole numbers of voxels, such as [96,96,96]"),
     (
