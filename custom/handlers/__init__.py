@@ -4,6 +4,7 @@
 from .absent_classes import AbsentClasses
 from .averaged_loss import AveragedLoss
 from .best_model_export import BestModelExport
+from .case_progress import CaseProgress
 from .classification_report import ClassificationReport
 from .csv_table import CsvTable
 from .earlier_run import SetAsideEarlierRun

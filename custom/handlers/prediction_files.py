@@ -38,7 +38,7 @@ class PredictionFiles(CaseFiles):
 
     def write_case(self, item: Mapping[str, Any], output: Mapping[str, Any]) -> None:
         volume = output["pred"].detach().cpu()
-        array = np.moveaxis(volume.as_tensor().numpy(), 0, -1).astype(self.dtype)
+        array = np.moveaxis(volume.as_tensor().numpy(), 0, -1).astype(self.dtype, copy=False)
         array = array[..., 0] if array.shape[-1] == 1 else array
         affine = np.asarray(volume.affine, dtype=np.float64)
         write_volume(self.directory / self.output_of(item), array, affine, allow_shear=True)

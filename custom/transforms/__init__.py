@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transforms of volumes: loading, cropping, label maps, damage to the intensities, random spatial transforms."""
 
+from .argmax_on_file_grid import ArgmaxOnFileGridd, argmax_on_grid
 from .bezier_intensity import RandBezierIntensity, RandBezierIntensityd
 from .class_label import EncodeClassd
 from .crop import RandRelativeCropd

@@ -114,7 +114,9 @@ class DecodeLabelsd(MapTransform):
         item = dict(data)
         for key in self.key_iterator(item):
             classes = item[key].as_tensor() if isinstance(item[key], MetaTensor) else item[key]
-            values = self.values.to(classes.device)[classes.long()]
+            values = torch.empty_like(classes, dtype=torch.int32)
+            for plane in range(classes.shape[1]):  # the index of a whole volume would be eight bytes for each voxel
+                values[:, plane] = self.values.to(classes.device)[classes[:, plane].long()]
             item[key] = convert_to_dst_type(values, item[key], dtype=torch.int32)[0]
         return item
 

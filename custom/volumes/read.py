@@ -137,7 +137,7 @@ def load_volume(path: str | os.PathLike, is_label: bool = False) -> MetaTensor:
             raise VolumeError(f"{name}: label value {array.max()}, expected at most {np.iinfo(np.int64).max}")
         if not is_label:
             with np.errstate(over="ignore"):  # too large for float32: `check_volume` counts infinite voxels
-                array = array.astype(np.float32)
+                array = array.astype(np.float32, order="C")
         elif array.dtype.kind in "bu":  # torch has few operations for unsigned integers
             array = array.astype(np.int64)
         loaded = EnsureChannelFirst()(MetaTensor(torch.from_numpy(np.ascontiguousarray(array)), meta=meta))
