@@ -7,7 +7,7 @@ Three processes compute the same volume on the CPU with the weights of a bundle:
 - "ours": inference.json, from reading the file to writing the labels;
 - "stock": the same with MONAI's softmax, Invertd and argmax;
 - "network": the sliding windows alone, on the volume that is already on the grid of the network.
-Each process loads the network and computes one window first. Peak memory and time count from there.
+Each process loads the network and computes some windows first. Peak memory and time count from there.
 """
 
 from __future__ import annotations
@@ -36,21 +36,13 @@ from custom.volumes import write_volume
 
 TASKS = {8: ("gvsl_seg_heart", make_cardiac_subject), 29: ("gvsl_seg_brain", make_brain_subject)}
 RESULTS = Path(__file__).resolve().parent / "results"
-SLICES = 16  # of the volume that are enlarged at once
 
 
 def write_phantom(path: Path, classes: int, shape: tuple[int, int, int]) -> None:
     """Writes a phantom, enlarged to a shape by linear interpolation, as int16 with its physical size."""
     image, _, affine = TASKS[classes][1](0)
     scale = np.array(image.shape) / shape
-    enlarged = np.empty(shape, np.int16)
-    flat = zoom(image.astype(np.float32), (*(1 / scale[:2]), 1), order=1, grid_mode=True, mode="nearest")
-    for start in range(0, shape[2], SLICES):
-        stop = min(start + SLICES, shape[2])
-        depth = ((np.arange(start, stop) + 0.5) * scale[2] - 0.5).clip(0, image.shape[2] - 1)
-        low = depth.astype(int)
-        high, share = np.minimum(low + 1, image.shape[2] - 1), depth - low
-        enlarged[..., start:stop] = np.rint(flat[..., low] * (1 - share) + flat[..., high] * share)
+    enlarged = zoom(image, 1 / scale, output=np.int16, order=1, mode="nearest", grid_mode=True)
     write_volume(path, enlarged, affine @ np.diag([*scale, 1.0]))
 
 
@@ -79,9 +71,9 @@ def measure(kind: str, volume: str, classes: int, output: str) -> None:
     if kind == "stock":
         changes["postprocessing"] = stock_postprocessing("@labels")
     run = workflow(TASKS[classes][0], ["inference.json"], changes, "infer")
-    network, inferer = run.network_def.eval(), run.inferer
+    network, inferer = run.parser.get_parsed_content("network").eval(), run.inferer
     with torch.inference_mode():
-        network(torch.zeros(1, 1, *inferer.roi_size))
+        inferer(torch.zeros(inferer.sw_batch_size, 1, *inferer.roi_size), network)
         batch = list_data_collate([run.dataset[0]])["image"] if kind == "network" else None
     reset_peak_memory()
     before, start = peak_main_memory(), time.perf_counter()
@@ -127,7 +119,9 @@ def main(
         write_phantom(volume, classes, shape)
         measured = {}
         for kind in kinds:
-            call = f"from benchmarks.inference import measure; measure({kind!r}, {str(volume)!r}, {classes}, {folder!r})"
+            call = (
+                f"from benchmarks.inference import measure; measure({kind!r}, {str(volume)!r}, {classes}, {folder!r})"
+            )
             subprocess.run([sys.executable, "-c", call], cwd=ROOT, check=True)
             measured[kind] = read_json(Path(folder) / f"{kind}.json", "a result")
         result = summary(measured, shape)

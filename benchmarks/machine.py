@@ -46,6 +46,11 @@ def peak_memory() -> int:
     """Peak memory in bytes, of the GPU if there is one, else of the process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    return peak_main_memory()
+
+
+def peak_main_memory() -> int:
+    """Peak main memory of the process in bytes."""
     if STATUS.exists():
         line = next(line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
         return 1024 * int(line.split()[1])

@@ -90,7 +90,7 @@ def argmax_on_grid(values: torch.Tensor, to_values: torch.Tensor, shape: tuple[i
         points = _points(to_values.to(values.device), range(start, min(start + planes, shape[0])), shape)
         points = [point.clamp(0, size - 1) for point, size in zip(points, sizes, strict=True)]
         cell = sum(point.long() * stride for point, stride in zip(points, strides, strict=True))
-        found = table[cell]
+        found = table.index_select(0, cell.flatten()).view(cell.shape)
         mixed = (found < 0).nonzero(as_tuple=True)
         if len(mixed[0]):
             chosen = [point.expand(found.shape)[mixed] for point in points]

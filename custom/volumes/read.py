@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -46,8 +47,9 @@ def check_volume(volume: torch.Tensor, name: str, is_label: bool = False) -> Non
             "one 3D volume with one number per voxel"
         )
     values = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
-    not_finite = values.numel() - int(torch.isfinite(values).sum())
-    if not_finite:
+    lowest, highest = (value.item() for value in values.aminmax())  # NaN if any voxel is
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
+        not_finite = values.numel() - int(torch.isfinite(values).sum())
         nans = int(torch.isnan(values).sum())
         raise VolumeError(
             f"{name}: {nans} NaN and {not_finite - nans} infinite voxels of {values.numel()}, expected finite values"
@@ -56,8 +58,8 @@ def check_volume(volume: torch.Tensor, name: str, is_label: bool = False) -> Non
         fractional = int((values != values.round()).sum()) if values.is_floating_point() else 0
         if fractional:
             raise VolumeError(f"{name}: {fractional} voxels are not whole numbers, expected a label map")
-    elif values.min() == values.max():
-        raise VolumeError(f"{name}: a constant image, every voxel is {values.min().item():g}, expected contrast")
+    elif lowest == highest:
+        raise VolumeError(f"{name}: a constant image, every voxel is {lowest:g}, expected contrast")
     if isinstance(volume, MetaTensor):
         check_affine(np.asarray(volume.affine, dtype=np.float64), name, shape[1:])
 

@@ -14,6 +14,7 @@ from monai.transforms import Activationsd, AsDiscreted, CenterSpatialCropd, Comp
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
+from benchmarks.machine import CLEAR_REFS, peak_main_memory, reset_peak_memory
 from custom.transforms import ArgmaxOnFileGridd, LoadVolumed, ToSpacingd, argmax_on_grid
 
 TURNED = Rotation.from_euler("xyz", [12, -8, 31], degrees=True).as_matrix()[:, [1, 2, 0]] * [-1, 1, 1]
@@ -79,6 +80,17 @@ def test_slabs_and_parts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("custom.transforms.argmax_on_file_grid.SLAB", 500)
     monkeypatch.setattr("custom.transforms.argmax_on_file_grid.ROWS", 64)
     assert torch.equal(argmax_on_grid(values, to_values, (28, 19, 13)), whole)
+
+
+@pytest.mark.skipif(not CLEAR_REFS.exists(), reason="only Linux can start the peak of the memory anew")
+def test_memory_does_not_grow_with_the_classes() -> None:
+    values = scores(29, torch.Size((16, 16, 16)), 2.0).as_tensor().softmax(0)
+    to_values = torch.diag(torch.tensor([0.1, 0.1, 0.1, 1], dtype=torch.float64))
+    argmax_on_grid(values, to_values, (16, 16, 16))
+    reset_peak_memory()
+    before = peak_main_memory()
+    argmax_on_grid(values, to_values, (160, 160, 400))
+    assert peak_main_memory() - before < 150e6  # one volume of float32 has 41 MB, those of 29 classes 1.2 GB
 
 
 def test_more_than_256_classes() -> None:
