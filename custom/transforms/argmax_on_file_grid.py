@@ -15,7 +15,7 @@ from monai.transforms import MapTransform
 from monai.utils import MetaKeys, TraceKeys
 from torch.nn.functional import embedding_bag, max_pool3d, pad
 
-SLAB = 2**21  # voxels of the file that are looked up at once
+SLAB = 2**19  # voxels of the file that are looked up at once
 ROWS = 2**16  # voxels of the file whose classes are all interpolated at once
 ROUNDING = 1e-9  # voxels; terms of an affine matrix that only rounding made differ from zero
 

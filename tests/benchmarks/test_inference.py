@@ -13,7 +13,10 @@ from benchmarks import inference
 from custom.files import read_json
 
 
-def test_processes_are_compared_in_volumes_and_passes(tmp_path: Path) -> None:
+def test_processes_are_compared_in_volumes_and_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.random.default_rng(0).integers(-900, 900, (20, 20, 16)).astype(np.int16)
+    monkeypatch.setitem(inference.TASKS, 8, ("gvsl_seg_heart", lambda seed: (image, image, np.diag([7.0, 7, 7, 1]))))
+    monkeypatch.setattr(inference.subprocess, "run", lambda call, **_: exec(call[2]))  # here instead of in a process
     output = tmp_path / "r.json"
     inference.main(side=40, depth=32, kinds=("network", "ours"), output=str(output))
     (name, result), *others = read_json(output, "a result").items()
