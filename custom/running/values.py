@@ -78,7 +78,7 @@ KINDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         "a whole number of at least 0",
     ),
     (
-        ("learning_rate", "head_learning_rate"),
+        ("learning_rate", "head_learning_rate", "lr_cycles", "smoothness_weight", "affine_registration_weight"),
         lambda value: _is_number(value) and value >= 0,
         "a number of at least 0",
     ),
