@@ -62,7 +62,7 @@ def _is_positive(value: Any) -> bool:
 
 
 PATHS = ("bundle_root", "output_dir", "dataset_dir", "model_dir")
-OPTIONAL_PATHS = ("cache_dir", "pretrained_weights", "moving", "fixed", "moving_label", "fixed_label")
+OPTIONAL_PATHS = ("cache_dir", "overflow_dir", "pretrained_weights", "moving", "fixed", "moving_label", "fixed_label")
 KINDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (PATHS, _is_path, "a path as text, such as ./NAME (fire reads a bare 2024 as a number)"),
     (OPTIONAL_PATHS, lambda value: value is None or _is_path(value), "a path as text, such as ./NAME, or None"),
