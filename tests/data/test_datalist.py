@@ -276,6 +276,12 @@ def test_fixed_pairs_of_very_many_volumes_are_sampled():
     assert 800 < np.mean([order[pair["moving"]] for pair in pairs]) < 1200  # of 0 to 1999, all over the list
 
 
+def test_a_hundred_thousand_volumes_are_split_and_paired():
+    """Their pairs are 10^10, of the validation part 4 * 10^8: a list of them would not fit into memory."""
+    parts = split_volumes(make_items(100_000, labels=False), 0.2, seed=0)
+    assert len(parts["validation"]) == 20_000 and len(fixed_pairs(parts["validation"], 8, seed=0)) == 8
+
+
 def test_the_pairs_of_few_volumes_do_not_change():
     pairs = fixed_pairs(make_items(10), 4, seed=0)
     names = [(pair["moving_subject"], pair["fixed_subject"]) for pair in pairs]
