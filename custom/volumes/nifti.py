@@ -51,7 +51,7 @@ def nifti_affine(name: str) -> np.ndarray:
 
 
 def _headers(name: str) -> tuple[nibabel.Nifti1Header, nibabel.Nifti1Header]:
-    """The header as it is stored, and as `nibabel.load` repairs it; without the image, in a third of the time."""
+    """The header as it is stored, and as `nibabel.load` repairs it, read once and without the image."""
     with nibabel.openers.ImageOpener(name) as stream:
         start = stream.read(nibabel.Nifti2Header.sizeof_hdr)
         kinds = [kind for kind in (nibabel.Nifti1Header, nibabel.Nifti2Header) if kind.may_contain_header(start)]
