@@ -159,7 +159,7 @@ def check_file(path: str | os.PathLike, is_label: bool = False, header_only: boo
     Args:
         path: see `load_volume`.
         is_label: see `check_volume`.
-        header_only: check the header alone, not whether the file is complete: then no format takes more than that.
+        header_only: check the header only, not whether the file is complete.
 
     Raises:
         VolumeError: see `load_volume`.
