@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections import defaultdict
@@ -41,10 +42,10 @@ def summary(values: list[float]) -> dict[str, float]:
     return {"median": round(median, 5), "quartile_1": round(low, 5), "quartile_3": round(high, 5)}
 
 
-def parsed_config(overrides: dict[str, Any]) -> ConfigParser:
-    """train.json of gvsl_pretrain with overrides and without handlers."""
+def parsed_config(overrides: dict[str, Any], overlays: tuple[str, ...] = ()) -> ConfigParser:
+    """train.json of gvsl_pretrain with overlays and overrides and without handlers."""
     parser, bundle = ConfigParser(), BUNDLES / "gvsl_pretrain"
-    parser.read_config(str(bundle / "configs" / "train.json"))
+    parser.read_config([str(bundle / "configs" / name) for name in ("train.json", *overlays)])
     parser.update({"bundle_root": str(bundle), "max_epochs": 1, "train::handlers": [], **overrides})
     return parser
 
@@ -110,9 +111,14 @@ def measure_parts(parser: ConfigParser, repeats: int) -> dict[str, list[float]]:
     return {name: seconds[1:] for name, seconds in measured.items()}
 
 
-def measure_waiting(parser: ConfigParser) -> dict[str, float]:
+def measure_waiting(parser: ConfigParser, seconds: float = math.inf) -> dict[str, float]:
     """Runs the trainer and returns steps per second, the share of its time spent waiting for data, and the seconds from
-    the start of the run to the end of the first step."""
+    the start of the run to the end of the first step.
+
+    Args:
+        parser: of `parsed_config`.
+        seconds: after which the trainer stops, counted from its first batch, if it has not ended.
+    """
     trainer: Engine = parser.get_parsed_content("train::trainer")
     marks: dict[str, list[float]] = {"asked": [], "got": []}
     trainer.add_event_handler(Events.GET_BATCH_STARTED, lambda _: marks["asked"].append(time.perf_counter()))
@@ -120,6 +126,10 @@ def measure_waiting(parser: ConfigParser) -> dict[str, float]:
     stepped: list[float] = []
     trainer.add_event_handler(Events.ITERATION_COMPLETED(once=1), lambda _: stepped.append(time.perf_counter()))
     start = time.perf_counter()
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED,
+        lambda engine: engine.terminate() if time.perf_counter() - marks["got"][0] > seconds else None,
+    )
     trainer.run()
     end = time.perf_counter()
     waited = sum(got - asked for asked, got in zip(marks["asked"][1:], marks["got"][1:], strict=True))
@@ -153,6 +163,8 @@ def main(
         amp: mixed precision: float16 on GPUs (the default there), bfloat16 on CPUs that have it.
         output: file for the JSON.
     """
+    if widths not in WIDTHS:
+        raise ValueError(f"widths is {widths!r}, expected one of {list(WIDTHS)}")
     overrides = {"channels": WIDTHS[widths], "patch_size": [side] * 3, "batch_size": batch_size}
     overrides |= {"num_workers": workers, "iterations_per_epoch": iterations}
     optional = {"dataset_dir": dataset_dir, "amp": amp}

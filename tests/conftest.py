@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,6 +23,7 @@ from custom.networks import (
 )
 from custom.pretext import GVSLPretext
 
+sys.path.insert(0, str(Path(__file__).parent))  # warm
 torch.set_num_threads(1)  # exact repeats, and one core for each process of pytest-xdist
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 LONGEST = ("benchmarks", "tools", "bundles")  # folders

@@ -61,6 +61,8 @@ def main(output: str, kind: str = "cardiac", subjects: int = 4, seed: int = 0) -
     """
     if kind not in HEIGHTS:
         raise ValueError(f"--kind is {kind!r}, expected one of {sorted(HEIGHTS)}")
+    if subjects < 1:
+        raise ValueError(f"subjects is {subjects}, expected at least 1")
     rows = {"cardiac": cardiac_rows, "chest": chest_rows, "brain": brain_rows}[kind]
     columns = [list(rows(make_subject(kind, seed, number))) for number in range(subjects)]
     figure = Figure(figsize=(3 * subjects, HEIGHTS[kind]), layout="constrained")

@@ -20,17 +20,25 @@ SIMILARITY = {
         "levels": [[2, 3], [1, 1]],
     }
 }
+BUNDLES = ("heart", "coronary", "brain", "covid")
+FOLDERS = {"gvsl": "gvsl_pretrain", "covid": "gvsl_covid_cls", **{name: f"gvsl_seg_{name}" for name in BUNDLES[:3]}}
+
+
+def config_steps(name: str) -> dict[str, Step]:
+    """The steps of a bundle's train.json and paper.json, each in float32 and in mixed precision."""
+    overrides = {"loss::weight": None} if name == "brain" else {}  # it is made of the data
+    steps = {}
+    for overlay, label in (((), ""), (("paper.json",), ", paper.json")):
+        for amp in (False, True):
+            steps[name + label + ", amp" * amp] = Step(FOLDERS[name], overlay, overrides, amp)
+    return steps
+
+
 STEPS = {
-    "gvsl": Step(),
+    **config_steps("gvsl"),
     "gvsl, similarity head": Step(overrides=SIMILARITY),
-    "gvsl, paper.json": Step(overlays=("paper.json",)),
-    "gvsl, paper.json, amp": Step(overlays=("paper.json",), amp=True),
     **{name: Step(overlays=(f"pretext/{name}.json",)) for name in PRETEXTS},
-    "heart": Step("gvsl_seg_heart"),
-    "heart, amp": Step("gvsl_seg_heart", amp=True),
-    "coronary": Step("gvsl_seg_coronary"),
-    "brain": Step("gvsl_seg_brain", overrides={"loss::weight": None}),
-    "covid": Step("gvsl_covid_cls"),
+    **{name: step for bundle in BUNDLES for name, step in config_steps(bundle).items()},
 }
 
 

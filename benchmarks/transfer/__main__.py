@@ -9,11 +9,12 @@ from typing import Any
 from benchmarks.bundles import BENCHMARKS, ROOT
 from custom.running import run_tool
 
+from .cluster import cluster_pool
 from .figures import draw_figures
-from .plan import PROTOCOLS, run_tasks, run_variants
+from .plan import PROTOCOLS, PoolMaker, run_tasks, run_variants
 from .report import render, write_table
 from .running import default_workers
-from .task import prepare_task
+from .task import chosen_methods, prepare_task
 from .task_file import read_task_file
 from .volumes import fetch_volumes
 
@@ -32,6 +33,8 @@ def run(
     work: str = WORK,
     results: str = RESULTS,
     workers: int = 0,
+    cluster: str = "",
+    job: dict[str, Any] | None = None,
     quick: bool = False,
 ) -> None:
     """Measures the cells that have no result yet.
@@ -45,7 +48,11 @@ def run(
         data: folder with the sources of the tasks.
         work: folder for copies, weights and logs.
         results: folder for the results.
-        workers: number of cells measured side by side; by default one for each GPU, else for each core.
+        workers: number of cells measured side by side; by default one for each GPU, else for each core,
+            and 16 jobs on a cluster.
+        cluster: slurm measures each cell in a job of a Slurm cluster, with submitit; local in jobs of this machine.
+        job: what a job asks for, in the names of submitit, for example
+            "{'slurm_partition':'gpu','gpus_per_node':1,'cpus_per_task':8,'mem_gb':64,'timeout_min':240}".
         quick: measures the four phantom tasks at toy size: all methods, linear and fine_tuned, seed 0, few iterations.
             The numbers say nothing; they go to work/quick unless you name work and results.
     """
@@ -58,8 +65,11 @@ def run(
     )
     if unknown := [name for name in protocols if name not in PROTOCOLS]:
         raise ValueError(f"protocols {unknown} are not known, expected some of {list(PROTOCOLS)}")
+    for name in tasks:
+        chosen_methods(read_task_file(name), methods)  # before the volumes are prepared
     prepared = [prepare_task(name, Path(data), Path(work), Path(results), quick) for name in tasks]
-    run_tasks(prepared, methods, protocols, [int(seed) for seed in seeds], workers or default_workers())
+    workers, make_pool = _pool(workers, cluster, job, Path(work))
+    run_tasks(prepared, methods, protocols, [int(seed) for seed in seeds], workers, make_pool)
 
 
 def ablate(
@@ -70,6 +80,8 @@ def ablate(
     work: str = WORK,
     results: str = RESULTS,
     workers: int = 0,
+    cluster: str = "",
+    job: dict[str, Any] | None = None,
 ) -> None:
     """Measures variants of a recipe that have no result yet, on the validation volumes alone.
 
@@ -79,9 +91,10 @@ def ablate(
         tasks: names of files in benchmarks/tasks that have an "ablation", or paths of such files.
         variants: names; all by default.
     """
+    workers, make_pool = _pool(workers, cluster, job, Path(work))
     for name in _listed(tasks):
         task = prepare_task(name, Path(data), Path(work), Path(results))
-        run_variants(task, _listed(variants), [int(seed) for seed in _listed(seeds)], workers or default_workers())
+        run_variants(task, _listed(variants), [int(seed) for seed in _listed(seeds)], workers, make_pool)
 
 
 def fetch(tasks: str = "hippocampus", data: str = DATA) -> None:
@@ -100,6 +113,15 @@ def figures(results: str = RESULTS, work: str = WORK) -> None:
     """Draws the figures of each task beside the results; pictures of test volumes are taken from the work folder."""
     for path in draw_figures(Path(results), Path(work)):
         print(path)
+
+
+def _pool(workers: int, cluster: str, job: dict[str, Any] | None, work: Path) -> tuple[int, PoolMaker | None]:
+    """The number of cells measured side by side, and what makes their jobs, or None for processes of this machine."""
+    if not cluster:
+        if job:
+            raise ValueError(f"job is {job}, but cluster is not set, expected cluster slurm or local")
+        return workers or default_workers(), None
+    return workers or 16, lambda count: cluster_pool(cluster, job or {}, count, work / "jobs")
 
 
 def _listed(names: Any) -> list[str]:

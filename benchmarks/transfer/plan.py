@@ -12,7 +12,9 @@ The cells of a task come in four stages. Those of a stage do not need each other
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from itertools import chain, product, zip_longest
 
 import numpy as np
@@ -28,21 +30,36 @@ from .task_file import CLASSIFICATION
 PROTOCOLS = ("probe", "linear", "fine_tuned", "encoder", "rank", "features")
 
 
-def run_tasks(tasks: list[Task], methods: list[str], protocols: list[str], seeds: list[int], workers: int) -> None:
-    """Measures the cells that have no result yet; a stage of all tasks side by side, then the next stage."""
+PoolMaker = Callable[[int], AbstractContextManager[Executor]]  # with the number of cells measured side by side
+
+
+def run_tasks(
+    tasks: list[Task],
+    methods: list[str],
+    protocols: list[str],
+    seeds: list[int],
+    workers: int,
+    make_pool: PoolMaker | None = None,
+) -> None:
+    """Measures the cells that have no result yet; a stage of all tasks side by side, then the next stage.
+
+    `make_pool` makes what measures them, by default processes of this machine.
+    """
     progress = Progress(planned(tasks, methods, protocols, seeds), workers)
     before: list[Cell] = []
-    with worker_pool(workers) as pool:
+    with (make_pool or worker_pool)(workers) as pool:
         for parts in zip_longest(*(stages(task, methods, protocols, seeds) for task in tasks), fillvalue=()):
             stage = list(chain.from_iterable(parts))
             run_cells(stage, pool, progress, before)
             before += stage
 
 
-def run_variants(task: Task, names: list[str], seeds: list[int], workers: int) -> None:
-    """Measures the variants of a task's recipe that have no result yet."""
+def run_variants(
+    task: Task, names: list[str], seeds: list[int], workers: int, make_pool: PoolMaker | None = None
+) -> None:
+    """Measures the variants of a task's recipe that have no result yet; `make_pool` is as in `run_tasks`."""
     variants = variant_cells(task, names, seeds)
-    with worker_pool(workers) as pool:
+    with (make_pool or worker_pool)(workers) as pool:
         run_cells(variants, pool, Progress(Counter(cell.kind for cell in variants), workers))
 
 
@@ -155,8 +172,10 @@ def variant_cells(task: Task, names: list[str], seeds: list[int]) -> list[Cell]:
     """Pre-trainings by variants of the recipe; all variants if `names` is empty.
 
     Raises:
-        ValueError: a name is not known.
+        ValueError: the task has no ablation, or a name is not known.
     """
+    if task.recipe.ablation is None:
+        raise ValueError(f'task {task.name} has no "ablation" in its recipe')
     variants = task.recipe.ablation["variants"]
     if unknown := [name for name in names if name not in variants]:
         raise ValueError(f"variants {unknown} are not known, expected some of {list(variants)}")

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -68,14 +68,12 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
-def run_cells(
-    cells: Iterable[Cell], pool: ProcessPoolExecutor, progress: Progress, before: Iterable[Cell] = ()
-) -> None:
+def run_cells(cells: Iterable[Cell], pool: Executor, progress: Progress, before: Iterable[Cell] = ()) -> None:
     """Measures the cells that have no result yet.
 
     Args:
         cells: do not need each other.
-        pool: of `worker_pool`.
+        pool: of `worker_pool` or `cluster_pool`.
         progress: is told of each cell that is done.
         before: cells that have results. If a cell needs weights of theirs that are gone, as in a new clone, the cell
             that made the weights runs again first.
@@ -112,7 +110,7 @@ def lost_makers(cells: Iterable[Cell], makers: dict[Path, Cell]) -> list[list[Ce
 
 
 def run_side_by_side(
-    run: Callable[[Cell], dict[str, Any]], cells: list[Cell], pool: ProcessPoolExecutor, progress: Progress
+    run: Callable[[Cell], dict[str, Any]], cells: list[Cell], pool: Executor, progress: Progress
 ) -> None:
     """Runs a function for each cell in the pool; raises RuntimeError as `run_cells` does."""
     futures = {pool.submit(run, cell): cell for cell in cells}

@@ -51,20 +51,8 @@ class Task:
         return self.pretrained_in or self
 
     def methods(self, chosen: list[str]) -> list[str]:
-        """Names of methods without repetition.
-
-        Args:
-            chosen: names; "all" stands for random initialisation, every pretext overlay and GVSL. An empty list stands
-                for random initialisation and the methods of the task file.
-
-        Raises:
-            ValueError: a name is not known.
-        """
-        own, pretexts = [RANDOM, *self.file.methods], pretexts_of(self.pretraining_task.file)
-        known = {name: [name] for name in (*own, *pretexts)} | {"all": [RANDOM, *pretexts, "gvsl"]}
-        if unknown := [name for name in chosen if name not in known]:
-            raise ValueError(f"methods {unknown} are not known for {self.file.name}, expected some of {list(known)}")
-        return list(dict.fromkeys(chain.from_iterable(known[name] for name in chosen))) if chosen else own
+        """See `chosen_methods`."""
+        return chosen_methods(self.file, chosen)
 
     def weights(self, method: str, seed: int) -> Path | None:
         """Where the weights lie that a method starts from: a file or folder, or None for random weights.
@@ -95,6 +83,25 @@ def prepare_task(name: str, data: Path, work: Path, results: Path, quick: bool =
     file = shortened(read_task_file(name)) if quick else read_task_file(name)
     other = prepare_task(file.pretrained_in, data, work, results, quick) if file.pretrained_in else None
     return Task(file, read_cohort(file, data, work), data, work, results / f"{file.name}.jsonl", other)
+
+
+def chosen_methods(file: TaskFile, chosen: list[str]) -> list[str]:
+    """Names of methods of a task without repetition.
+
+    Args:
+        file: the task.
+        chosen: names; "all" stands for random initialisation, every pretext overlay and GVSL. An empty list stands for
+            random initialisation and the methods of the task file.
+
+    Raises:
+        ValueError: a name is not known.
+    """
+    own = [RANDOM, *file.methods]
+    pretexts = pretexts_of(read_task_file(file.pretrained_in) if file.pretrained_in else file)
+    known = {name: [name] for name in (*own, *pretexts)} | {"all": [RANDOM, *pretexts, "gvsl"]}
+    if unknown := [name for name in chosen if name not in known]:
+        raise ValueError(f"methods {unknown} are not known for {file.name}, expected some of {list(known)}")
+    return list(dict.fromkeys(chain.from_iterable(known[name] for name in chosen))) if chosen else own
 
 
 def pretraining_of(file: TaskFile, method: str) -> Pretraining | None:

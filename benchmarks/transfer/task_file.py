@@ -87,13 +87,15 @@ def read_task_file(name: str) -> TaskFile:
         name: of a file in benchmarks/tasks, or a path that ends with .json.
 
     Raises:
-        ValueError: there is no such file, or it has an unknown key.
+        ValueError: there is no such file, it lacks its name or recipe, or it has an unknown key.
     """
     path = Path(name) if name.endswith(".json") else TASKS / f"{name}.json"
     if not path.is_file():
         known = sorted(entry.stem for entry in TASKS.glob("*.json"))
         raise ValueError(f"task {name!r} is not known, expected one of {known} or a file of that kind")
     content = read_json(path, "a task file")
+    if not isinstance(content.get("recipe"), dict) or "name" not in content:
+        raise ValueError(f'{path} has the keys {sorted(content)}, expected "name" and an object "recipe" among them')
     for kind, part in ((TaskFile, content), (Recipe, content["recipe"])):
         if unknown := sorted(set(part) - {entry.name for entry in fields(kind)}):
             raise ValueError(f"{path} has unknown keys {unknown}, expected some of {[e.name for e in fields(kind)]}")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from types import NoneType
 from typing import Any
 
 from ..files import read_json
@@ -119,5 +120,7 @@ def _read_entry(
             problems.setdefault(name, []).append(problem)
     path = os.path.normpath(str(entry["image"]))
     stated = entry.get("subject")
+    if not isinstance(stated, (str, int, NoneType)) or isinstance(stated, bool):
+        problems.setdefault(name, []).append(f"{name}.subject: {_short(stated)}, expected a name or a whole number")
     item["subject"] = str((stated_subject(root, path) or [stem(path)])[0] if stated is None else stated)
     return item

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .datalist import find_parts, group_by_subject, path_of
+from .datalist import LOOKED_FOR, find_parts, group_by_subject, path_of
 from .dataset_json import check_count, has_no_lists, read_dataset_json, unlabelled_lists
 from .pretraining import make_default_cohort
 
@@ -65,6 +65,8 @@ def labelled_data(
     parts, unlabelled = _listed_parts(dataset_dir, other_files)
     _refuse_unlabelled(parts, dataset_dir)
     _refuse_shared_subjects(parts, dataset_dir)
+    if not parts["training"]:
+        raise ValueError(f"dataset_dir {dataset_dir!r} holds 0 volumes for training, expected {LOOKED_FOR}")
     sizes = {"test": test, "validation": validation}
     if "test" in unlabelled:
         del sizes["test"]

@@ -21,6 +21,7 @@ MAY_DIFFER = {
     *("imports", "initialize", "run", "finalize", "bundle_root", "output_dir", "resume", "accept_changes", "figures"),
     *(
         "device",
+        "deterministic",
         "rank",
         "world_size",
         "num_workers",

@@ -142,11 +142,13 @@ class TrainingState:
 
         Raises:
             ValueError: the run began with other settings (see `RunSettings`); the checkpoint has more iterations than
-                the run shall have, or is of another network or optimiser; or none of the files can be read.
+                the run shall have, or is of another network or optimiser; none of the files can be read; or the
+                processes of several nodes do not see the same files.
         """
         if not self.resume:
             return
         paths = [path for _, path in self.files()]
+        self.check_seen_by_all()
         if not paths:
             logger.info(f"no checkpoint in {self.directory}: the run starts at the beginning")
             return
@@ -164,6 +166,16 @@ class TrainingState:
             raise ValueError(f"{newest} holds {content}, expected at most {planned} in epochs of {epoch_length}")
         trainer.state.max_epochs = max_epochs
         logger.info(f"resumed at iteration {done} of {planned} from {newest}")
+
+    def check_seen_by_all(self) -> None:
+        """Raises ValueError unless all processes see the same newest checkpoint."""
+        newest = max((number for number, _ in self.files()), default=0)
+        seen = idist.all_gather(newest) if idist.get_world_size() > 1 else [newest]
+        if len(set(seen)) > 1:
+            raise ValueError(
+                f"{self.directory}: the newest checkpoints that the processes see are of the iterations {seen} (0: "
+                "none), expected the same for all: resume with an output_dir that all nodes share"
+            )
 
     def read(self, paths: list[Path], device: torch.device) -> tuple[Path, dict[str, Any]]:
         """The first checkpoint that can be read; warns of each that cannot (after a power cut, a full disk)."""

@@ -26,11 +26,16 @@ class CommonSized(MapTransform):
         keys: keys of MetaTensors (1, *spatial); their affines are adapted.
         max_size: largest size in voxels, one number or one per axis (array order), to limit the memory; None for no
             limit.
+
+    Raises:
+        ValueError: a largest size is not a whole number above 0.
     """
 
     def __init__(self, keys: KeysCollection, max_size: Sequence[int] | int | None = None) -> None:
         super().__init__(keys)
         self.max_size = None if max_size is None else ensure_tuple_rep(max_size, 3)
+        if self.max_size and not all(isinstance(size, int) and size > 0 for size in self.max_size):
+            raise ValueError(f"max_size is {max_size}, expected whole numbers of voxels above 0, one or three")
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)

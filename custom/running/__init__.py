@@ -2,5 +2,6 @@
 """A run of a config or of a tool: its config, checks of its values, the lock of its output, what an error prints."""
 
 from .config import resolved_component, resolved_config, running_parser
+from .determinism import seed_run
 from .start import start_run
 from .tool import run_tool

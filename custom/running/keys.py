@@ -32,10 +32,10 @@ def check_keys(config: Mapping[str, Any], folder: Path) -> None:
     if not complete:
         raise ValueError(f"{folder} holds no complete config, expected train.json or inference.json in it")
     base = max(complete, key=lambda content: len(content.keys() & config.keys()) / len(content))
-    read = {*OF_MONAI, *base, *referenced(config)}
-    unknown = [name for name, value in config.items() if name not in read and not _is_program(value)]
+    own = {*base, *referenced(config)}
+    unknown = [name for name, value in config.items() if name not in own | OF_MONAI and not _is_program(value)]
     if unknown:
-        lines = [f"{name!r} is no key of this config{nearest(name, read - OF_MONAI)}" for name in unknown]
+        lines = [f"{name!r} is no key of this config{nearest(name, own)}" for name in unknown]
         raise ValueError("\n  ".join(lines))
 
 

@@ -63,14 +63,24 @@ def _is_positive(value: Any) -> bool:
 
 PATHS = ("bundle_root", "output_dir", "dataset_dir", "model_dir")
 OPTIONAL_PATHS = ("cache_dir", "overflow_dir", "pretrained_weights", "moving", "fixed", "moving_label", "fixed_label")
+SWITCHES = ("resume", "figures", "amp", "deterministic", "recompute")
 KINDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (PATHS, _is_path, "a path as text, such as ./NAME (fire reads a bare 2024 as a number)"),
     (OPTIONAL_PATHS, lambda value: value is None or _is_path(value), "a path as text, such as ./NAME, or None"),
-    (("resume", "figures", "amp"), lambda value: isinstance(value, bool), "True or False"),
+    (
+        ("resume", "figures", "amp", "deterministic", "recompute"),
+        lambda value: isinstance(value, bool),
+        "True or False",
+    ),
     (
         ("max_epochs", "iterations_per_epoch", "batch_size", "val_interval", "validation_pairs"),
         lambda value: _is_whole(value, 1),
         "a whole number of at least 1",
+    ),
+    (
+        ("validation_share", "test_share"),
+        lambda value: _is_number(value) and value >= 0 and (isinstance(value, int) or value < 1),
+        "a number of subjects or a share from 0 to below 1",
     ),
     (
         ("seed", "num_workers", "warmup_iterations", "refine"),
@@ -82,6 +92,7 @@ KINDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         lambda value: _is_number(value) and value >= 0,
         "a number of at least 0",
     ),
+    (("background",), lambda value: value is None or _is_number(value), "a number or None"),
     (("spacing",), _three(_is_positive), "three numbers above 0 in mm, such as [1,1,1]"),
     (("patch_size",), _three(lambda value: _is_whole(value, 1)), "three whole numbers of voxels, such as [96,96,96]"),
     (

@@ -39,7 +39,9 @@ class LoadVolumed(MapTransform):
         item = dict(data)
         for key in self.key_iterator(item):
             if not isinstance(item[key], (str, os.PathLike)):
-                raise VolumeError(f"key {key!r}: expected the path of one volume, got {type(item[key]).__name__}")
+                of = "" if key == "image" or "image" not in data else f"{data['image']}: "
+                found = f"{item[key]!r} of type {type(item[key]).__name__}"
+                raise VolumeError(f"{of}key {key!r} is {found}, expected the path of one volume")
             item[key] = load_volume(item[key], is_label=key in self.label_keys)
         for key in self.label_keys:
             image_key = "image" if key == "label" else str(key).removesuffix("_label")

@@ -145,6 +145,9 @@ def _check_geometry(headers: list[Dataset], folder: str) -> None:
                 f"and pixel spacing of every one of the {what}"
             )
         values[keyword] = np.array(found, dtype=np.float64)
+    if (values["PixelSpacing"] <= 0).any():
+        smallest = values["PixelSpacing"].min(axis=0).tolist()
+        raise VolumeError(f"{folder}: {_named('PixelSpacing')} {smallest}, expected spacing above zero")
     for keyword, tolerance in (("ImageOrientationPatient", COSINE_TOLERANCE), ("PixelSpacing", COSINE_TOLERANCE)):
         apart = np.abs(values[keyword] - np.median(values[keyword], axis=0)).max(axis=1) > tolerance
         if apart.any():

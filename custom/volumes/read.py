@@ -17,7 +17,7 @@ from monai.utils import MetaKeys
 
 from .dicom import VOLUME_SUFFIXES, check_dicom_series
 from .geometry import VolumeError, check_affine
-from .nifti import NIFTI_SUFFIXES, check_complete, nifti_affine
+from .nifti import NIFTI_SUFFIXES, check_complete, check_stream, nifti_affine
 from .text_header import ITK_SUFFIXES, check_text_header, is_complete
 
 META_KEYS = (MetaKeys.SPATIAL_SHAPE, MetaKeys.SPACE, MetaKeys.ORIGINAL_CHANNEL_DIM)
@@ -130,6 +130,8 @@ def load_volume(path: str | os.PathLike, is_label: bool = False) -> MetaTensor:
     name = os.path.expanduser(os.fspath(path))
     with _named_errors(name):
         reader, affine = _check_header(name)
+        if affine is not None:
+            check_stream(name)
         array, meta = reader.get_data(reader.read(name))
         if is_label and array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
             raise VolumeError(f"{name}: label value {array.max()}, expected at most {np.iinfo(np.int64).max}")

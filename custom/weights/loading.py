@@ -50,9 +50,11 @@ def load_backbone(
     state, description = read_weights(weights)
     check_compatible(description, describe(components or {}, preprocessing or {}), weights, accept_mismatch)
     backbone = getattr(network, "backbone", network)
+    others = {}
     if parts:
         state = part_of(state, parts, weights)
-    load_strictly(backbone, backbone.state_dict() | state if parts else state, weights)
+        others = {name: tensor for name, tensor in backbone.state_dict().items() if name.split(".")[0] not in parts}
+    load_strictly(backbone, others | state, weights)
     initial = [name for name in network.state_dict() if name.removeprefix(BACKBONE_PREFIX) not in state]
     logger.info(
         f"loaded {len(state)} tensors of {_origin(description)} from {weights}: {_shortened(list(state))}; "

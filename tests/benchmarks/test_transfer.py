@@ -57,7 +57,7 @@ def tiny_task(tmp_path: Path) -> Path:
     generator = np.random.default_rng(0)
     for number, subject in enumerate(SUBJECTS):
         label = sum((axis - 8) ** 2 for axis in np.indices((18, 16, 20))) < 25 + number
-        image = generator.random(label.shape) + 2 * label
+        image = 400 * (generator.random(label.shape) + 2 * label) - 600  # HU
         for folder, array in (("images", image.astype(np.float32)), ("labels", label.astype(np.int16))):
             (tmp_path / "data" / "tiny" / folder).mkdir(parents=True, exist_ok=True)
             file = tmp_path / "data" / "tiny" / folder / f"{subject}.nii.gz"
@@ -286,6 +286,29 @@ def cell(folder: Path, name: str, measure: partial, seed: int = 0) -> Cell:
 
 def measured(pool: ProcessPoolExecutor, *cells: Cell) -> None:
     run_cells(cells, pool, Progress(Counter({"kind": len(cells)}), 2))
+
+
+@pytest.mark.slow
+def test_jobs_measure_the_same_cells_into_the_same_files(tiny_task: Path, transfer: Callable[..., str]) -> None:
+    pytest.importorskip("submitit", reason="submitit (extra `cluster`) is not installed")
+    results = tiny_task.parent / "results" / "tiny.jsonl"
+    job = ["--cluster=local", "--job={'timeout_min': 5}", "--workers=1"]
+    printed = transfer("run", tiny_task, "--methods=scratch", *job, protocols="probe")
+    assert "1 of 1: probe_scratch_seed0 of tiny" in printed
+    of_job = read_results(results)
+    results.unlink()
+    transfer("run", tiny_task, "--methods=scratch", protocols="probe")
+    here = read_results(results)
+    measured_alone = {"seconds", "peak_memory_gib", "device", "versions"}
+    without = [{key: cell[key] for key in cell.keys() - measured_alone} for (cell,) in (of_job.values(), here.values())]
+    assert of_job.keys() == here.keys() == {"probe_scratch_seed0"} and without[0] == without[1]
+
+
+def test_an_unknown_cluster_and_a_job_without_one_are_refused(tiny_task: Path, transfer: Callable[..., str]) -> None:
+    with pytest.raises(ValueError, match=r"cluster is 'pbs', expected one of \['slurm', 'local'\]"):
+        transfer("run", tiny_task, "--cluster=pbs")
+    with pytest.raises(ValueError, match="cluster is not set"):
+        transfer("run", tiny_task, "--job={'timeout_min': 2}")
 
 
 def test_a_cell_of_other_settings_is_not_passed_off(tmp_path: Path, pool: ProcessPoolExecutor) -> None:

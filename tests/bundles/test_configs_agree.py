@@ -34,8 +34,9 @@ MAY_DIFFER = {  # from gvsl_seg_heart; an entry covers what lies below it
     ("gvsl_seg_brain", "paper.json"): {"head_learning_rate"},
 }
 EQUAL_DOWNSTREAM = [  # the blocks of train.json that do not depend on the task
-    *("imports", "output_dir", "seed", "resume", "figures", "device", "amp", "rank", "world_size", "num_workers"),
-    *("cache_dir", "overflow_dir", "pretrained_weights", "frozen", "spacing", "channels", "backbone", "expects"),
+    *("imports", "output_dir", "seed", "resume", "figures", "device", "amp", "deterministic", "rank", "world_size"),
+    *("num_workers", "cache_dir", "overflow_dir", "pretrained_weights", "frozen", "spacing", "channels", "backbone"),
+    *("expects",),
     *("loaded_network", "network", "intensity", "optimizer", "samples_per_epoch", "lr_scheduler", "initialize", "run"),
     *("train#dataset", "train#sampler", "train#dataloader", "train#inferer", "train#trainer"),
     *("validate#dataset", "validate#sampler", "validate#dataloader", "validate#handlers", "validate#evaluator"),

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -356,3 +358,23 @@ def test_a_full_disk_names_the_checkpoint_and_leaves_the_newest(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint_6.pt"]
+
+
+def resume_with_own_folder(rank: int, folder: str) -> None:
+    """Only the first process has a checkpoint, as the node that wrote it; writes the error."""
+    directory = Path(folder) / str(rank)
+    directory.mkdir()
+    if rank == 0:
+        (directory / "checkpoint_6.pt").touch()
+    try:
+        TrainingState(str(directory), {}, resume=True).check_seen_by_all()
+    except ValueError as error:
+        (directory / "error").write_text(str(error))
+
+
+def test_nodes_that_see_other_checkpoints_do_not_resume(in_two_processes, tmp_path):
+    assert in_two_processes(resume_with_own_folder) == [0, 0]
+    for rank in "01":
+        assert re.search(
+            r"iterations \[6, 0\] .* output_dir that all nodes share", (tmp_path / rank / "error").read_text()
+        )

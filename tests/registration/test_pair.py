@@ -36,6 +36,12 @@ def test_padding_and_cropping_move_the_affine_with_the_voxels():
     np.testing.assert_allclose(fixed.affine[:3, 3], -np.array(front) * [2, 3, 4])
 
 
+@pytest.mark.parametrize("size", [0, -4, 2.5, (8, 0, 8)])
+def test_a_largest_size_is_a_whole_number_above_zero(size):
+    with pytest.raises(ValueError, match="max_size is .*, expected whole numbers of voxels above 0"):
+        CommonSized(BOTH, max_size=size)
+
+
 def test_constant_padding_is_zero():
     pair = {"moving": volume((10, 7, 5)), "fixed": volume((6, 8, 9))}
     assert CommonSized(BOTH)(pair)["fixed"][0, :2].abs().max() == 0

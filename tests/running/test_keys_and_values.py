@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 
 from custom.files import read_json
 from custom.running.keys import check_keys
-from custom.running.values import check_values
+from custom.running.values import SWITCHES, check_values
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 FOLDER = BUNDLES / "gvsl_pretrain" / "configs"
@@ -75,7 +75,7 @@ def test_an_overlay_may_bring_its_own_keys():
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        *((name, value, "True or False") for name in ("resume", "figures", "amp") for value in ("maybe", "false", 1)),
+        *((name, value, "True or False") for name in SWITCHES for value in ("maybe", "false", 1)),
         *(("max_epochs", value, "a whole number of at least 1") for value in (1.5, 0, True, "3")),
         ("batch_size", 0, "a whole number of at least 1"),
         ("num_workers", -1, "a whole number of at least 0"),

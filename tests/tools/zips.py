@@ -4,11 +4,7 @@
 from __future__ import annotations
 
 import atexit
-import json
 import os
-import subprocess
-import sys
-import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -17,6 +13,8 @@ from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from warm import WarmProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = ("gvsl_covid_cls", "gvsl_pretrain", "gvsl_seg_brain", "gvsl_seg_coronary", "gvsl_seg_heart")
@@ -60,26 +58,16 @@ def clean_environment(**variables: str) -> dict[str, str]:
 
 def run_alone(command: list[str], folder: Path) -> str:
     """Standard output of Python in a folder, with nothing of this repository on the path."""
-    with tempfile.TemporaryDirectory() as temporary:
-        files = {name: str(Path(temporary) / name) for name in ("output", "errors")}
-        print(json.dumps({"command": command, "folder": str(folder)} | files), file=stranger().stdin, flush=True)
-        status = int(stranger().stdout.readline())
-        output, errors = (Path(path).read_text(encoding="utf-8") for path in files.values())
-    assert status == 0, errors[-3000:]
-    return output
+    done = stranger().run(command, folder)
+    assert done.status == 0, done.errors[-3000:]
+    return done.output
 
 
 @cache
-def stranger() -> subprocess.Popen[str]:
-    """A process with MONAI and without this repository on the path, see stranger.py."""
-    process = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("stranger.py")],
-        env=clean_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-    )
-    atexit.register(process.communicate)  # ends and awaits it
+def stranger() -> WarmProcess:
+    """A process with MONAI and without this repository on the path."""
+    process = WarmProcess(clean_environment())
+    atexit.register(process.close)
     return process
 
 

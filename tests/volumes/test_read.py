@@ -383,7 +383,7 @@ def test_keys(tmp_path):
     assert set(LoadVolumed(("image", "label"), "label", allow_missing_keys=True)({"image": image})) == {"image"}
     with pytest.raises(ValueError, match="label_keys"):
         LoadVolumed("image", label_keys="label")
-    with pytest.raises(VolumeError, match="key 'image': expected the path of one volume, got list"):
+    with pytest.raises(VolumeError, match="key 'image' is .* of type list, expected the path of one volume"):
         LoadVolumed("image")({"image": [image, image]})
 
 

@@ -134,6 +134,14 @@ def test_an_unknown_part_is_refused_and_the_parts_of_the_weights_are_named(saved
     assert "no parts ['bottleneck'], expected some of ['encoder', 'decoder']" in message
 
 
+def test_a_part_with_a_missing_tensor_is_refused(saved, fresh):
+    """Its initial values are no pre-trained ones."""
+    trained, directory = saved
+    state = dict(list(trained.backbone.state_dict().items())[1:])
+    save_weights(directory, {"model.pt": ("backbone", state)}, DESCRIPTION)
+    assert next(iter(trained.backbone.state_dict())) in refused("load_backbone", fresh, directory, parts=("encoder",))
+
+
 def test_loaded_and_initial_tensors_are_logged(saved, fresh, caplog):
     _, directory = saved
     names = list(fresh.backbone.state_dict())

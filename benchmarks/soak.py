@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory and open files of a long training run: python -m benchmarks.soak --output benchmarks/results/soak.json
+
+Trains gvsl_pretrain on phantoms with two loader workers and looks at all processes of the run again and again. Private
+memory is what the system would get back if the process ended (the unique set size). Linux only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.bundles import BUNDLES, ROOT
+from custom.files import write_json
+from custom.running import run_tool
+
+from .machine import machine
+
+PROC = Path("/proc")
+PRIVATE = re.compile(r"^Private_(?:Clean|Dirty):\s+(\d+) kB$", re.MULTILINE)
+SETTLED = 400  # iterations after which memory shall not grow
+MOST_GROWTH = 5.0  # MB in 1000 iterations
+MOST_FILES = 2  # more open files in the last third of the run; each loaded batch has some for a moment
+Sample = tuple[int, float, int]  # iteration, private memory in MB, open files
+
+
+def main(
+    iterations: int = 2000, workers: int = 2, side: int = 16, every: int = 20, subjects: int = 6, output: str = ""
+) -> None:
+    """Measures, prints the result, and ends with an error if memory or open files grow.
+
+    Args:
+        iterations: of training, in epochs of 100 with validation, figures and a checkpoint after each.
+        workers: loader workers.
+        side: of the cubic crop, in voxels.
+        every: iterations between two looks at the processes.
+        subjects: of the phantom cohort.
+        output: file for the JSON.
+
+    Raises:
+        RuntimeError: the run failed.
+        ValueError: a process grows by more than 5 MB in 1000 iterations after the first 400, or has more open
+            files in the last third than in the first.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = training_command(Path(folder), iterations, workers, side, subjects)
+        with open(Path(folder, "log"), "wb") as log:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        try:
+            samples = watch(process, Path(folder, "output", "training.csv"), every)
+        finally:
+            process.kill()
+        if process.returncode:
+            raise RuntimeError(f"the run failed:\n{Path(folder, 'log').read_text(encoding='utf-8')[-2000:]}")
+    measured = {name: growth(of_process) for name, of_process in samples.items()}
+    result = {
+        "benchmark": "soak",
+        "command": " ".join(["python -m benchmarks.soak", *sys.argv[1:]]),
+        "iterations": iterations,
+        "workers": workers,
+        "processes": measured,
+        **machine(),
+    }
+    print(*(f"{name}: {values}" for name, values in measured.items()), sep="\n")
+    if output:
+        write_json(Path(output), result, "the result of the soak")
+    check(measured)
+
+
+def training_command(folder: Path, iterations: int, workers: int, side: int, subjects: int) -> list[str]:
+    """The command of a run of gvsl_pretrain that writes below a folder."""
+    overrides = {
+        "output_dir": folder / "output",
+        "dataset_dir": folder / "cohort",
+        "cohort#root": folder / "cohort",
+        "cohort#subjects": subjects,
+        "channels": [8, 16],
+        "patch_size": [side] * 3,
+        "max_epochs": iterations // 100,
+        "iterations_per_epoch": 100,
+        "val_interval": 1,
+        "validation_pairs": 2,
+        "num_workers": workers,
+    }
+    arguments = [part for name, value in overrides.items() for part in (f"--{name}", str(value))]
+    config = BUNDLES / "gvsl_pretrain" / "configs" / "train.json"
+    return [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config), *arguments]
+
+
+def watch(process: subprocess.Popen, table: Path, every: int) -> dict[str, list[Sample]]:
+    """Samples of the run's processes until it ends: "main" and "worker 0", "worker 1", ...
+
+    Args:
+        process: the run.
+        table: its training.csv, whose rows are counted.
+        every: iterations between two samples.
+    """
+    samples: dict[str, list[Sample]] = defaultdict(list)
+    names: dict[int, str] = {process.pid: "main"}
+    wanted = every
+    while process.poll() is None:
+        time.sleep(0.02)
+        done = table.read_bytes().count(b"\n") - 1 if table.is_file() else 0
+        if done < wanted:
+            continue
+        for pid in family(process.pid):
+            name = names.setdefault(pid, f"worker {len(names) - 1}")
+            if (now := look(pid)) is not None:
+                samples[name].append((done, *now))
+        wanted = done + every
+    return samples
+
+
+def family(pid: int) -> list[int]:
+    """A process and its children, oldest first."""
+    children = [PROC / str(pid) / "task" / task / "children" for task in os.listdir(PROC / str(pid) / "task")]
+    return [pid, *sorted(int(child) for path in children for child in path.read_text(encoding="utf-8").split())]
+
+
+def look(pid: int) -> tuple[float, int] | None:
+    """Private memory in MB and number of open files of a process, or None if it has ended."""
+    try:
+        memory = (PROC / str(pid) / "smaps_rollup").read_text(encoding="utf-8")
+        return sum(map(int, PRIVATE.findall(memory))) / 1024, len(os.listdir(PROC / str(pid) / "fd"))
+    except OSError:
+        return None
+
+
+def growth(samples: list[Sample]) -> dict[str, Any]:
+    """Slope and range of the private memory after `SETTLED` iterations; open files in its first and last third."""
+    iterations, memory, files = np.array([sample for sample in samples if sample[0] > SETTLED]).T
+    slope = np.polyfit(iterations, memory, 1)[0] * 1000
+    return {
+        "samples": len(iterations),
+        "mb_per_1000_iterations": round(float(slope), 2),
+        "private_mb": [round(float(memory.min()), 1), round(float(memory.max()), 1)],
+        "open_files": [float(np.median(part)) for part in (files[: len(files) // 3], files[-len(files) // 3 :])],
+    }
+
+
+def check(measured: dict[str, dict[str, Any]]) -> None:
+    """Raises ValueError if a process grows."""
+    growing = [
+        f"{name} {values}"
+        for name, values in measured.items()
+        if values["mb_per_1000_iterations"] > MOST_GROWTH
+        or values["open_files"][1] - values["open_files"][0] > MOST_FILES
+    ]
+    if growing:
+        raise ValueError(f"processes grow, expected at most {MOST_GROWTH:g} MB in 1000 iterations: {growing}")
+
+
+if __name__ == "__main__":
+    run_tool(main)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The soak sees growing memory, open files and worker processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+
+from benchmarks import soak
+
+
+def test_slope_of_what_settles_after_400_iterations() -> None:
+    samples = [(n, 300.0 - n if n <= 400 else 200 + 0.002 * n, 12) for n in range(0, 2001, 100)]
+    measured = soak.growth(samples)
+    assert measured["mb_per_1000_iterations"] == pytest.approx(2.0)
+    assert measured["open_files"] == [12, 12] and measured["samples"] == 16
+    soak.check({"main": measured})
+
+
+@pytest.mark.parametrize("per_iteration, files", [(0.006, 12), (0.0, 16)])
+def test_growing_memory_or_files_are_refused(per_iteration: float, files: int) -> None:
+    samples = [(n, 200 + per_iteration * n, 12 if n < 1000 else files) for n in range(0, 2001, 100)]
+    with pytest.raises(ValueError, match="worker 1"):
+        soak.check({"worker 1": soak.growth(samples)})
+
+
+def test_private_memory_and_files_of_this_process() -> None:
+    memory, files = soak.look(os.getpid())
+    held = np.ones(50 * 2**17)  # 50 MB
+    with open(os.devnull) as _:
+        more, more_files = soak.look(os.getpid())
+    assert 45 < more - memory < 60 and more_files == files + 1 and held.all()
+    assert soak.look(2**30) is None
+
+
+def test_the_family_of_a_process() -> None:
+    worker = multiprocessing.get_context("fork").Process(target=multiprocessing.Event().wait)
+    before = soak.family(os.getpid())
+    worker.start()
+    assert soak.family(os.getpid()) == sorted([*before, worker.pid], key=lambda pid: (pid != os.getpid(), pid))
+    worker.kill()
+
+
+@pytest.mark.slow
+def test_two_thousand_iterations_with_two_workers() -> None:
+    soak.main()
