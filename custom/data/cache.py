@@ -22,6 +22,7 @@ from ..files import remove_leftovers, write_tensors
 from ..transforms import LoadVolumed
 from ..volumes import VolumeError, check_file, volume_state
 from .errors import case_error, volume_error
+from .memory import available_memory
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def _raise_together(errors: list[VolumeError], count: int) -> None:
         raise VolumeError(f"{len(errors)} of {count} volumes cannot be used:\n  {listed}") from errors[0]
 
 
-def _check_files(items: Sequence[dict[str, Any]], transform: Compose) -> None:
+def _check_files(items: Sequence[dict[str, Any]], transform: Compose, header_only: bool) -> None:
     """Check the files that the `LoadVolumed` of the preprocessing will read later; see `check_file`."""
     start = time.perf_counter()
     loaders = [loader for loader in transform.transforms if isinstance(loader, LoadVolumed)]
@@ -45,7 +46,7 @@ def _check_files(items: Sequence[dict[str, Any]], transform: Compose) -> None:
             for loader in loaders:
                 for key in loader.keys:
                     if isinstance(item.get(key), (str, os.PathLike)):
-                        check_file(item[key], is_label=key in loader.label_keys)
+                        check_file(item[key], is_label=key in loader.label_keys, header_only=header_only)
                         count += 1
         except VolumeError as error:
             errors.append(error)
@@ -54,8 +55,28 @@ def _check_files(items: Sequence[dict[str, Any]], transform: Compose) -> None:
         logger.info(f"checked the headers of {count} files in {time.perf_counter() - start:.1f} s")
 
 
+class _TooLarge(Exception):
+    """The volumes do not fit into memory; the message says how large they are about and how much memory there is."""
+
+
 class _MemoryCache(CacheDataset):
-    """A CacheDataset that continues after a bad volume and then reports all bad volumes in one error."""
+    """A CacheDataset that continues after a bad volume and then reports all bad volumes in one error.
+
+    Args:
+        data: see `VolumeCache`.
+        transform: see `VolumeCache`.
+        memory_share: see `VolumeCache`.
+        arguments: of CacheDataset.
+
+    Raises:
+        _TooLarge: as many volumes as are to stay in memory, each as large as the first, do not fit.
+    """
+
+    def __init__(
+        self, data: Sequence[dict[str, Any]], transform: Compose, memory_share: float, **arguments: Any
+    ) -> None:
+        self.memory_share = memory_share
+        super().__init__(data, transform, **arguments)
 
     def _load_cache_item(self, idx: int) -> Any:
         try:
@@ -67,9 +88,35 @@ class _MemoryCache(CacheDataset):
             return failure
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list:
-        cache = super()._fill_cache(indices)
+        indices = list(range(self.cache_num) if indices is None else indices)
+        if not indices:
+            return []
+        first = self._load_cache_item(indices[0])
+        self._check_size(first, len(indices))
+        cache = [first, *super()._fill_cache(indices[1:])]
         _raise_together([entry for entry in cache if isinstance(entry, VolumeError)], len(cache))
         return cache
+
+    def _check_size(self, first: Any, count: int) -> None:
+        available = available_memory()
+        needed = count * _size(first)
+        if available is None:
+            logger.info(f"{count} volumes stay in memory: about {_gigabytes(needed)} of an unknown amount")
+            return
+        described = f"about {_gigabytes(needed)}, {_gigabytes(available)} of memory are available"
+        if needed > self.memory_share * available:
+            raise _TooLarge(f"{described}, of which a share of {self.memory_share:g} may be used")
+        logger.info(f"{count} volumes stay in memory: {described}")
+
+
+def _size(volumes: Any) -> int:
+    """Bytes of the tensors of a preprocessed item; 0 of a VolumeError."""
+    values = volumes.values() if isinstance(volumes, dict) else ()
+    return sum(value.nbytes for value in values if isinstance(value, torch.Tensor))
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"
 
 
 def _item_hash(item: dict[str, Any]) -> bytes:
@@ -80,9 +127,13 @@ def _item_hash(item: dict[str, Any]) -> bytes:
 
 
 def _read_entry(path: Path, item: dict[str, Any]) -> dict[str, Any] | None:
-    """The preprocessed volumes in a file of the cache; None, with a warning, if the file is damaged."""
+    """The preprocessed volumes in a file of the cache; None, with a warning, if the file is damaged.
+
+    Voxels are read when they are used: a crop reads little more than itself. A file that is cut off or that is no file
+    of torch is noticed here, another voxel value in a complete file is not.
+    """
     try:
-        volumes = torch.load(path, weights_only=True)
+        volumes = torch.load(path, weights_only=True, mmap=True)
     except Exception as error:  # of damaged bytes, torch and pickle raise errors of any class
         problem = f"{type(error).__name__}: {error}".partition("\n")[0]
     else:
@@ -124,17 +175,24 @@ class _DiskCache(PersistentDataset):
 class VolumeCache(Dataset):
     """Preprocessed volumes with errors that name the file; it is also the data set of validation and inference.
 
+    One line of the log says where the volumes are kept.
+
     Args:
         data: items {"image": path, "label": path or class (optional), "subject": name (optional)}.
         transform: deterministic preprocessing of an item.
         cache_rate: share of the volumes that are preprocessed now and stay in memory; the others are read at each use.
         num_workers: threads that fill this cache; None for one per core.
         cache_dir: folder for preprocessed volumes as plain tensors, written at the first use of each; then nothing
-            stays in memory. The headers of the files that are not there yet are checked now (`check_file`).
+            stays in memory. The files that are not there yet are checked now (`check_file`).
         progress: show a progress bar while filling the cache.
+        overflow_dir: the `cache_dir` to use if the volumes do not fit into memory, judged by the size of the first one
+            after preprocessing; None for an error.
+        memory_share: largest share of the available memory (`available_memory`) that the volumes may take.
+        header_only: check the headers of the files of `cache_dir` only, not whether each file is complete.
 
     Raises:
         ValueError: `transform` is random.
+        MemoryError: the volumes do not fit into memory, and there is no `overflow_dir`.
         VolumeError: a volume cannot be used. While the cache is filled, and while headers are checked, one error names
             all such volumes; otherwise it is raised when the volume is read.
     """
@@ -147,6 +205,9 @@ class VolumeCache(Dataset):
         num_workers: int | None = 1,
         cache_dir: str | os.PathLike | None = None,
         progress: bool = True,
+        overflow_dir: str | os.PathLike | None = None,
+        memory_share: float = 0.5,
+        header_only: bool = False,
     ) -> None:
         transform = Compose(transform).flatten()  # a Compose inside counts as random for MONAI and is never cached
         random = [type(t).__name__ for t in transform.transforms if isinstance(t, RandomizableTrait)]
@@ -156,13 +217,22 @@ class VolumeCache(Dataset):
                 "random_transform"
             )
         self.data = list(data)
+        self.cache: Dataset
+        reason = "as cache_dir says"
         if cache_dir is None:
-            self.cache: Dataset = _MemoryCache(
-                self.data, transform, cache_rate=cache_rate, num_workers=num_workers, progress=progress
-            )
-        else:
-            self.cache = _DiskCache(self.data, transform, cache_dir)
-            _check_files(self.cache.missing(), transform)
+            arguments = {"cache_rate": cache_rate, "num_workers": num_workers, "progress": progress}
+            try:
+                self.cache = _MemoryCache(self.data, transform, memory_share, **arguments)
+                return
+            except _TooLarge as error:
+                if overflow_dir is None:
+                    raise MemoryError(
+                        f"{len(self.data)} volumes are too large for memory ({error}), expected a cache_dir"
+                    ) from None
+                cache_dir, reason = overflow_dir, f"too large for memory ({error})"
+        logger.info(f"{len(self.data)} volumes are kept on disk, in {cache_dir}: {reason}")
+        self.cache = _DiskCache(self.data, transform, cache_dir)
+        _check_files(self.cache.missing(), transform, header_only)
 
     def __len__(self) -> int:
         return len(self.data)

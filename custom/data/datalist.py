@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 LOOKED_FOR = f"{', '.join(VOLUME_SUFFIXES)} files and folders of DICOM files"
 MIN_SUBJECTS_TO_SPLIT = 4
+MAX_LISTED_PAIRS = 10**6  # more candidates than this are not listed: their number grows with the square of the volumes
 
 
 def group_by_subject(items: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
@@ -222,15 +223,30 @@ def fixed_pairs(items: Sequence[dict[str, Any]], count: int, seed: int) -> list[
     if count < 1 or len(groups) < 2:
         raise ValueError(f"{count} pairs of {len(groups)} subjects, expected one pair or more and two subjects or more")
     subject_of = {index: subject for subject, indices in groups.items() for index in indices}
-    candidates = [pair for pair in itertools.permutations(subject_of, 2) if subject_of[pair[0]] != subject_of[pair[1]]]
-    if count > len(candidates):
-        logger.warning("only %d of %d validation pairs exist for %d subjects", len(candidates), count, len(groups))
-    chosen = np.random.default_rng(seed).permutation(len(candidates))[:count]
+    existing = len(items) ** 2 - sum(len(indices) ** 2 for indices in groups.values())
+    if count > existing:
+        logger.warning("only %d of %d validation pairs exist for %d subjects", existing, count, len(groups))
+    generator = np.random.default_rng(seed)
+    if existing <= max(MAX_LISTED_PAIRS, 2 * count):
+        listed = [pair for pair in itertools.permutations(subject_of, 2) if subject_of[pair[0]] != subject_of[pair[1]]]
+        chosen = [listed[index] for index in generator.permutation(existing)[:count]]
+    else:
+        chosen = _sampled_pairs(subject_of, count, generator)
     pairs = []
-    for moving, fixed in (candidates[index] for index in chosen):
+    for moving, fixed in chosen:
         pair = {"moving": items[moving]["image"], "fixed": items[fixed]["image"]}
         pair |= {"moving_subject": subject_of[moving], "fixed_subject": subject_of[fixed]}
         if "label" in items[moving] and "label" in items[fixed]:
             pair |= {"moving_label": items[moving]["label"], "fixed_label": items[fixed]["label"]}
         pairs.append(pair)
     return pairs
+
+
+def _sampled_pairs(subject_of: dict[int, str], count: int, generator: np.random.Generator) -> list[tuple[int, int]]:
+    """Different ordered pairs of volumes of different subjects, uniform among all, without listing them."""
+    chosen: dict[tuple[int, int], None] = {}  # a dictionary, because a set has no order
+    while len(chosen) < count:
+        moving, fixed = map(int, generator.integers(len(subject_of), size=2))
+        if subject_of[moving] != subject_of[fixed]:
+            chosen[moving, fixed] = None
+    return list(chosen)

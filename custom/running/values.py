@@ -62,7 +62,7 @@ def _is_positive(value: Any) -> bool:
 
 
 PATHS = ("bundle_root", "output_dir", "dataset_dir", "model_dir")
-OPTIONAL_PATHS = ("cache_dir", "pretrained_weights", "moving", "fixed", "moving_label", "fixed_label")
+OPTIONAL_PATHS = ("cache_dir", "overflow_dir", "pretrained_weights", "moving", "fixed", "moving_label", "fixed_label")
 SWITCHES = ("resume", "figures", "amp", "deterministic", "recompute")
 KINDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (PATHS, _is_path, "a path as text, such as ./NAME (fire reads a bare 2024 as a number)"),
@@ -88,7 +88,7 @@ KINDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         "a whole number of at least 0",
     ),
     (
-        ("learning_rate", "head_learning_rate"),
+        ("learning_rate", "head_learning_rate", "lr_cycles", "smoothness_weight", "affine_registration_weight"),
         lambda value: _is_number(value) and value >= 0,
         "a number of at least 0",
     ),

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 
 import nibabel
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
 
 from .geometry import VolumeError, check_affine, warn_once
 
@@ -19,7 +21,7 @@ def nifti_affine(name: str) -> np.ndarray:
     """
     The affine of a NIfTI file in millimetres by the rule of the format: sform, otherwise qform, otherwise pixdim.
 
-    It is read with nibabel and checked, because the readers repair some faults without a message: nibabel replaces a
+    The header is read and checked here, because the readers repair some faults without a message: nibabel replaces a
     pixdim of zero by 1, and MONAI's NibabelReader replaces an sform whose spacing differs from pixdim by more than
     1e-5 by the qform, which may not be set. Both ignore the unit. Metres and microns are converted here; a file
     without a unit is taken as millimetres. A file whose sform and qform are both unset is used with a warning.
@@ -27,12 +29,10 @@ def nifti_affine(name: str) -> np.ndarray:
     Raises:
         VolumeError: the pixel type is RGB or complex, the unit is unknown, or `check_affine` refuses the affine.
     """
-    image = nibabel.load(name)
-    pixel_type = image.get_data_dtype()
+    header, repaired = _headers(name)
+    pixel_type = repaired.get_data_dtype()
     if pixel_type.kind not in "biuf":
         raise VolumeError(f"{name}: pixel type {pixel_type} (RGB or complex), expected one real number per voxel")
-    with nibabel.openers.ImageOpener(name) as stream:
-        header = type(image.header).from_fileobj(stream, check=False)
     code = int(header["xyzt_units"]) & 7
     if code not in UNITS:
         raise VolumeError(f"{name}: unknown unit, code {code} in xyzt_units, expected millimetre, metre or micron")
@@ -45,9 +45,23 @@ def nifti_affine(name: str) -> np.ndarray:
             f"{name}: the header has no orientation (sform_code and qform_code are 0): the axes are taken as left, "
             "anterior, superior; left and right are guessed"
         )
-    affine = np.diag([factor, factor, factor, 1.0]) @ image.affine
-    check_affine(affine, name, image.shape[:3], unit)
+    affine = np.diag([factor, factor, factor, 1.0]) @ repaired.get_best_affine()
+    check_affine(affine, name, repaired.get_data_shape()[:3], unit)
     return affine
+
+
+def _headers(name: str) -> tuple[nibabel.Nifti1Header, nibabel.Nifti1Header]:
+    """The header as it is stored, and as `nibabel.load` repairs it, read once and without the image."""
+    with nibabel.openers.ImageOpener(name) as stream:
+        start = stream.read(nibabel.Nifti2Header.sizeof_hdr)
+        kinds = [kind for kind in (nibabel.Nifti1Header, nibabel.Nifti2Header) if kind.may_contain_header(start)]
+        if not kinds:
+            raise ImageFileError("it has no header of NIfTI-1 or NIfTI-2")
+        stream.seek(0)
+        header = kinds[0].from_fileobj(stream, check=False)
+    repaired = header.copy()
+    repaired.check_fix()
+    return header, repaired
 
 
 def check_stream(name: str) -> None:
@@ -73,9 +87,9 @@ def check_complete(name: str) -> None:
         VolumeError: voxels are missing.
         EOFError: the compressed stream is truncated.
     """
-    image = nibabel.load(name)
-    voxels = image.dataobj
-    needed = int(voxels.offset) + int(np.prod(voxels.shape)) * voxels.dtype.itemsize
+    _, header = _headers(name)
+    voxels = math.prod(int(side) for side in header.get_data_shape())
+    needed = int(header.get_data_offset()) + voxels * header.get_data_dtype().itemsize
     found = os.path.getsize(name)
     if name.lower().endswith(".gz"):
         with open(name, "rb") as file:

@@ -153,7 +153,7 @@ def load_volume(path: str | os.PathLike, is_label: bool = False) -> MetaTensor:
     return _as_integers(volume, name) if is_label else volume
 
 
-def check_file(path: str | os.PathLike, is_label: bool = False) -> None:
+def check_file(path: str | os.PathLike, is_label: bool = False, header_only: bool = False) -> None:
     """
     Check that a volume can be read and states its geometry, in milliseconds where the format allows it.
 
@@ -163,6 +163,7 @@ def check_file(path: str | os.PathLike, is_label: bool = False) -> None:
     Args:
         path: see `load_volume`.
         is_label: see `check_volume`.
+        header_only: check the header only, not whether the file is complete.
 
     Raises:
         VolumeError: see `load_volume`.
@@ -170,6 +171,8 @@ def check_file(path: str | os.PathLike, is_label: bool = False) -> None:
     name = os.path.expanduser(os.fspath(path))
     with _named_errors(name):
         _check_header(name)
+        if header_only:
+            return
         if name.lower().endswith(NIFTI_SUFFIXES):
             check_complete(name)
         elif os.path.isfile(name):

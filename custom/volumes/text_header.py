@@ -42,7 +42,7 @@ def check_text_header(name: str) -> None:
     if not any(field in fields for field in spacing) or "nan" in " ".join(fields.get(f, "") for f in spacing).lower():
         raise VolumeError(f"{name}: no voxel spacing in the header, expected the field {' or '.join(spacing)}")
     sizes = fields.get(spacing[0], "")
-    if spacing[0] == "space directions" and sizes and sizes.count("(") < 3:
+    if spacing[0] == "space directions" and "none" in sizes and sizes.count("(") < 3:
         raise VolumeError(f"{name}: no voxel spacing in the space directions {sizes}, expected three vectors")
     if spacing[0] == "elementspacing" and any(float(size) <= 0 for size in sizes.split()):
         raise VolumeError(f"{name}: voxel spacing ElementSpacing {sizes}, expected spacing above zero")

@@ -27,4 +27,5 @@ def test_reports_ratio_parts_waiting_and_memory(tmp_path: Path) -> None:
     assert result["step / bare backbone"]["median"] == pytest.approx(ratio, rel=0.01)  # of one repeat
     assert {"spatial transform", "backward", "optimizer", "loss forward"} < set(seconds)
     assert 0 <= result["trainer"]["waiting_share"] < 1 and result["trainer"]["steps"] == 2
+    assert result["trainer"]["seconds_to_first_iteration"] > 0
     assert result["peak_memory_gib"] > 0

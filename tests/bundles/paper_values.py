@@ -27,11 +27,9 @@ SMALL = {**NETWORK, "spacing": [3.5, 3.5, 3.5], "patch_size": [48, 48, 48], "bat
 LOSS = {"_target_": "custom.pretext.GVSLLoss", "affine_downsampling": 4}
 LOSS |= {"correlation": {"_target_": "custom.losses.LocalNCCLoss", "window": 9}}
 LOSS |= {"registration_weight": 1.0, "restoration_weight": 1.0}
-SPATIAL = {"_target_": "custom.transforms.RandSpatialTransform", "spacing": "@spacing"}
-AFFINE_HEAD = {
-    "matching_head#affine_head#_target_": "custom.networks.AffineHead",
-    "loss#affine_registration_weight": 0.0,
-}
+LOSS |= {name: f"@{name}" for name in ("smoothness_weight", "affine_registration_weight", "smooth_field")}
+SPATIAL = {"_target_": "custom.transforms.RandSpatialTransform", "spacing": "@spacing", "mode": "@spatial_mode"}
+SPATIAL |= {"translation": 0.1, "elastic_rms": 2.0, "elastic_smoothing": 12.0}
 # widths 32 to 512, 1 mm, Adam at a constant 1e-4
 FULL_SIZE = {
     "channels": [32, 64, 128, 256, 512],
@@ -48,11 +46,17 @@ VIEWS = RECOVERY_ALONE | {
     "has_unused_parameters": True,
     "train#pair_transform#transforms#_target_": "custom.transforms.two_views",
     "train#spatial_transform#groups": [["moving"], ["moving_view"], ["fixed"], ["fixed_view"]],
+    "train#spatial_transform#mode": "independent",
 }
 DAMAGED = RECOVERY_ALONE | {
     "train#spatial_transform#groups": [["moving", "moving_transformed"], ["fixed", "fixed_transformed"]],
+    "train#spatial_transform#mode": "independent",
 }
-ALONE = RECOVERY_ALONE | {"has_unused_parameters": True, "train#spatial_transform#groups": [["moving"], ["fixed"]]}
+ALONE = RECOVERY_ALONE | {
+    "has_unused_parameters": True,
+    "train#spatial_transform#groups": [["moving"], ["fixed"]],
+    "train#spatial_transform#mode": "independent",
+}
 
 
 def steps(*indices: int, **arguments: Any) -> dict[str, Any]:
@@ -73,39 +77,48 @@ PRETRAIN: dict[str, dict[str, Any]] = {
         "validation_pairs": 8,
         "intensity": CT,
         "conventions": {"_target_": "custom.layers.PhysicalConventions", "spacing": "@spacing"},
-        "matching_head#affine_head#_target_": "custom.networks.KeypointAffineHead",
-        "matching_head#affine_head#stride": 16,
-        "loss#_target_": LOSS["_target_"],
-        "loss": LOSS
-        | {"smoothness_weight": 2.0, "affine_registration_weight": 6.0, "smooth_field": "local_displacement"},
+        "matching_head#affine_head": "@affine_head",
+        "affine_head#_target_": "custom.networks.KeypointAffineHead",
+        "affine_head#stride": 16,
+        "loss": LOSS,
+        "smoothness_weight": 2.0,
+        "affine_registration_weight": 6.0,
+        "smooth_field": "local_displacement",
         "learning_rate": 0.001,
         "warmup_iterations": 60,
+        "lr_cycles": 0.5,
+        "lr_scheduler#cycles": "@lr_cycles",
         "max_epochs": 15,
         "iterations_per_epoch": 20,
         "val_interval": 5,
-        "train#spatial_transform": SPATIAL
-        | {"mode": "independent", "rotation_degrees": 15.0, "scale": [0.8, 1.2], "translation": 0.1}
-        | {"shear_degrees": 4.0, "elastic_rms": 2.0, "elastic_smoothing": 12.0},
+        "spatial_mode": "independent",
+        "train#spatial_transform": SPATIAL | {"rotation_degrees": 15.0, "scale": [0.8, 1.2], "shear_degrees": 4.0},
     },
     # 2 pairs of 128^3, 2 x 10^5 iterations, all weights 1, the fused field smooth, the code's one transform for a pair
     "paper.json": {
         **FULL_SIZE,
-        **AFFINE_HEAD,
         "patch_size": [128, 128, 128],
         "batch_size": 2,
         "recompute": True,
         "max_epochs": 1000,
-        "matching_head#affine_head#in_channels": 512,
-        "matching_head#affine_head#channels": 256,
-        "loss": LOSS | {"smoothness_weight": 1.0, "affine_registration_weight": 0.0, "smooth_field": "displacement"},
-        "train#spatial_transform": SPATIAL | {"mode": "shared"},
+        "matching_head#affine_head": "@affine_head",
+        "affine_head#_target_": "custom.networks.AffineHead",
+        "affine_head#in_channels": 512,
+        "affine_head#channels": 256,
+        "loss": LOSS,
+        "smoothness_weight": 1.0,
+        "affine_registration_weight": 0.0,
+        "smooth_field": "displacement",
+        "spatial_mode": "shared",
+        "train#spatial_transform": SPATIAL | {"rotation_degrees": 20.0, "scale": [0.75, 1.25], "shear_degrees": 10.0},
     },
     "transfer.json": {
-        **AFFINE_HEAD,
+        "matching_head#affine_head#_target_": "custom.networks.AffineHead",
         "matching_head#affine_head#in_channels": 128,
         "matching_head#affine_head#channels": 64,
+        "loss#affine_registration_weight": 0.0,
         "loss#smoothness_weight": 30.0,
-        "train#spatial_transform#mode": "independent",
+        "spatial_mode": "independent",
         "train#spatial_transform#rotation_degrees": 8.0,
         "train#spatial_transform#scale": [0.9, 1.1],
         "train#spatial_transform#translation": 0.04,
@@ -153,7 +166,7 @@ PRETRAIN: dict[str, dict[str, Any]] = {
         "pretext_network#volumes": "$len(@data['training'])",
         "pretext_network#block_size#parts": 2,
         "pretext_network#block_size#multiple": 16,
-        "lr_scheduler#cycles": 0.0,  # a constant rate
+        "lr_cycles": 0.0,  # a constant rate, also where the schedule is train.json's
         "optimizer#params#0": {"params": "$@pretext_network.backbone.parameters()"},
         "optimizer#params#1#params": "$@pretext_network.classifier.parameters()",
         "optimizer#params#1#lr": 10 * 1e-4,

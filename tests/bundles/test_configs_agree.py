@@ -35,7 +35,8 @@ MAY_DIFFER = {  # from gvsl_seg_heart; an entry covers what lies below it
 }
 EQUAL_DOWNSTREAM = [  # the blocks of train.json that do not depend on the task
     *("imports", "output_dir", "seed", "resume", "figures", "device", "amp", "deterministic", "rank", "world_size"),
-    *("num_workers", "cache_dir", "pretrained_weights", "frozen", "spacing", "channels", "backbone", "expects"),
+    *("num_workers", "cache_dir", "overflow_dir", "pretrained_weights", "frozen", "spacing", "channels", "backbone"),
+    *("expects",),
     *("loaded_network", "network", "intensity", "optimizer", "samples_per_epoch", "lr_scheduler", "initialize", "run"),
     *("train#dataset", "train#sampler", "train#dataloader", "train#inferer", "train#trainer"),
     *("validate#dataset", "validate#sampler", "validate#dataloader", "validate#handlers", "validate#evaluator"),

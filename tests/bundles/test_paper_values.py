@@ -97,7 +97,7 @@ def test_the_test_split_is_for_evaluation_alone(bundle: str) -> None:
     assert using == {"evaluate.json"} and (configs / "train.json").read_text().count("@data[") == 2
 
 
-DEFAULTS = [  # what paper.json and the pretext overlays leave to the class: the authors' code, Models Genesis
+DEFAULTS = [  # published values: those of the authors' code, which paper.json also states, and of Models Genesis
     (
         RandSpatialTransform,
         {"rotation_degrees": 20.0, "scale": (0.75, 1.25), "translation": 0.1, "shear_degrees": 10.0},

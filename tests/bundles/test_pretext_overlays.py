@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from runs import ROOT, rows, workflow
 
 from custom.files import read_json
@@ -56,6 +56,45 @@ def trained(overlay: str, task_overrides: dict, tmp_path_factory: pytest.TempPat
 def test_every_row_of_the_table_has_its_overlay() -> None:
     methods = {"denoising", "in_painting", "models_genesis", "rotation", "deep_cluster", "simsiam", "byol", "simclr"}
     assert methods | {"without_matching", "without_restoration", "without_affine"} <= set(OVERLAYS)
+
+
+def merged(*overlays: str) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config([str(PRETRAIN / "configs" / name) for name in ("train.json", *overlays)])
+    return parser
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_order_of_paper_and_overlay_does_not_matter(overlay: str) -> None:
+    overlay = f"pretext/{overlay}.json"
+    alone, first, last = merged(overlay), merged(overlay, "paper.json"), merged("paper.json", overlay)
+    assert first.get() == last.get()
+    for key in ("pretext_network", "loss", "matching_head", "train#pair_transform"):
+        assert first[key] == alone[key], key
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_steps_with_the_paper_config_and_keeps_its_views(
+    overlay: str, tiny_overrides: dict, tmp_path: Path
+) -> None:
+    chosen = {"output_dir": str(tmp_path), "cache_dir": str(tmp_path / "cache"), "figures": False}
+    chosen |= {"max_epochs": 1, "iterations_per_epoch": 1, "val_interval": 2}
+    chosen |= {"pretext_network#clusters": 4} if overlay == "deep_cluster" else {}
+    names = ["train.json", f"pretext/{overlay}.json", "paper.json"]
+    built = workflow(PRETRAIN, names, "train", tiny_overrides | chosen)
+    get = built.parser.get_parsed_content
+    transform = get("train#spatial_transform")
+    built.run()
+    rates = [group["lr"] for group in get("optimizer").param_groups]
+    assert rates == pytest.approx([1e-4, 1e-3] if overlay == "deep_cluster" else [1e-4])
+    assert np.isfinite(float(rows(tmp_path / "training.csv")[0]["loss"]))
+
+    volume = torch.rand(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    warped = transform(dict.fromkeys(transform.group_of, volume) | {"seed": torch.tensor([5])})
+    for key, group in transform.group_of.items():
+        for other, its_group in transform.group_of.items():
+            same_view = group == its_group or overlay.startswith("without_")  # paper.json: one transform for a pair
+            assert torch.equal(warped[key], warped[other]) == same_view, (key, other)
 
 
 def test_the_loss_falls_and_features_stay_apart(overlay: str, trained: Path) -> None:

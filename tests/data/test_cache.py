@@ -8,9 +8,11 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 
+import custom.data.cache as cache_module
 from custom.data.cache import VolumeCache
-from custom.transforms import LoadVolumed
+from custom.transforms import LoadVolumed, RandRelativeCropd
 from custom.volumes import VolumeError
 
 LOAD = LoadVolumed(("image", "label"), "label", allow_missing_keys=True)
@@ -48,3 +50,68 @@ def test_volumes_on_disk_are_not_checked_again(items, tmp_path, caplog):
     caplog.set_level("INFO")
     VolumeCache(items, LOAD, cache_dir=tmp_path / "cache")
     assert "checked the headers of 2 files in" in caplog.text
+
+
+def test_header_only_leaves_truncated_voxels_to_the_first_use(items, tmp_path):
+    damage(items[1]["image"])
+    cache = VolumeCache(items, LOAD, cache_dir=tmp_path / "cache", header_only=True)
+    with pytest.raises(VolumeError, match="image1.nii.gz"):
+        cache[1]
+    Path(items[2]["image"]).write_bytes(b"no header")
+    with pytest.raises(VolumeError, match="image2.nii.gz"):
+        VolumeCache(items, LOAD, cache_dir=tmp_path / "cache", header_only=True)
+
+
+VOXELS = 20**3 * (4 + 4)  # bytes of a float32 image and an int32 label map
+
+
+@pytest.mark.parametrize(("available", "kept"), [(8 * VOXELS, True), (8 * VOXELS - 1, False), (None, True)])
+def test_volumes_stay_in_memory_only_if_they_fit(items, tmp_path, monkeypatch, caplog, available, kept):
+    """Four volumes may take half of what is available."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(cache_module, "available_memory", lambda: available)
+    cache = VolumeCache(items, LOAD, progress=False, overflow_dir=tmp_path / "overflow")
+    expected = [LOAD(item)["image"] for item in items]
+    assert all(torch.equal(cache[index]["image"], image) for index, image in enumerate(expected))
+    assert len(list(tmp_path.glob("overflow/*.pt"))) == (0 if kept else 4)
+    (line,) = [text for text in caplog.messages if text.startswith("4 volumes ")]
+    assert ("stay in memory" in line) == kept and (kept or f"on disk, in {tmp_path / 'overflow'}: too large" in line)
+
+
+def test_volumes_that_do_not_fit_anywhere_are_refused(items, monkeypatch):
+    monkeypatch.setattr(cache_module, "available_memory", lambda: 1000)
+    with pytest.raises(MemoryError, match=r"4 volumes are too large for memory \(about .* expected a cache_dir"):
+        VolumeCache(items, LOAD, progress=False)
+    VolumeCache(items, LOAD, progress=False, cache_rate=0.0)
+
+
+def test_all_bad_volumes_are_named_also_if_the_first_is_one(items):
+    damage(items[0]["image"])
+    damage(items[2]["image"])
+    with pytest.raises(VolumeError, match=r"2 of 4 volumes cannot be used:\n  .*image0.nii.gz.*\n  .*image2.nii.gz"):
+        VolumeCache(items, LOAD, progress=False)
+
+
+def resident(file: Path) -> int:
+    """Kilobytes of the mappings of a file that this process has read, as Linux counts them."""
+    lines, total = iter(Path("/proc/self/smaps").read_text().splitlines()), 0
+    for line in lines:
+        if line.endswith(str(file)):
+            total += next(int(entry.split()[1]) for entry in lines if entry.startswith("Rss:"))
+    return total
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux counts the pages of a mapping")
+def test_a_crop_of_a_volume_on_disk_reads_little_more_than_itself(tmp_path):
+    path = tmp_path / "a.nii"
+    array = np.random.default_rng(0).random((200, 200, 200), dtype=np.float32)
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
+    cache = VolumeCache([{"image": str(path)}], LOAD, cache_dir=tmp_path / "cache")
+    whole = cache[0]["image"].numpy().copy()
+    (file,) = (tmp_path / "cache").glob("*.pt")
+    pair = cache[0]
+    crop = RandRelativeCropd("image", 8)(pair)["image"]
+    assert 0 < resident(file) < file.stat().st_size / 1024 / 3  # Linux reads ahead, up to 2 MB for a page
+    crop.zero_()
+    pair["image"].zero_()  # a copy of the pages: the file stays as it is
+    assert np.array_equal(cache[0]["image"].numpy(), whole)

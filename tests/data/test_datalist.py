@@ -5,6 +5,7 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from custom.data import find_volumes, fixed_pairs, group_by_subject, split_volumes
@@ -262,6 +263,29 @@ def test_fixed_pairs_have_labels_only_where_both_are_known():
     for pair in fixed_pairs(items, 6, seed=0):
         both = "s0" not in (pair["moving_subject"], pair["fixed_subject"])
         assert ("moving_label" in pair, "fixed_label" in pair) == (both, both)
+
+
+def test_fixed_pairs_of_very_many_volumes_are_sampled():
+    """2,000 volumes of two subjects each have more pairs than are listed; 10 volumes keep the pairs they always had."""
+    items = make_items(1000, files_per_subject=2)
+    pairs = fixed_pairs(items, 500, seed=1)
+    assert len({(pair["moving"], pair["fixed"]) for pair in pairs}) == 500
+    assert all(pair["moving_subject"] != pair["fixed_subject"] for pair in pairs)
+    assert pairs == fixed_pairs(items, 500, seed=1) != fixed_pairs(items, 500, seed=2)
+    order = {item["image"]: index for index, item in enumerate(items)}
+    assert 800 < np.mean([order[pair["moving"]] for pair in pairs]) < 1200  # of 0 to 1999, all over the list
+
+
+def test_a_hundred_thousand_volumes_are_split_and_paired():
+    """Their pairs are 10^10, of the validation part 4 * 10^8: a list of them would not fit into memory."""
+    parts = split_volumes(make_items(100_000, labels=False), 0.2, seed=0)
+    assert len(parts["validation"]) == 20_000 and len(fixed_pairs(parts["validation"], 8, seed=0)) == 8
+
+
+def test_the_pairs_of_few_volumes_do_not_change():
+    pairs = fixed_pairs(make_items(10), 4, seed=0)
+    names = [(pair["moving_subject"], pair["fixed_subject"]) for pair in pairs]
+    assert names == [("s3", "s0"), ("s2", "s3"), ("s1", "s5"), ("s9", "s0")]
 
 
 def test_fixed_pairs_counts(caplog):
