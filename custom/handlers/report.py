@@ -51,8 +51,8 @@ class Report:
             RuntimeError: the evaluation runs in several processes; each would report only its own cases.
             ValueError: there is nothing to evaluate.
         """
-        loader = getattr(engine, "data_loader", None)
-        if isinstance(loader, Sized) and len(loader) == 0:
+        cases = getattr(getattr(engine, "data_loader", None), "dataset", None)
+        if isinstance(cases, Sized) and len(cases) == 0:
             raise ValueError(
                 "no cases to evaluate, expected test volumes with labels: the list test of dataset.json has no labels, "
                 "or test_share is 0"

@@ -193,8 +193,8 @@ class TestSegHeart(SegmentationTests, DownstreamTests):
             (root / folder).mkdir(parents=True)
             for name in names:
                 shutil.copy(source / ours / name, root / folder / name)
-        training = [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names]
-        content = {"name": "Hippocampus", "training": training, "test": ["./imagesTs/hippocampus_002.nii.gz"]}
+        cases = [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names]
+        content = {"name": "Hippocampus", "training": cases[:4], "test": cases[4:]}
         (root / "dataset.json").write_text(json.dumps(content))
         intensity = {"_target_": "ScaleIntensityRangePercentilesd", "keys": "image", "lower": 0.5, "upper": 99.5}
         intensity |= {"b_min": 0.0, "b_max": 1.0, "clip": True}
@@ -204,7 +204,6 @@ class TestSegHeart(SegmentationTests, DownstreamTests):
             "background_values": [],
             "intensity": intensity,
             "accept_mismatch": ["intensity"],
-            "test_share": 1,
         }
         output = self.train(chosen)
         self.evaluate(chosen, output, tmp_path / "evaluation")

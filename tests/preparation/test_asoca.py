@@ -7,7 +7,7 @@ import itk
 import nibabel
 import numpy as np
 import pytest
-from prepared import check_resuming, command_line, listed, touch, unusable_files
+from prepared import accept_what_exists, check_resuming, command_line, listed, touch, unusable_files
 from scipy import ndimage
 
 from custom.preparation import prepare_asoca
@@ -68,7 +68,8 @@ def test_layout_and_split(source, output):
     assert (output / content["unlabelled"][0]).is_file() and not list(output.rglob(".*.nii.gz"))
 
 
-def test_forty_labelled_give_the_paper_s_split(tmp_path, output):
+def test_forty_labelled_give_the_paper_s_split(tmp_path, output, monkeypatch):
+    accept_what_exists(monkeypatch)
     for number in range(40):  # what an earlier run has done
         name = f"{('Normal', 'Diseased')[number % 2]}_{number}.nrrd"
         for folder, part in (("CTCA", "images"), ("Annotations", "labels")):

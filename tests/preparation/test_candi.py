@@ -6,7 +6,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from prepared import check_resuming, command_line, listed, touch, unusable_files
+from prepared import accept_what_exists, check_resuming, command_line, listed, touch, unusable_files
 
 from custom.labels import BRAIN_LABELS
 from custom.preparation import CANDI_CROP, prepare_candi
@@ -75,7 +75,8 @@ def test_layout_and_split(source, output):
         assert item["subject"].startswith(GROUPS[item["group"]])
 
 
-def test_all_subjects_give_the_paper_s_split(tmp_path, output):
+def test_all_subjects_give_the_paper_s_split(tmp_path, output, monkeypatch):
+    accept_what_exists(monkeypatch)
     counts = {"HC": 29, "BPDwoPsy": 35, "BPDwPsy": 19, "SS": 20}
     for short, count in counts.items():
         for number in range(count):  # what an earlier run has done
