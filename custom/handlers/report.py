@@ -51,7 +51,8 @@ class Report:
             RuntimeError: the evaluation runs in several processes; each would report only its own cases.
             ValueError: there is nothing to evaluate.
         """
-        cases = getattr(getattr(engine, "data_loader", None), "dataset", None)
+        loader = getattr(engine, "data_loader", None)
+        cases = getattr(loader, "dataset", loader)
         if isinstance(cases, Sized) and len(cases) == 0:
             raise ValueError(
                 "no cases to evaluate, expected test volumes with labels: the list test of dataset.json has no labels, "
