@@ -95,7 +95,7 @@ class PhantomCohort:
             self._check(self.root / PHANTOM_MANIFEST)
             manifest = json.dumps(self.identity, indent=2)
             write_text(self.root / PHANTOM_MANIFEST, manifest, "the manifest of the cohort")
-            for temporary in self.root.glob(f"*/{TEMPORARY_PREFIX}*"):  # of a run that was killed
+            for temporary in list(self.root.rglob(f"{TEMPORARY_PREFIX}*")):  # of a run that was killed
                 temporary.unlink()
             self._write_subjects()
             description = json.dumps(self.description(), indent=2)
