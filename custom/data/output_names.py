@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -80,18 +80,20 @@ def refuse_replacing_inputs(folder: str | os.PathLike, names: Iterable[str], inp
             raise ValueError(f"{path} is an input file and would be an output file too, expected another output_dir")
 
 
-def refuse_replacing_neighbours(folder: str | os.PathLike, names: Iterable[str], inputs: Iterable[str]) -> None:
+def refuse_replacing_neighbours(
+    folder: str | os.PathLike, names: Iterable[str], inputs: Iterable[str], earlier: Collection[str]
+) -> None:
     """Raise an error if a run would replace a file beside its inputs that no earlier run wrote, such as a label map.
 
     Args:
         folder: output of the run.
         names: files below it that the run will write.
         inputs: paths of the files that the run will read.
+        earlier: `earlier_outputs` of the folder.
 
     Raises:
         ValueError: there is such a file; the message names it.
     """
-    earlier = earlier_outputs(folder)
     of_the_data = {os.path.realpath(os.path.dirname(path)) for path in inputs}
     for name in sorted(names):
         path = Path(folder) / name

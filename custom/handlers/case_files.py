@@ -53,9 +53,10 @@ class CaseFiles:
         planned = {self.output_of(item) for item in self.data}
         inputs = {os.path.realpath(item["image"]) for item in self.data}
         refuse_replacing_inputs(self.directory, planned, inputs)
-        refuse_replacing_neighbours(self.directory, planned, inputs)
-        earlier = {*planned, *earlier_outputs(self.directory), REPORT}
-        set_aside(self.directory, [name for name in earlier if os.path.realpath(self.directory / name) not in inputs])
+        earlier = earlier_outputs(self.directory)
+        refuse_replacing_neighbours(self.directory, planned, inputs, earlier)
+        replaced = {*planned, *earlier, REPORT}
+        set_aside(self.directory, [name for name in replaced if os.path.realpath(self.directory / name) not in inputs])
         if self.origin.notice:
             logger.warning(self.origin.notice)
         self.report({"outputs": sorted(planned), "finished": False})
