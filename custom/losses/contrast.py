@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from ..layers import in_float32
 
@@ -41,12 +40,11 @@ def matched_contrast(
     near = torch.cdist(position.mT, position.mT) <= exclusion
     itself = torch.eye(near.shape[1], dtype=torch.bool, device=near.device)
     left_out = (near | ~valid[:, None]) & ~itself
-    target = torch.arange(near.shape[1], device=near.device).expand(len(near), -1)
     count = valid.sum(1).clamp_min(1)
     total = 0.0
     for one, other in ((fixed, moving), (moving, fixed)):
         logits = (one.mT @ other / temperature).masked_fill(left_out, -torch.inf)
-        loss = F.cross_entropy(logits.mT, target, reduction="none")
+        loss = logits.logsumexp(2) - logits.diagonal(dim1=1, dim2=2)
         total = total + torch.where(valid, loss, 0.0).sum(1) / (2 * count)
     return total
 
