@@ -51,7 +51,7 @@ def configure_by_weights(loader: str) -> None:
     taken = {name: value for name, value in _values(parser, loader, description) if name not in overrides}
     for name, value in taken.items():
         check_plain(value, f"{file}: {name}")
-        parser[name] = value
+        parser[name] = _for_this_run(parser.get(name), value)
     if taken:
         parser.parse()
         listed = ", ".join(f"{name} {json.dumps(value)}" for name, value in taken.items())
@@ -90,8 +90,14 @@ def _differing(parser: ConfigParser, config_id: str, described: Any) -> Iterator
             child = f"{config_id}#{name}"
             yield from _differing(parser, child, described[name]) if name in value else [(child, described[name])]
     elif json.dumps(plain(value)) != json.dumps(plain(described)):  # as text, because the order of labels matters
-        kept = {name: value[name] for name in MAY_DIFFER if name in value} if isinstance(described, dict) else {}
-        yield config_id, {**described, **kept} if kept else described
+        yield config_id, described
+
+
+def _for_this_run(value: Any, described: Any) -> Any:
+    """The described value; a component keeps the arguments of the config that belong to a run, such as its keys."""
+    if not (isinstance(value, dict) and isinstance(described, dict)):
+        return described
+    return described | {name: value[name] for name in MAY_DIFFER if name in value and name in described}
 
 
 def _followed(parser: ConfigParser, config_id: str) -> str:
