@@ -141,8 +141,6 @@ def configured(task: TaskFile, weights: str, overrides: dict[str, Any]) -> dict[
     """Overrides of register.json for the volumes of a task: those of its pre-training recipe, then the given ones."""
     recipe = task.recipe.pretraining or {}
     chosen = {name: recipe[name] for name in ("spacing", "channels", "intensity") if name in recipe}
-    if "intensity" in chosen:
-        chosen["intensity"] = chosen["intensity"] | {"keys": ["moving", "fixed"]}
     return chosen | ({"model_dir": weights} if weights else {}) | overrides
 
 

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import socket
@@ -190,8 +191,22 @@ def write_text(path: str | os.PathLike, text: str, what: str = "the text") -> No
 
 
 def write_json(path: str | os.PathLike, content: Mapping[str, Any], what: str = "the JSON file") -> None:
-    """Write JSON with an indent of two and a final line end; see `atomic`."""
-    write_text(path, json.dumps(content, indent=2) + "\n", what)
+    """Write JSON with an indent of two and a final line end; see `atomic`.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON does not have (`finite` replaces it by None).
+    """
+    try:
+        text = json.dumps(content, indent=2, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"{path}: NaN or infinity in {what}, expected numbers that JSON has ({error})") from error
+    write_text(path, text + "\n", what)
+
+
+def finite(value: Any) -> float | None:
+    """A value as a float; None for NaN and infinity, which JSON does not have."""
+    value = float(value)
+    return value if math.isfinite(value) else None
 
 
 def write_csv(

@@ -2,6 +2,7 @@
 """Files are complete or do not exist, and errors name the file and what it should hold."""
 
 import errno
+import math
 import os
 import resource
 import subprocess
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 
 from custom.files import (
     atomic,
+    finite,
     read_json,
     remove_leftovers,
     set_aside,
@@ -53,6 +55,14 @@ def test_writes_in_a_new_folder_and_leaves_no_other_file(name, tmp_path):
     WRITERS[name](path)  # replaces the first file
     assert [file.name for file in path.parent.iterdir()] == [name]
     assert path.stat().st_size > 0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_number_that_json_does_not_have_is_refused(value, tmp_path):
+    path = tmp_path / "metrics.json"
+    with pytest.raises(ValueError, match=r"metrics.json: NaN or infinity in the metrics, expected numbers"):
+        write_json(path, {"dice": {"aorta": value}}, "the metrics")
+    assert not path.exists() and finite(value) is None and finite(torch.tensor(0.5)) == 0.5
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -93,7 +93,8 @@ class _MemoryCache(CacheDataset):
             return []
         first = self._load_cache_item(indices[0])
         self._check_size(first, len(indices))
-        cache = [first, *super()._fill_cache(indices[1:])]
+        others = indices[1:]
+        cache = [first, *(super()._fill_cache(others) if others else [])]
         _raise_together([entry for entry in cache if isinstance(entry, VolumeError)], len(cache))
         return cache
 

@@ -73,6 +73,43 @@ def has_no_lists(file: str) -> bool:
     return "training" not in content and any(key in content for key in NNUNET_KEYS)
 
 
+def stated_labels(file: str) -> dict[str, int]:
+    """
+    The entry "labels" of a dataset.json: {"0": "background", "1": NAME} of the Decathlon, {NAME: 1} of nnU-Net 2.
+
+    Args:
+        file: the file, which may be missing.
+
+    Returns:
+        Name -> value in the order of the file; {} if the file or the entry is missing.
+
+    Raises:
+        ValueError: the file is malformed, or a label is not one whole number (regions and the label "ignore" of nnU-Net
+            are not supported).
+    """
+    labels = read_json(file).get("labels", {}) if os.path.isfile(file) else {}
+    if not isinstance(labels, dict):
+        raise ValueError(f'{file}: labels is {_short(labels)}, expected {{"1": NAME}} or {{NAME: 1}}')
+    of_decathlon = all(isinstance(value, str) for value in labels.values())
+    named = {name: value for value, name in labels.items()} if of_decathlon else labels
+    wrong = {name: value for name, value in named.items() if name == "ignore" or not _is_whole(value)}
+    if wrong:
+        raise ValueError(
+            f"{file}: labels holds {_short(wrong)}, expected one whole number for each structure (regions and the "
+            "label ignore are not supported); --labels \"{'NAME': 1}\" names the structures of the run"
+        )
+    return {name: int(value) for name, value in named.items()}
+
+
+def listed_labels(file: str) -> list[str | int]:
+    """Paths of label maps, or classes, in the lists of a dataset.json; `read_dataset_json` says what is malformed."""
+    content = read_json(file)
+    parts = [content.get(part) for part in ("training", "validation", "test")]
+    entries = [entry for part in parts if isinstance(part, list) for entry in part if isinstance(entry, dict)]
+    labels = [entry["label"] for entry in entries if isinstance(entry.get("label"), (int, str))]
+    return [os.path.join(os.path.dirname(file), label) if isinstance(label, str) else label for label in labels]
+
+
 def check_count(file: str, found: int) -> None:
     """Compare the number of training cases that nnU-Net 2 states with the number that was found.
 
@@ -88,6 +125,13 @@ def check_count(file: str, found: int) -> None:
 
 def _has_no_label(entries: list[Any]) -> bool:
     return bool(entries) and not any(isinstance(entry, dict) and "label" in entry for entry in entries)
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, or one as text ("1")."""
+    if isinstance(value, str):
+        return value.strip().lstrip("-").isdecimal()
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _short(value: Any) -> str:
@@ -109,13 +153,13 @@ def _read_entry(
         value = entry.get(key)
         if value is None:
             continue
-        if key == "label" and isinstance(value, int) and not isinstance(value, bool):
+        if key == "label" and not isinstance(value, str) and _is_whole(value):
             item[key] = value
             continue
         item[key] = os.path.normpath(os.path.join(root, value)) if isinstance(value, str) else value
         if not isinstance(value, str) or not os.path.exists(item[key]):
             problem = f"{name}.{key}: {_short(value)}, expected an existing file below {root}"
-            if key == "label" and isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+            if key == "label" and isinstance(value, str) and _is_whole(value):
                 problem += f", or a class as a number without quotes: {value.strip()}"
             problems.setdefault(name, []).append(problem)
     path = os.path.normpath(str(entry["image"]))

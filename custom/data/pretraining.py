@@ -99,8 +99,13 @@ def _lies_below(path: str, folder: str) -> bool:
 
 def make_default_cohort(dataset_dir: str, cohort: Any) -> None:
     """Make the cohort if `dataset_dir` is its root. With another folder, or without a cohort (None), do nothing."""
-    if cohort is not None and os.path.abspath(dataset_dir) == os.path.abspath(cohort.root):
+    if is_default_cohort(dataset_dir, cohort):
         cohort.make()
+
+
+def is_default_cohort(dataset_dir: str, cohort: Any) -> bool:
+    """Whether `dataset_dir` is the root of the cohort; False without a cohort (None)."""
+    return cohort is not None and os.path.abspath(dataset_dir) == os.path.abspath(cohort.root)
 
 
 def fingerprint(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

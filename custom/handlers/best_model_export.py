@@ -13,7 +13,7 @@ import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
-from ..files import read_json, sha256
+from ..files import finite, read_json, sha256
 from ..weights import save_weights, unwrapped, weights_file
 from .model_export import describe_run
 
@@ -99,14 +99,16 @@ class BestModelExport:
             self.save(trainer, {"metric": name, "value": None, "iteration": trainer.state.iteration})
 
     def end(self, trainer: Engine) -> None:
-        """Saves the last network if there has been no validation."""
+        """Saves the last network if there has been no validation; logs the result of the run."""
         if not self.written:
             logger.warning(f"no validation in {trainer.state.iteration} iterations: the last network is saved")
             self.save(trainer, {"metric": None, "value": None, "iteration": trainer.state.iteration})
+        best = "" if self.best is None else f", best {self.metric} {self.best:.4f}"
+        logger.info(f"trained {trainer.state.iteration} iterations{best}; written to {self.directory}")
 
     def save(self, trainer: Engine, best: dict[str, Any]) -> None:
         """Writes model.pt and model.json of the present network."""
-        metrics = {name: _finite(value) for name, value in self.validator.state.metrics.items()}
+        metrics = {name: finite(value) for name, value in self.validator.state.metrics.items()}
         progress = {"iterations": trainer.state.iteration, "best": best, "metrics": metrics}
         state = unwrapped(self.network).state_dict()
         save_weights(self.directory, {"model.pt": ("network", state)}, progress | self.description)
@@ -119,9 +121,3 @@ def _described_file(weights: str) -> dict[str, Any]:
     description = read_json(path.with_suffix(".json"), "the description of the weights")
     origin = {name: description[name] for name in ("pretext_task", "iterations", "trained_on") if name in description}
     return {"file": path.name, "sha256": sha256(path), **origin}
-
-
-def _finite(value: Any) -> float | None:
-    """The value as a float; None for NaN and infinity, which JSON does not have."""
-    value = float(value)
-    return value if math.isfinite(value) else None

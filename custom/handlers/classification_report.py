@@ -115,6 +115,9 @@ class ClassificationReport(Report):
             "accuracy": float(np.mean([case.probabilities.argmax() == case.truth for case in self.cases])),
         }
 
+    def result(self, metrics: Mapping[str, Any]) -> str:
+        return f"AUC {metrics['auc']:.4f} (95 % interval {metrics['auc_low']:.4f} to {metrics['auc_high']:.4f})"
+
     def draw(self, metrics: Mapping[str, Any]) -> None:
         title = self.titled(f"AUC {metrics['auc']:.3f} ({metrics['auc_low']:.3f} to {metrics['auc_high']:.3f})")
         save_figure(roc_figure(roc_curve(*self._score()), metrics, title), self.directory / "roc.png")

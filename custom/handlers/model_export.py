@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,10 +18,12 @@ from ignite.engine import Engine, Events
 
 from ..data import fingerprint
 from ..data.origin import trained_on
-from ..files import read_json
+from ..files import finite, read_json
 from ..running import resolved_config
 from ..weights import save_pretext
 from ..weights.compatibility import describe
+
+logger = logging.getLogger(__name__)
 
 
 def describe_run(
@@ -95,12 +98,20 @@ class ModelExport:
         """Registers on the trainer."""
         if idist.get_rank() == 0:
             self.validator.add_event_handler(Events.COMPLETED, lambda _: self.save(trainer))
-            trainer.add_event_handler(Events.COMPLETED, self.save)
+            trainer.add_event_handler(Events.COMPLETED, self.end)
+
+    def end(self, trainer: Engine) -> None:
+        """Writes the files of the last network; logs the result of the run."""
+        self.save(trainer)
+        loss = self.validator.state.metrics.get("loss")
+        measured = "" if loss is None else f", validation loss {loss:.4f}"
+        logger.info(f"trained {trainer.state.iteration} iterations{measured}; written to {self.directory}")
 
     def save(self, trainer: Engine) -> None:
         """Writes the files of the present network. Before the first validation of a run that resumes, the metrics are
         those of its last one, in model.json: `SetAsideEarlierRun` has moved away that of any other run."""
-        metrics, described = dict(self.validator.state.metrics), Path(self.directory) / "model.json"
+        metrics = {name: finite(value) for name, value in self.validator.state.metrics.items()}
+        described = Path(self.directory) / "model.json"
         if not metrics and described.is_file():
             metrics = read_json(described, "the description of the weights").get("metrics", {})
         progress = {"iterations": trainer.state.iteration, "metrics": metrics}

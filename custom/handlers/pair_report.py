@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine
 
+from ..files import finite
 from .report import Report
 
 
@@ -39,4 +40,8 @@ class PairReport(Report):
         return self.cases
 
     def metrics(self, engine: Engine) -> Mapping[str, Any]:
-        return engine.state.metrics
+        return {name: finite(value) for name, value in engine.state.metrics.items()}
+
+    def result(self, metrics: Mapping[str, Any]) -> str:
+        names = ("loss", "registration_after", "dice_after")
+        return ", ".join(f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name) is not None)

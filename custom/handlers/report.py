@@ -25,9 +25,10 @@ TITLE_WIDTH = 60  # characters that fit on the smallest picture
 class Report:
     """Base of the handlers that write the result of an evaluation as files: a table, metrics.json and pictures.
 
-    A subclass defines `case`, `rows` and `metrics`, and `draw` if it has pictures. `self.cases` holds an entry for each
-    case, in the order of the evaluation. A notice about the weights (`origin_of`) goes into the log, metrics.json and
-    the titles of the pictures. Files of an earlier evaluation in the folder are moved to earlier/NUMBER.
+    A subclass defines `case`, `rows`, `metrics` and `result`, and `draw` if it has pictures. `self.cases` holds an
+    entry for each case, in the order of the evaluation. A notice about the weights (`origin_of`) goes into the log,
+    metrics.json and the titles of the pictures. Files of an earlier evaluation in the folder are moved to
+    earlier/NUMBER.
 
     Args:
         directory: where the files go.
@@ -86,9 +87,10 @@ class Report:
         metrics = self.metrics(engine)
         described = {"weights": self.origin.described} if self.weights is not None else {}
         notice = {"notice": self.origin.notice} if self.origin.notice else {}
-        write_json(self.directory / "metrics.json", {**metrics, **described, **notice}, what="the metrics")
+        write_json(self.directory / "metrics.json", {**described, **notice, **metrics}, what="the metrics")
         if self.figures:
             self.draw(metrics)
+        logger.info(f"evaluated {len(self.cases)} cases: {self.result(metrics)}; written to {self.directory}")
 
     def case(self, item: Mapping[str, Any], output: Mapping[str, Any]) -> Any:
         """What is stored of a case.
@@ -105,6 +107,10 @@ class Report:
 
     def metrics(self, engine: Engine) -> Mapping[str, Any]:
         """The content of metrics.json."""
+        raise NotImplementedError
+
+    def result(self, metrics: Mapping[str, Any]) -> str:
+        """The most important metrics, for the log."""
         raise NotImplementedError
 
     def draw(self, metrics: Mapping[str, Any]) -> None:

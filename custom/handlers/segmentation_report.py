@@ -84,6 +84,10 @@ class SegmentationReport(Report):
             )
         return content
 
+    def result(self, metrics: Mapping[str, Any]) -> str:
+        mean = metrics["dice"]["overall"]["mean"]
+        return "no structure to measure" if mean is None else f"mean Dice {mean:.4f}"
+
     def draw(self, metrics: Mapping[str, Any]) -> None:
         dice = np.array([_mean(case.measures["dice"].values()) for case in self.cases])
 

@@ -12,7 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from ..data.output_names import refuse_replacing_inputs
-from ..files import set_aside, write_json
+from ..files import finite, set_aside, write_json
 from ..networks import ZMatchingHead
 from ..volumes import load_volume, write_volume
 from ..weights import origin_of
@@ -118,7 +118,7 @@ class RegistrationFiles:
         del moving, warped
 
         measured = {
-            name: float(value) for name, value in outputs.items() if torch.is_tensor(value) and value.numel() == 1
+            name: finite(value) for name, value in outputs.items() if torch.is_tensor(value) and value.numel() == 1
         }
         if "moving_label" in files:
             moving_label, affine = _read_label(files["moving_label"])
@@ -130,7 +130,7 @@ class RegistrationFiles:
         affine = batch["fixed_affine"][0].cpu().numpy()
         size = outputs["displacement"].shape[2:]
         used = {"spacing": np.linalg.norm(affine[:3, :3], axis=0).round(6).tolist(), "size": list(size)}
-        content = {"files": files, "written": written, "outputs": list(written.values()), **self.described}
+        content = {**self.described, "files": files, "written": written, "outputs": list(written.values())}
         content |= {"background": background, "grid": used, **measured}
         write_json(self.directory / REPORT, content, "the measures of the registration")
         listed = ", ".join(f"{name} {value:.4f}" for name, value in measured.items() if isinstance(value, float))

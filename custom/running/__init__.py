@@ -3,5 +3,6 @@
 
 from .config import resolved_component, resolved_config, running_parser
 from .determinism import seed_run
+from .overrides import Overrides
 from .start import start_run
 from .tool import run_tool

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 T = TypeVar("T")
+MODULE = "monai.bundle"  # `python -m monai.bundle run`
 
 
 def running_parser() -> ConfigParser | None:
@@ -22,10 +24,18 @@ def running_parser() -> ConfigParser | None:
     return _calling(ConfigParser)
 
 
-def running_folder() -> Path | None:
-    """The folder of the first config file of the run, or None where no ConfigWorkflow runs the config."""
+def running_folder(parser: ConfigParser) -> Path:
+    """The folder of the first config file of the run; that of the bundle where no ConfigWorkflow runs the config."""
     workflow = _calling(ConfigWorkflow)
-    return None if workflow is None else Path(workflow.config_root_path)
+    if workflow is None:
+        return Path(parser.get_parsed_content("bundle_root")) / "configs"
+    return Path(workflow.config_root_path)
+
+
+def is_command() -> bool:
+    """Whether this process is `python -m monai.bundle`, also where torchrun has started it."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name == f"{MODULE}.__main__"
 
 
 def _calling(kind: type[T]) -> T | None:

@@ -22,21 +22,33 @@ def check_keys(config: Mapping[str, Any], folder: Path) -> None:
 
     Args:
         config: files merged, overrides applied, references not resolved.
-        folder: of the config files. Of its complete configs, such as train.json and inference.json, the one that
-            shares most keys is the config that is being run.
+        folder: see `complete_config`.
 
     Raises:
         ValueError: there are such keys; the message has the nearest names.
     """
-    complete = [content for path in sorted(folder.glob("*.json")) if "bundle_root" in (content := read_json(path))]
-    if not complete:
-        raise ValueError(f"{folder} holds no complete config, expected train.json or inference.json in it")
-    base = max(complete, key=lambda content: len(content.keys() & config.keys()) / len(content))
-    own = {*base, *referenced(config)}
+    own = {*complete_config(config, folder), *referenced(config)}
     unknown = [name for name, value in config.items() if name not in own | OF_MONAI and not _is_program(value)]
     if unknown:
         lines = [f"{name!r} is no key of this config{nearest(name, own)}" for name in unknown]
         raise ValueError("\n  ".join(lines))
+
+
+def complete_config(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The file that is being run, without overlays and overrides.
+
+    Args:
+        config: files merged, overrides applied.
+        folder: of the config files. Of its complete configs, such as train.json and inference.json, the one that
+            shares most keys with `config`.
+
+    Raises:
+        ValueError: the folder has no complete config.
+    """
+    complete = [content for path in sorted(folder.glob("*.json")) if "bundle_root" in (content := read_json(path))]
+    if not complete:
+        raise ValueError(f"{folder} holds no complete config, expected train.json or inference.json in it")
+    return max(complete, key=lambda content: len(content.keys() & config.keys()) / len(content))
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -5,16 +5,13 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 from .arguments import null_overrides
-from .config import running_folder, running_parser
+from .config import is_command, running_folder, running_parser
 from .keys import check_keys
 from .output_lock import lock_output
 from .screen import show_reasons
 from .values import check_values
-
-MODULE = "monai.bundle"  # `python -m monai.bundle run`
 
 
 def start_run() -> None:
@@ -36,13 +33,7 @@ def start_run() -> None:
         if names := [name for name in null_overrides(sys.argv[1:]) if name in parser]:
             parser.update(dict.fromkeys(names))  # MONAI drops an override that is None
             parser.parse()
-    check_keys(parser.get(), running_folder() or Path(parser.get_parsed_content("bundle_root")) / "configs")
+    check_keys(parser.get(), running_folder(parser))
     check_values(parser)
     if command and int(os.environ.get("RANK", "0")) == 0:  # of torchrun
         lock_output(parser.get_parsed_content("output_dir"))
-
-
-def is_command() -> bool:
-    """Whether this process is `python -m monai.bundle`, also where torchrun has started it."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec is not None and spec.name == f"{MODULE}.__main__"

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from copy import copy
 from typing import Any
 
 import torch
+from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
@@ -39,7 +41,8 @@ class CheckedIntensityd(MapTransform):
     for MR, get no such warning.
 
     Args:
-        intensity: a dictionary transform of MONAI such as `ScaleIntensityRanged`; its keys are checked.
+        intensity: a dictionary transform of MONAI such as `ScaleIntensityRanged`.
+        keys: keys of the volumes that are transformed and checked, instead of those of `intensity`.
 
     Raises:
         ValueError: the lower end of the window is not below the upper end.
@@ -48,9 +51,10 @@ class CheckedIntensityd(MapTransform):
             by less than 1 % of the output range. The message names file, raw range and window.
     """
 
-    def __init__(self, intensity: MapTransform) -> None:
-        super().__init__(intensity.keys, intensity.allow_missing_keys)
-        self.intensity = intensity
+    def __init__(self, intensity: MapTransform, keys: KeysCollection | None = None) -> None:
+        super().__init__(intensity.keys if keys is None else keys, intensity.allow_missing_keys)
+        self.intensity = copy(intensity)
+        self.intensity.keys = self.keys
         self.window = _window(intensity)
         for lower, upper in (("a_min", "a_max"), ("b_min", "b_max"), ("lower", "upper"), ("minv", "maxv")):
             ends = self.window.get(lower), self.window.get(upper)

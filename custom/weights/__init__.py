@@ -2,9 +2,10 @@
 """Weights: files, comparison of network and input with a config, the authors' checkpoint."""
 
 from .compatibility import check_compatible, describe
+from .configure import configure_by_weights
 from .loading import load_backbone, load_network, load_pretext_network
 from .network import network_from
-from .origin import WeightsOrigin, origin_of
+from .origin import WeightsOrigin, origin_of, trained_or_shipped
 from .state import (
     BACKBONE_PREFIX,
     description_file,

@@ -12,10 +12,10 @@ from ..running import resolved_component
 
 logger = logging.getLogger(__name__)
 
-# arguments that do not change what a component computes: its keys, and whether it is trained
-MAY_DIFFER = ("keys", "allow_missing_keys", "frozen")
+# arguments that belong to a run and not to weights; the spacing is compared as part of the preprocessing
+MAY_DIFFER = ("keys", "allow_missing_keys", "frozen", "affine_warped", "spacing")
 PACKAGES = ("custom.", "scripts.")  # the same code in the repository and in a zip
-NEVER_ACCEPTED = ("network", "labels")
+NEVER_ACCEPTED = ("network", "pretext", "labels")
 ACCEPTED_BY_NAME = ("spacing", "orientation", "intensity")
 COMPARED = NEVER_ACCEPTED + ACCEPTED_BY_NAME
 
@@ -58,7 +58,7 @@ def check_compatible(
     unknown = [name for name in accept_mismatch if name not in ACCEPTED_BY_NAME]
     if unknown:
         raise ValueError(f"accept_mismatch holds {unknown}, expected names among {list(ACCEPTED_BY_NAME)}")
-    for name in ("preprocessing", "network", "intensity", "labels"):
+    for name in ("preprocessing", "network", "pretext", "intensity", "labels"):
         if not isinstance(description.get(name) or {}, Mapping):
             raise ValueError(f"{source}: {name} in the description is {description[name]!r}, expected an object")
     trained, configured = _compared(description), _compared(expected)
@@ -72,26 +72,26 @@ def check_compatible(
     if refused:
         lines = "\n  ".join(refused)
         raise ValueError(
-            f"{source} does not fit the config (change the config, or accept spacing, orientation or intensity by "
-            f"name in accept_mismatch):\n  {lines}"
+            f"{source} does not fit the config (leave the value out: the weights set it; or accept spacing, "
+            f"orientation or intensity by name in accept_mismatch):\n  {lines}"
         )
 
 
 def _compared(description: Mapping[str, Any]) -> dict[str, Any]:
     preprocessing = description.get("preprocessing", {})
-    compared = {name: description[name] for name in ("network", "intensity") if description.get(name)}
+    compared = {name: description[name] for name in ("network", "pretext", "intensity") if description.get(name)}
     compared |= {name: preprocessing[name] for name in ("spacing", "orientation") if name in preprocessing}
     if description.get("labels"):
         compared["labels"] = list(description["labels"].items())  # a list, because the outputs have this order
-    return {name: _plain(value) for name, value in compared.items()}
+    return {name: plain(value) for name, value in compared.items()}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A value for comparison: floats, lists, targets without package, no arguments of MAY_DIFFER."""
     if isinstance(value, Mapping):
-        return {name: _plain(entry) for name, entry in value.items() if name not in MAY_DIFFER}
+        return {name: plain(entry) for name, entry in value.items() if name not in MAY_DIFFER}
     if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if isinstance(value, str) and value.startswith(PACKAGES):
         return value.partition(".")[2]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

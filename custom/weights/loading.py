@@ -95,7 +95,7 @@ def load_network(
 
 def load_pretext_network(
     network: nn.Module,
-    directory: str,
+    weights: str,
     components: Mapping[str, str] | None = None,
     preprocessing: Mapping[str, Any] | None = None,
     accept_mismatch: Sequence[str] = (),
@@ -104,15 +104,15 @@ def load_pretext_network(
 
     Args:
         network: the pretext network.
-        directory: folder with model.pt, heads.pt and model.json.
+        weights: folder with model.pt, heads.pt and model.json.
         components: as for `load_backbone`, which also describes errors and the returned network.
         preprocessing: see `describe`.
         accept_mismatch: see `check_compatible`.
     """
-    _, description = read_weights(directory)
-    check_compatible(description, describe(components or {}, preprocessing or {}), directory, accept_mismatch)
-    load_pretext(network, directory)
-    logger.info(f"loaded backbone and heads of {_origin(description)} from {directory}")
+    _, description = read_weights(weights)
+    check_compatible(description, describe(components or {}, preprocessing or {}), weights, accept_mismatch)
+    load_pretext(network, weights)
+    logger.info(f"loaded backbone and heads of {_origin(description)} from {weights}")
     return network
 
 

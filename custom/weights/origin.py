@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..files import read_json
@@ -19,7 +20,7 @@ class WeightsOrigin(NamedTuple):
     """Origin of the weights of a run.
 
     Attributes:
-        described: entries for a JSON file: "file", "sha256" and "trained_on".
+        described: entries for a JSON file: "folder", "file", "sha256", "task", "iterations" and "trained_on".
         notice: a sentence for the log, tables and pictures, or None for weights that were trained on given volumes.
     """
 
@@ -41,7 +42,27 @@ def origin_of(weights: str | os.PathLike) -> WeightsOrigin:
     description = read_json(file, "the description of the weights")
     trained_on = description.get("trained_on")
     digest = description.get("files", {}).get(path.name, {}).get("sha256")
+    progress = {"task": task_of(description), "iterations": description.get("iterations")}
     notice = NEVER_SAW_A_PATIENT if trained_on == SYNTHETIC else None
     if trained_on is None:
         notice = f"{file} does not say what these weights were trained on (trained_on); they may have seen no patient"
-    return WeightsOrigin({"file": path.name, "sha256": digest, "trained_on": trained_on}, notice)
+    described = {"folder": str(path.parent), "file": path.name, "sha256": digest, **progress, "trained_on": trained_on}
+    return WeightsOrigin(described, notice)
+
+
+def task_of(description: Mapping[str, Any]) -> Any:
+    """The task of a downstream run, or the pretext task of pre-training."""
+    return description.get("task", description.get("pretext_task"))
+
+
+def trained_or_shipped(bundle_root: str) -> str:
+    """The weights of a bundle: those of the last run in output/, or those in models/ if output/ has no model.json.
+
+    Args:
+        bundle_root: folder of the bundle.
+
+    Returns:
+        The folder of the weights.
+    """
+    trained = os.path.join(bundle_root, "output")
+    return trained if os.path.isfile(os.path.join(trained, "model.json")) else os.path.join(bundle_root, "models")

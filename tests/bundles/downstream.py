@@ -104,6 +104,11 @@ class BundleTests:
         chosen = overrides | {"model_dir": str(model_dir), "output_dir": str(output)}
         workflow(self.bundle, ["train.json", "evaluate.json"], "train", chosen).run()
 
+    def data_alone(self, overrides: dict) -> dict[str, Any]:
+        """The overrides without what describes the weights."""
+        described = ("labels", "channels", "spacing", "patch_size", "intensity", "accept_mismatch")
+        return {name: value for name, value in overrides.items() if name not in described}
+
     def inference_overrides(self, overrides: dict, model_dir: Path, output: Path) -> dict[str, Any]:
         known = read_config(self.bundle, "inference.json")
         chosen = {name: value for name, value in overrides.items() if name.split("#")[0] in known}
@@ -256,6 +261,60 @@ class BundleTests:
         assert {"channels": "network", "spacing": "spacing", "intensity": "intensity"}[name] in line
         assert ", the config " in line and not (Path(overrides["output_dir"]) / "training.csv").exists()
 
+    def test_the_weights_configure_fine_tuning(self, weights: Path, overrides: dict) -> None:
+        built = workflow(
+            self.bundle, ["train.json"], "train", self.data_alone(overrides) | {"labels": {"a": 1, "b": 2}}
+        )
+        read, description = built.parser.get_parsed_content, read_json(weights / "model.json")
+        assert read("channels") == [8, 16] and read("spacing") == [1.0, 1.0, 1.0]
+        assert built.parser["intensity"] == description["intensity"]
+        assert built.parser["patch_size"] == read_config(self.bundle, "train.json")["patch_size"]  # that of the run
+        state, part = read_weights(weights)[0], (read("pretrained_parts") or [""])[0]
+        taken = read("loaded_network").backbone.state_dict()
+        assert all(torch.equal(taken[name], tensor) for name, tensor in state.items() if name.startswith(part))
+
+    def test_the_weights_configure_evaluation_and_inference(
+        self, trained: Path, overrides: dict, tmp_path: Path
+    ) -> None:
+        chosen = self.data_alone(overrides) | {"model_dir": str(trained), "output_dir": str(tmp_path / "unused")}
+        runs = (
+            (["train.json", "evaluate.json"], "train", chosen, "loaded_network"),
+            (["inference.json"], "infer", self.inference_overrides(chosen, trained, tmp_path / "unused"), "network"),
+        )
+        expected = torch.load(trained / "model.pt", weights_only=True)
+        for files, kind, named, network in runs:
+            read = workflow(self.bundle, files, kind, named).parser.get_parsed_content
+            assert list(read("labels").items()) == list(overrides["labels"].items())
+            assert read("patch_size") == [16, 16, 16] and read("spacing") == [1.0, 1.0, 1.0]
+            state = read(network).state_dict()
+            assert all(torch.equal(state[name].cpu(), tensor) for name, tensor in expected.items())
+            contradicting = workflow(self.bundle, files, kind, named | {"spacing": [2.0, 1.0, 1.0]})
+            with pytest.raises((RuntimeError, ValueError)) as error:
+                contradicting.parser.get_parsed_content(network)
+            sides = "spacing: the weights [1.0, 1.0, 1.0], the config [2.0, 1.0, 1.0]"
+            assert sides in chain(error.value)
+
+    def test_evaluation_and_inference_use_the_last_run_if_there_is_one(
+        self, trained: Path, overrides: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        root = tmp_path / self.bundle.name
+        shutil.copytree(self.bundle / "models", root / "models")
+        chosen = self.data_alone(overrides) | {"bundle_root": str(root), "output_dir": str(tmp_path / "unused")}
+        inference = {name: chosen[name] for name in ("bundle_root", "dataset_dir", "output_dir")}
+        for folder, iterations in (("models", read_json(root / "models" / "model.json")["iterations"]), ("output", 4)):
+            for files, kind, named in (
+                (["train.json", "evaluate.json"], "train", chosen),
+                (["inference.json"], "infer", inference),
+            ):
+                caplog.clear()
+                with caplog.at_level(logging.INFO):
+                    built = workflow(self.bundle, files, kind, named)
+                assert built.parser.get_parsed_content("model_dir") == str(root / folder)
+                first = next(message for message in caplog.messages if message.startswith("weights: "))
+                assert str(root / folder / "model.pt") in first and f"{iterations} iterations on" in first
+            if folder == "models":
+                shutil.copytree(trained, root / "output")
+
     # ------------------------------------------------------------------------------------------ what is shipped
 
     def test_the_shipped_backbone_is_that_of_pre_training(self) -> None:
@@ -272,7 +331,7 @@ class BundleTests:
         state, description = read_weights(self.bundle / "models")
         parser = ConfigParser(read_config(self.bundle, "inference.json"))
         parser.get_parsed_content("network_def").load_state_dict(state)
-        assert list(description["labels"].items()) == list(read_config(self.bundle, "train.json")["labels"].items())
+        assert list(description["labels"].items()) == list(read_config(self.bundle, "inference.json")["labels"].items())
         assert (
             description["started_from"]["sha256"]
             == (read_json(self.bundle / "models" / "backbone.json")["files"]["backbone.pt"]["sha256"])
@@ -319,6 +378,7 @@ class BundleTests:
     def test_evaluation_runs_the_shipped_network(self, dataset: Path, tmp_path: Path) -> None:
         """As the zoo runs it: check_properties builds the trainer, too, whose handlers must not load other weights."""
         chosen = {"bundle_root": str(self.bundle), "dataset_dir": str(dataset), "output_dir": str(tmp_path / "output")}
+        chosen |= {"model_dir": str(self.bundle / "models")}
         chosen |= {"num_workers": 0, "validation_share": 1, "test_share": 2, "figures": False, **self.shipped}
         built = workflow(self.bundle, ["train.json", "evaluate.json"], "train", chosen)
         assert built.check_properties() == []
@@ -333,9 +393,15 @@ class BundleTests:
             self.evaluate(overrides | {"labels": turned}, trained, tmp_path / "evaluation")
         assert "labels: the weights [[" in chain(error.value) and ", the config [[" in chain(error.value)
 
-    def test_evaluation_writes_its_reports(self, trained: Path, overrides: dict, tmp_path: Path) -> None:
-        self.evaluate(overrides, trained, tmp_path / "evaluation")
+    def test_evaluation_writes_its_reports(
+        self, trained: Path, overrides: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.INFO):
+            self.evaluate(self.data_alone(overrides), trained, tmp_path / "evaluation")
         assert sorted(path.name for path in (tmp_path / "evaluation").iterdir()) == sorted(self.reports)
+        metrics = read_json(tmp_path / "evaluation" / "metrics.json")
+        assert next(iter(metrics)) == "weights" and metrics["weights"]["folder"] == str(trained)
+        assert caplog.messages[-1].startswith("evaluated ") and str(tmp_path / "evaluation") in caplog.messages[-1]
         cases = rows(tmp_path / "evaluation" / "cases.csv")
         data = workflow(self.bundle, ["train.json"], "train", overrides).parser.get_parsed_content("data")
         assert sorted(row["subject"] for row in cases) == sorted(item["subject"] for item in data["test"])

@@ -72,7 +72,7 @@ PRETRAIN: dict[str, dict[str, Any]] = {
         **COSINE,
         "cohort#subjects": 24,
         "cohort#seed": 0,
-        "labels": [205, 420, 500, 550, 600, 820, 850],
+        "labels#default": [205, 420, 500, 550, 600, 820, 850],
         "validation_share": 0.25,
         "validation_pairs": 8,
         "intensity": CT,
@@ -284,7 +284,7 @@ VALUES: dict[str, dict[str, dict[str, Any]]] = {
         "train.json": SEGMENTATION
         | {
             "cohort#subjects": 20,
-            "labels": {"myocardium": 205, "left_atrium": 420, "left_ventricle": 500, "right_atrium": 550}
+            "labels#default": {"myocardium": 205, "left_atrium": 420, "left_ventricle": 500, "right_atrium": 550}
             | {"right_ventricle": 600, "aorta": 820, "pulmonary_artery": 850},
             "background_values": [421],
             "accept_mismatch": [],
@@ -296,8 +296,10 @@ VALUES: dict[str, dict[str, dict[str, Any]]] = {
         "train.json": SEGMENTATION
         | {
             "cohort#subjects": 16,
-            "labels": {"coronary_arteries": 1},
+            "labels#default": {"coronary_arteries": 1},
             "spacing": [1.5, 1.5, 1.5],
+            "shipped_backbone": "$@bundle_root + '/models/backbone.pt'",
+            "pretrained_weights": "@shipped_backbone",
             "accept_mismatch": ["spacing"],
             "loss": {"_target_": "DiceCELoss", **TO_ONE_HOT, "include_background": False},
             **crops(0, pos=3, neg=1, num_samples=1),
@@ -310,6 +312,8 @@ VALUES: dict[str, dict[str, dict[str, Any]]] = {
         | {
             "cohort#subjects": 20,
             "intensity": MINIMUM_TO_MAXIMUM,
+            "shipped_backbone": "$@bundle_root + '/models/backbone.pt'",
+            "pretrained_weights": "@shipped_backbone",
             "accept_mismatch": ["intensity"],
             "loss#weight#_target_": "custom.data.class_weights",
             "head_learning_rate": 0.03,
@@ -321,8 +325,8 @@ VALUES: dict[str, dict[str, dict[str, Any]]] = {
         "train.json": {
             **DOWNSTREAM,
             "cohort#subjects": 80,
-            "labels": {"no COVID-19": 0, "COVID-19": 1},
-            "positive": "COVID-19",
+            "labels#default": {"no COVID-19": 0, "COVID-19": 1},
+            "positive": "$list(@labels)[-1]",
             "threshold": 0.5,
             "validation_share": 0.2,
             "test_share": 0.3,

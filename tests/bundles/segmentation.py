@@ -44,6 +44,16 @@ class SegmentationTests:
         assert read("patch_size") == [128, 128, 128] and read("validate#inferer").overlap == 0.5
         assert type(read("loss")) is DiceLoss and read("loss").softmax
 
+    def test_labels_come_from_the_data(self, overrides: dict, dataset: Path) -> None:
+        chosen = {name: value for name, value in overrides.items() if name != "labels"} | {"max_epochs": 1}
+        output = self.train(chosen)
+        values = {
+            int(value) for path in (dataset / "labels").iterdir() for value in np.unique(nibabel.load(path).dataobj)
+        }
+        config = read_json(self.bundle / "configs" / "train.json")
+        expected = values - {0, *config["background_values"]}
+        assert set(read_json(output / "model.json")["labels"].values()) == expected
+
     def test_evaluation_measures_the_test_split(self, trained: Path, overrides: dict, tmp_path: Path) -> None:
         self.evaluate(overrides, trained, tmp_path / "evaluation")
         metrics = read_json(tmp_path / "evaluation" / "metrics.json")

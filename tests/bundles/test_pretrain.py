@@ -77,6 +77,8 @@ def test_model_json_says_what_the_weights_are(trained: Path, tiny_dataset: Path)
         "orientation": "RAS",
         "patch_size": [16, 16, 16],
     }
+    heads = description["pretext"]["matching_head"]
+    assert heads["affine_head"]["stride"] == 2 and heads["deformable_head"]["in_channels"] == 8
     assert description["pretext_task"] == "gvsl" and description["iterations"] == 4 and description["seed"] == 0
     assert description["data"]["volumes"] == 4 and description["trained_on"] == "files"
     assert description["config"]["max_epochs"] == 2
@@ -120,11 +122,17 @@ def test_kill_and_resume_gives_the_same_tables(trained: Path, overrides: dict, t
         assert (output / name).read_bytes() == (trained / name).read_bytes()
 
 
-def test_evaluate(trained: Path, overrides: dict, tmp_path: Path) -> None:
+def test_evaluate(trained: Path, overrides: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The weights set spacing, channels and the size of the crops; the labels are those of the data."""
     output = tmp_path / "evaluation"
-    overrides = overrides | {"model_dir": str(trained), "output_dir": str(output)}
-    workflow(["train.json", "evaluate.json"], "train", overrides).run()
+    data = {name: overrides[name] for name in ("dataset_dir", "validation_share", "validation_pairs")}
+    with caplog.at_level("INFO"):
+        workflow(
+            ["train.json", "evaluate.json"], "train", data | {"model_dir": str(trained), "output_dir": str(output)}
+        ).run()
+    assert caplog.messages[-1].startswith("evaluated 2 cases: loss ") and caplog.messages[-1].endswith(str(output))
     metrics = read_json(output / "metrics.json")
+    assert next(iter(metrics)) == "weights" and metrics["weights"]["iterations"] == 4
     last = rows(trained / "validation.csv")[-1]
     for name in ("registration_after", "dice_after", "folded_share"):
         assert metrics[name] == pytest.approx(float(last[name]), abs=1e-6)
@@ -137,7 +145,7 @@ def test_evaluate(trained: Path, overrides: dict, tmp_path: Path) -> None:
 def test_evaluation_runs_the_shipped_network(overrides: dict) -> None:
     """As the zoo runs it: check_properties builds the trainer as well, whose handlers must not load other weights."""
     chosen = {name: value for name, value in overrides.items() if name not in ("spacing", "channels")}
-    chosen |= {"figures": False}
+    chosen |= {"figures": False, "model_dir": str(BUNDLE / "models")}
     built = workflow(["train.json", "evaluate.json"], "train", chosen)
     assert built.check_properties() == []
     built.run()
@@ -150,7 +158,7 @@ def test_evaluation_runs_the_shipped_network(overrides: dict) -> None:
 
 def test_inference_writes_features_in_place(trained: Path, overrides: dict, tiny_dataset: Path, tmp_path: Path) -> None:
     output = tmp_path / "features"
-    chosen = {key: overrides[key] for key in ("bundle_root", "dataset_dir", "channels", "patch_size", "spacing")}
+    chosen = {key: overrides[key] for key in ("bundle_root", "dataset_dir")}
     built = workflow(["inference.json"], "infer", chosen | {"model_dir": str(trained), "output_dir": str(output)})
     built.run()
     for name, tensor in torch.load(trained / "model.pt", weights_only=True).items():
@@ -257,7 +265,7 @@ def test_pre_training_on_heads_changes_the_data_alone(overrides: dict) -> None:
     overlay, base = (json.loads((CONFIGS / name).read_text()) for name in ("brain.json", "train.json"))
     assert overlay.keys() <= base.keys()
     downstream = json.loads((ROOT / "bundles" / "gvsl_seg_brain" / "configs" / "train.json").read_text())
-    assert overlay["labels"] == list(downstream["labels"].values())
+    assert overlay["labels"] == list(downstream["labels"]["default"].values())
     assert overlay["intensity"] == downstream["intensity"] and base["spacing"] == downstream["spacing"]
     assert overlay["cohort"]["seed"] != downstream["cohort"]["seed"]
     parser = workflow(["train.json", "brain.json"], "train", {"output_dir": overrides["output_dir"]}).parser

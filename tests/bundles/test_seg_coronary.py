@@ -27,7 +27,8 @@ class SegCoronary(SegmentationTests):
 
 class TestSegCoronary(SegCoronary, BundleTests):
     def test_default_labels_are_those_of_the_data_set(self) -> None:
-        assert read_config(self.bundle, "train.json")["labels"] == CORONARY_LABELS == {"coronary_arteries": 1}
+        labels = read_config(self.bundle, "train.json")["labels"]["default"]
+        assert labels == CORONARY_LABELS == {"coronary_arteries": 1}
         channels = read_config(self.bundle, "metadata.json")["network_data_format"]["outputs"]["pred"]["channel_def"]
         assert list(channels.values()) == ["background", *CORONARY_LABELS]
 

@@ -54,7 +54,7 @@ class TestSegHeart(SegmentationTests, DownstreamTests):
 
     def test_default_labels_are_those_of_the_data_set(self) -> None:
         config = json.loads((BUNDLE / "configs" / "train.json").read_text())
-        assert config["labels"] == CARDIAC_LABELS and config["background_values"] == [421]
+        assert config["labels"]["default"] == CARDIAC_LABELS and config["background_values"] == [421]
         metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text())
         channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
         assert list(channels.values()) == ["background", *CARDIAC_LABELS]

@@ -107,7 +107,8 @@ def test_the_report_says_what_was_written_with_which_weights(kind, folder):
         failures = [Failure("data/bad.nii.gz", "half a file")]
 
     content = report(predict(folder, kind, loader=Loader()))
-    assert content["weights"] == {"file": "model.pt", "sha256": "abc", "trained_on": "files"}
+    described = {"file": "model.pt", "sha256": "abc", "task": None, "iterations": None, "trained_on": "files"}
+    assert content["weights"] == {"folder": str(folder / "weights"), **described}
     assert content["finished"] is True and "notice" not in content
     files = ["sub-1/ct_label.nii.gz", "sub-2/ct_label.nii.gz"] if kind == "volumes" else ["probabilities.csv"] * 2
     assert [case["file"] for case in content["cases"]] == files and content["outputs"] == sorted(set(files))

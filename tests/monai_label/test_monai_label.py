@@ -99,7 +99,7 @@ def test_the_other_bundles_label_studies(
     name: str, lowest: float, python: Path, app: Path, add_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
     make = {"gvsl_seg_brain": make_brain_subject, "gvsl_seg_coronary": make_coronary_subject}[name]
-    labels = read_json(add_bundle(name, name) / "configs" / "train.json")["labels"]
+    labels = read_json(add_bundle(name, name) / "configs" / "inference.json")["labels"]
     image, label, affine = make(subject_seed(UNSEEN, 0))
     (tmp_path / "studies").mkdir()
     study = tmp_path / "studies" / "study.nii.gz"

@@ -11,8 +11,11 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle.properties import MetaProperties
+from monai.data import MetaTensor
 from oblique import itk_read_field, itk_resample, make_affine, moving_value, points
 
+from custom.layers import AuthorsConventions
+from custom.networks import AffineHead
 from custom.volumes import write_volume
 from custom.weights import save_pretext
 
@@ -82,7 +85,52 @@ def test_network_and_preprocessing_are_those_of_training():
         "spacing",
     ):
         assert register[name] == train[name], name
-    assert register["intensity"] | {"keys": "image"} == train["intensity"]
+    assert register["intensity"] == train["intensity"]
+
+
+def test_the_weights_set_heads_intensities_and_spacing(tmp_path):
+    """MR at 2 mm with the affine head of the paper, and no word of it on the command line."""
+    changed = {
+        "channels": CHANNELS,
+        "spacing": [2.0, 2.0, 2.0],
+        "intensity": ConfigParser.load_config_file(CONFIG.with_name("mr.json"))["intensity"],
+        "affine_head": ConfigParser.load_config_file(CONFIG.with_name("paper.json"))["affine_head"],
+        "conventions": {"_target_": "custom.layers.AuthorsConventions"},
+        "described": {"_target_": "custom.weights.describe", "components": "@expects#components"}
+        | {"preprocessing": "@expects#preprocessing"},
+    }
+    parser = ConfigParser(ConfigParser.load_config_file(CONFIG) | changed)
+    trained = parser.get_parsed_content("pretext_network")
+    save_pretext(trained, tmp_path / "models", {"pretext_task": "gvsl"} | parser.get_parsed_content("described"))
+    run = workflow(model_dir=str(tmp_path / "models"), output_dir=str(tmp_path / "out"), device="cpu")
+    run.initialize()
+    network = run.parser.get_parsed_content("network")
+    assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in network.state_dict().items())
+    assert type(network.matching_head.affine_head) is AffineHead
+    assert type(network.matching_head.conventions) is AuthorsConventions
+    item = {name: MetaTensor(torch.arange(500.0).reshape(1, 5, 10, 10)) for name in ("moving", "fixed")}
+    scaled = run.parser.get_parsed_content("checked_intensity")(item)
+    assert all(scaled[name].max() == 1 and scaled[name].median() == pytest.approx(0.5, abs=0.01) for name in item)
+    assert run.parser.get_parsed_content("spacing") == [2.0, 2.0, 2.0]
+
+
+def test_the_overlay_for_mr_registers_with_the_shipped_weights(tmp_path):
+    array = np.where(np.indices((16, 16, 16))[0] > 7, 100, -100) + np.random.default_rng(0).integers(-20, 20, (16,) * 3)
+    write_volume(tmp_path / "a.nii.gz", array.astype(np.int16), np.diag([2.0, 2, 2, 1]))
+    chosen = {"moving": str(tmp_path / "a.nii.gz"), "fixed": str(tmp_path / "a.nii.gz")}
+    chosen |= {"output_dir": str(tmp_path / "out"), "model_dir": str(CONFIG.parents[1] / "models")}
+    run = ConfigWorkflow(
+        [str(CONFIG), str(CONFIG.with_name("mr.json"))],
+        workflow_type="infer",
+        logging_file=False,
+        accept_mismatch=["spacing", "intensity"],
+        **chosen,
+    )
+    run.initialize()
+    run.run()
+    content = json.loads((tmp_path / "out" / "registration.json").read_text())
+    assert content["grid"]["spacing"] == [1, 1, 1] and content["registration_before"] < 1e-3
+    assert next(iter(content)) == "weights" and content["weights"]["trained_on"] == "synthetic"
 
 
 def test_a_pair_in_and_files_out_that_itk_reproduces(overrides, tmp_path):

@@ -70,6 +70,6 @@ def test_the_device_decides_unless_the_switch_is_set(path: Path, device: str, ex
     assert parser.get_parsed_content("deterministic") is expected
     parser["deterministic"] = not expected
     parser.parse()
-    first, second, seeding = parser["initialize"]
+    *_, seeding = parser["initialize"]
     assert seeding == {"_target_": "custom.running.seed_run", "seed": "@seed", "deterministic": "@deterministic"}
     assert parser.get_parsed_content("deterministic") is not expected

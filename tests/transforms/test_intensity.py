@@ -106,3 +106,11 @@ def test_what_looks_like_hu():
     assert looks_like_hu(ct)
     for other in (ct + 1024, (ct + 1024) / 2048, ct - 1024, ct.abs()):
         assert not looks_like_hu(other)
+
+
+def test_other_keys_than_those_of_the_transform():
+    transform = ScaleIntensityRanged("image", -1024, 1024, 0.0, 1.0, clip=True)
+    ct = volume(chest(), "ct.nii.gz")["image"]
+    checked = CheckedIntensityd(transform, keys=["moving", "fixed"])({"moving": ct, "fixed": ct, "image": ct})
+    assert checked["moving"].max() <= 1 and checked["fixed"].max() <= 1 and checked["image"] is ct
+    assert transform.keys == ("image",)

@@ -62,8 +62,7 @@ def fresh(make_pretext):
 
 def load(function: str, network: torch.nn.Module, directory: Path, parts: tuple = (), **config: Any) -> torch.nn.Module:
     """What the function returns in a bundle config with these overrides."""
-    source = {"load_pretext_network": "directory", "load_backbone": "weights"}[function]
-    arguments = {"_target_": f"custom.weights.{function}", "network": "$network", source: str(directory)}
+    arguments = {"_target_": f"custom.weights.{function}", "network": "$network", "weights": str(directory)}
     arguments |= {"parts": list(parts)} if parts else {}
     parser = ConfigParser(CONFIG | {"loaded": arguments | CONFIG["loaded"]} | config, globals={"network": network})
     return parser.get_parsed_content("loaded")

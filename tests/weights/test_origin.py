@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from custom.files import read_json
-from custom.weights import origin_of, save_weights
+from custom.weights import origin_of, save_weights, trained_or_shipped
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 SHIPPED = sorted(BUNDLES.glob("*/models/*.json"))
@@ -28,7 +28,16 @@ def test_notice(entry: dict, notice: str | None, tmp_path: Path) -> None:
     for weights in (tmp_path, tmp_path / "model.pt"):
         described, found = origin_of(weights)
         assert described["trained_on"] == entry.get("trained_on") and len(described["sha256"]) == 64
+        assert described["folder"] == str(tmp_path)
         assert found is None if notice is None else notice in found
+
+
+def test_the_last_run_is_used_if_it_has_written_weights(tmp_path: Path) -> None:
+    assert trained_or_shipped(str(tmp_path)) == str(tmp_path / "models")
+    (tmp_path / "output").mkdir()
+    assert trained_or_shipped(str(tmp_path)) == str(tmp_path / "models")
+    (tmp_path / "output" / "model.json").write_text("{}")
+    assert trained_or_shipped(str(tmp_path)) == str(tmp_path / "output")
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: "/".join(path.parts[-3::2]))

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The labels of a data set: those that dataset.json states, otherwise those that occur in the label maps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import nibabel
+import numpy as np
+import pytest
+
+from custom.data import label_values, labels_of
+
+DEFAULT = {"ventricle": 500, "aorta": 820}
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    """Function of the values of each label map: a folder of images and labels."""
+
+    def make(*maps: list[int]) -> Path:
+        for number, values in enumerate(maps):
+            array = np.zeros((4, 4, 4), dtype=np.int16)
+            array.flat[: len(values)] = values
+            for folder, volume in (("images", np.arange(64).reshape(4, 4, 4)), ("labels", array)):
+                (tmp_path / folder).mkdir(exist_ok=True)
+                image = nibabel.Nifti1Image(volume.astype(np.int16), np.eye(4))
+                nibabel.save(image, tmp_path / folder / f"{number}.nii.gz")
+        return tmp_path
+
+    return make
+
+
+def state(folder: Path, **content) -> Path:
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_values_of_the_maps_get_names_of_their_own(write):
+    folder = write([2], [1, 2], [])
+    assert labels_of(str(folder), DEFAULT) == {"label_1": 1, "label_2": 2}
+    assert label_values(str(folder), [500]) == [1, 2]
+
+
+def test_known_values_have_their_names_and_absent_ones_are_left_out(write):
+    folder = str(write([820, 421], [820]))
+    assert labels_of(folder, DEFAULT, background=[421]) == {"aorta": 820}
+    assert labels_of(folder, DEFAULT) == {"label_421": 421, "label_820": 820}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"0": "background", "1": "anterior", "2": "posterior"},  # Decathlon
+        {"background": 0, "anterior": 1, "posterior": 2},  # nnU-Net 2
+        {"background": 0, "anterior": "1", "posterior": 2},
+    ],
+)
+def test_the_data_set_states_its_labels(write, labels):
+    folder = state(write([1]), labels=labels, numTraining=1)
+    assert labels_of(str(folder), DEFAULT) == {"anterior": 1, "posterior": 2}
+
+
+def test_lists_without_labels_entry_are_read(write):
+    entries = [{"image": f"images/{n}.nii.gz", "label": f"labels/{n}.nii.gz"} for n in range(2)]
+    folder = state(write([1], [500], [9]), training=entries[:1], test=entries[1:])
+    assert labels_of(str(folder), DEFAULT) == {"label_1": 1, "label_500": 500}
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ({}, {"label_0": 0, "label_3": 3}),
+        ({"labels": {"0": "benign", "3": "malignant"}}, {"benign": 0, "malignant": 3}),
+    ],
+)
+def test_classes_of_volumes_include_0(write, stated, expected):
+    entries = [{"image": f"images/{n}.nii.gz", "label": 3 * n} for n in range(2)]
+    assert labels_of(str(state(write([], []), training=entries, **stated)), DEFAULT) == expected
+
+
+def test_regions_and_ignored_voxels_are_refused_by_name(write):
+    for labels in ({"whole": [1, 2]}, {"tumor": 1, "ignore": 2}, {"tumor": 1.5}, {"tumor": True}):
+        folder = state(write([1]), labels=labels, numTraining=1)
+        with pytest.raises(ValueError, match="dataset.json: labels holds .*expected one whole number.*--labels"):
+            labels_of(str(folder), DEFAULT)
+    with pytest.raises(ValueError, match=r"dataset.json: labels is \['tumor'\]"):
+        labels_of(str(state(write([1]), labels=["tumor"], numTraining=1)), DEFAULT)
+
+
+def test_the_cohort_an_unlabelled_folder_and_none_have_the_labels_of_the_config(write, tmp_path):
+    folder = write([1])
+    assert labels_of(str(folder), DEFAULT, cohort=SimpleNamespace(root=str(folder))) == DEFAULT
+    (folder / "labels" / "0.nii.gz").unlink()
+    assert labels_of(str(folder), DEFAULT) == DEFAULT
+    assert labels_of(str(tmp_path / "absent"), DEFAULT) == DEFAULT
+
+
+def test_a_damaged_label_map_is_named(write):
+    folder = write([1])
+    (folder / "labels" / "0.nii.gz").write_bytes(b"no volume")
+    with pytest.raises(ValueError, match=r"labels/0.nii.gz"):
+        labels_of(str(folder), DEFAULT)
