@@ -106,7 +106,7 @@ def listed_labels(file: str) -> list[str | int]:
     content = read_json(file)
     parts = [content.get(part) for part in ("training", "validation", "test")]
     entries = [entry for part in parts if isinstance(part, list) for entry in part if isinstance(entry, dict)]
-    labels = [entry["label"] for entry in entries if isinstance(entry.get("label"), (int, str))]
+    labels = [label for entry in entries if isinstance(label := entry.get("label"), str) or type(label) is int]
     return [os.path.join(os.path.dirname(file), label) if isinstance(label, str) else label for label in labels]
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..volumes import load_volume
+from ..volumes import VolumeError, load_volume
 from .datalist import path_of
 from .dataset_json import has_no_lists, listed_labels, stated_labels
 from .layout import find_layout
 from .pretraining import is_default_cohort
 
 logger = logging.getLogger(__name__)
+MANY = 4  # label maps, from which on a value that occurs in one of them is unusual
+MOST_STRUCTURES = 255
+LARGEST = 2**31 - 1
 
 
 def labels_of(
@@ -23,40 +27,38 @@ def labels_of(
     """
     The names and values of the labels of a data set.
 
-    The entry "labels" of dataset.json has them. Without it, they are the values that occur in the label maps (or the
-    classes that dataset.json lists); these have the names of `default` if it names all of them, otherwise label_VALUE.
-    All label maps are read then.
+    The entry "labels" of dataset.json has them. Without it, they are the values that occur in the label maps, which are
+    all read, or the classes that dataset.json lists. Such values have the names of `default` if it names all of them,
+    otherwise label_VALUE. The log lists them, and warns of a value that a single one of many label maps has.
 
     Args:
         dataset_dir: the folder.
-        default: structure -> value of the cohort, and of a data set without any label.
+        default: structure or class -> value of the cohort, and of a data set without any label.
         cohort: see `custom.data.labelled_data`; its labels are those of `default`.
         background: values of label maps that are no structure, in addition to 0.
 
     Returns:
-        Structure or class -> value, by value or in the order of dataset.json.
+        Structure or class -> value, by value or in the order of dataset.json or of `default`.
 
     Raises:
-        ValueError: dataset.json is malformed, or its labels are not one whole number each.
-        VolumeError: a label map cannot be read.
+        ValueError: dataset.json is malformed, its labels are not one whole number each, or all volumes have one class.
+        VolumeError: a label map cannot be read, or its values are not those of structures.
     """
     root = path_of(dataset_dir)
     labels = [] if is_default_cohort(root, cohort) else _found_labels(root)
     if not labels:  # or no data set, of which `labelled_data` says what is missing
         return dict(default)
-    are_classes = all(isinstance(label, int) for label in labels)
-    no_structure = set() if are_classes else {0, *background}
-    named = stated_labels(os.path.join(root, "dataset.json"))
-    source = "dataset.json"
+    named, source = stated_labels(os.path.join(root, "dataset.json")), "dataset.json"
+    classes = [label for label in labels if isinstance(label, int)]
+    maps = [label for label in labels if isinstance(label, str)]
     if not named:
-        values = sorted(set(labels) if are_classes else {value for label in labels for value in _values(label)})
-        known = {value: name for name, value in default.items()}
-        all_known = known.keys() | no_structure >= set(values)
-        named = {known[value] if all_known and value in known else f"label_{value}": value for value in values}
-        source = f"{len(labels)} labels"
-    structures = {name: value for name, value in named.items() if value not in no_structure}
-    logger.info(f"{root}: labels {structures} (from {source})")
-    return structures
+        named, source = _named_classes(classes, default, root), f"the classes of {len(classes)} volumes"
+    if not named:
+        named, source = _named_values(maps, default, {0, *background}, root), f"{len(maps)} label maps"
+    if maps:
+        named = {name: value for name, value in named.items() if value not in {0, *background}}
+    logger.info(f"{root}: labels {named} (from {source})")
+    return named
 
 
 def label_values(dataset_dir: str, default: Sequence[int], cohort: Any = None) -> list[int]:
@@ -65,14 +67,45 @@ def label_values(dataset_dir: str, default: Sequence[int], cohort: Any = None) -
 
 
 def _found_labels(root: str) -> list[str | int]:
-    """Paths of label maps, or classes, of the labelled volumes."""
+    """Paths of label maps that exist, or classes, of the labelled volumes."""
     file = os.path.join(root, "dataset.json")
     if os.path.isfile(file) and not has_no_lists(file):
-        return listed_labels(file)
+        return [label for label in listed_labels(file) if isinstance(label, int) or os.path.exists(label)]
     if not os.path.isdir(root):
         return []
     return [os.path.join(root, volume.label) for volume in find_layout(root)[0] if volume.label is not None]
 
 
+def _named_classes(classes: Sequence[int], default: Mapping[str, int], root: str) -> dict[str, int]:
+    """All of `default` if it names the classes; otherwise those that occur."""
+    values = sorted(set(classes))
+    if set(default.values()) >= set(values):
+        return dict(default) if values else {}
+    if len(values) < 2:
+        raise ValueError(f"{root}: all {len(classes)} volumes have the class {values[0]}, expected two classes or more")
+    return {f"label_{value}": value for value in values}
+
+
+def _named_values(maps: Sequence[str], default: Mapping[str, int], no_structure: set[int], root: str) -> dict[str, int]:
+    """The structures that occur in label maps, by the names of `default` if it has all of them."""
+    count = Counter(value for path in maps for value in _values(path) if value not in no_structure)
+    known = {value: name for name, value in default.items()}
+    named = {known[value] if known.keys() >= count.keys() else f"label_{value}": value for value in sorted(count)}
+    rare = {name: value for name, value in named.items() if count[value] == 1}
+    if rare and len(maps) >= MANY:
+        logger.warning(
+            f"{root}: only one of {len(maps)} label maps has {rare}; if this is a mistake, name the structures with "
+            "--labels"
+        )
+    return named
+
+
 def _values(path: str) -> list[int]:
-    return [int(value) for value in load_volume(path, is_label=True).as_tensor().unique().tolist()]
+    """The values that occur in a label map."""
+    values = [int(value) for value in load_volume(path, is_label=True).as_tensor().unique().tolist()]
+    if len(values) > MOST_STRUCTURES or values[0] < 0 or values[-1] > LARGEST:
+        raise VolumeError(
+            f"{path}: {len(values)} label values from {values[0]} to {values[-1]}, expected a label map of at most "
+            f"{MOST_STRUCTURES} structures with values from 0 to {LARGEST} (or --labels, which names them)"
+        )
+    return values

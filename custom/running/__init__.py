@@ -6,3 +6,4 @@ from .determinism import seed_run
 from .overrides import Overrides
 from .start import start_run
 from .tool import run_tool
+from .values import check_values

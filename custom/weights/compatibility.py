@@ -58,9 +58,7 @@ def check_compatible(
     unknown = [name for name in accept_mismatch if name not in ACCEPTED_BY_NAME]
     if unknown:
         raise ValueError(f"accept_mismatch holds {unknown}, expected names among {list(ACCEPTED_BY_NAME)}")
-    for name in ("preprocessing", "network", "pretext", "intensity", "labels"):
-        if not isinstance(description.get(name) or {}, Mapping):
-            raise ValueError(f"{source}: {name} in the description is {description[name]!r}, expected an object")
+    check_objects(description, source)
     trained, configured = _compared(description), _compared(expected)
     both = [name for name in COMPARED if name in trained and name in configured]
     different = [name for name in both if trained[name] != configured[name]]
@@ -72,9 +70,16 @@ def check_compatible(
     if refused:
         lines = "\n  ".join(refused)
         raise ValueError(
-            f"{source} does not fit the config (leave the value out: the weights set it; or accept spacing, "
-            f"orientation or intensity by name in accept_mismatch):\n  {lines}"
+            f"{source} does not fit the config (the weights set what is left out; spacing, orientation and intensity "
+            f"can be accepted by name in accept_mismatch):\n  {lines}"
         )
+
+
+def check_objects(description: Mapping[str, Any], source: str | Path) -> None:
+    """Raises ValueError unless the entries of a model.json that are compared are objects, or absent."""
+    for name in ("preprocessing", "network", "pretext", "intensity", "labels"):
+        if not isinstance(description.get(name) or {}, Mapping):
+            raise ValueError(f"{source}: {name} in the description is {description[name]!r}, expected an object")
 
 
 def _compared(description: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from ..files import read_json
-from ..running import Overrides, running_parser
-from .compatibility import ACCEPTED_BY_NAME, MAY_DIFFER, plain
+from ..running import Overrides, check_values, running_parser
+from .compatibility import ACCEPTED_BY_NAME, MAY_DIFFER, check_objects, plain
 from .components import check_plain
 from .origin import task_of
 from .state import description_file, weights_file
@@ -46,6 +46,7 @@ def configure_by_weights(loader: str) -> None:
         return
     file = description_file(weights)
     description = read_json(file, "the description of the weights")
+    check_objects(description, file)
     logger.info(f"weights: {weights_file(weights)}, {_origin(description)}")
     overrides = Overrides(parser)
     taken = {name: value for name, value in _values(parser, loader, description) if name not in overrides}
@@ -54,6 +55,10 @@ def configure_by_weights(loader: str) -> None:
         parser[name] = _for_this_run(parser.get(name), value)
     if taken:
         parser.parse()
+        try:
+            check_values(parser)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from error
         listed = ", ".join(f"{name} {json.dumps(value)}" for name, value in taken.items())
         logger.info(f"set by these weights: {listed}")
 
@@ -72,7 +77,7 @@ def _values(parser: ConfigParser, loader: str, description: Mapping[str, Any]) -
         if described and name not in accepted and (may_be_another or _same_class(own, described)):
             yield from _differing(parser, component, described)
     preprocessing = _followed(parser, f"{loader}#preprocessing")
-    for name, described in description.get("preprocessing", {}).items():
+    for name, described in (description.get("preprocessing") or {}).items():
         if name in parser[preprocessing] and name not in accepted:
             yield from _differing(parser, f"{preprocessing}#{name}", described)
     if "labels" in parser[loader] and description.get("labels"):

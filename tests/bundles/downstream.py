@@ -401,7 +401,8 @@ class BundleTests:
         assert sorted(path.name for path in (tmp_path / "evaluation").iterdir()) == sorted(self.reports)
         metrics = read_json(tmp_path / "evaluation" / "metrics.json")
         assert next(iter(metrics)) == "weights" and metrics["weights"]["folder"] == str(trained)
-        assert caplog.messages[-1].startswith("evaluated ") and str(tmp_path / "evaluation") in caplog.messages[-1]
+        last = [record.message for record in caplog.records if record.name.startswith("custom.")][-1]
+        assert last.startswith("evaluated 2 cases: ") and last.endswith(str(tmp_path / "evaluation"))
         cases = rows(tmp_path / "evaluation" / "cases.csv")
         data = workflow(self.bundle, ["train.json"], "train", overrides).parser.get_parsed_content("data")
         assert sorted(row["subject"] for row in cases) == sorted(item["subject"] for item in data["test"])

@@ -130,7 +130,8 @@ def test_evaluate(trained: Path, overrides: dict, tmp_path: Path, caplog: pytest
         workflow(
             ["train.json", "evaluate.json"], "train", data | {"model_dir": str(trained), "output_dir": str(output)}
         ).run()
-    assert caplog.messages[-1].startswith("evaluated 2 cases: loss ") and caplog.messages[-1].endswith(str(output))
+    last = [record.message for record in caplog.records if record.name.startswith("custom.")][-1]
+    assert last.startswith("evaluated 2 cases: loss ") and last.endswith(str(output))
     metrics = read_json(output / "metrics.json")
     assert next(iter(metrics)) == "weights" and metrics["weights"]["iterations"] == 4
     last = rows(trained / "validation.csv")[-1]

@@ -81,6 +81,30 @@ def test_classes_of_volumes_include_0(write, stated, expected):
     assert labels_of(str(state(write([], []), training=entries, **stated)), DEFAULT) == expected
 
 
+def test_known_classes_are_all_expected_and_one_class_is_refused(write):
+    known = {"healthy": 0, "sick": 1}
+    entries = [{"image": f"images/{n}.nii.gz", "label": 1} for n in range(2)]
+    folder = str(state(write([], []), training=entries))
+    assert labels_of(folder, known) == known  # the data tell which one is absent
+    with pytest.raises(ValueError, match="all 2 volumes have the class 1, expected two classes or more"):
+        labels_of(folder, {"ball": 7})
+
+
+def test_a_value_of_one_map_among_many_is_a_warning(write, caplog):
+    assert len(labels_of(str(write([500], [500], [500], [500, 77])), DEFAULT)) == 2
+    assert "only one of 4 label maps has {'label_77': 77}; if this is a mistake" in caplog.text
+
+
+@pytest.mark.parametrize("values", [[-3, 1], list(range(64)) * 5])
+def test_values_that_are_no_structures_are_refused(write, values, monkeypatch):
+    monkeypatch.setattr("custom.data.labels_of.MOST_STRUCTURES", 50)
+    folder = write([1], values[:64])
+    with pytest.raises(
+        ValueError, match=r"labels/1.nii.gz: \d+ label values from .* expected a label map of at most 50"
+    ):
+        labels_of(str(folder), DEFAULT)
+
+
 def test_regions_and_ignored_voxels_are_refused_by_name(write):
     for labels in ({"whole": [1, 2]}, {"tumor": 1, "ignore": 2}, {"tumor": 1.5}, {"tumor": True}):
         folder = state(write([1]), labels=labels, numTraining=1)

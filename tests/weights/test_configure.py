@@ -169,6 +169,8 @@ def test_another_kind_of_network_is_left_to_the_comparison(bundle):
         (("intensity", "_mode_"), "callable", r"intensity has \['_mode_'\]"),
         (("labels", "b"), "@bundle_root", "labels#b is '@bundle_root'"),
         (("preprocessing", "spacing"), "$print(1)", "spacing is"),
+        (("preprocessing", "spacing"), [1, 0, 1], "spacing is .*, expected three numbers above 0"),
+        (("preprocessing",), [1], "preprocessing in the description is"),
         (("pretext", "matching_head", "affine_head", "_target_"), "custom.files.write_text", "affine_head#_target_ is"),
     ],
 )

@@ -18,8 +18,8 @@ def infer(bundle: str = "gvsl_pretrain", **overrides: Any) -> Command:
     return lambda folder: inference(bundle, folder, **overrides)
 
 
-def train(bundle: str, files: str = "train") -> Command:
-    return lambda folder: training(bundle, folder, files)
+def train(bundle: str, files: str = "train", **named: Any) -> Command:
+    return lambda folder: training(bundle, folder, files, **named)
 
 
 def after(prepare: Callable[[Path], Any], command: Command) -> Command:
@@ -66,9 +66,9 @@ def label_maps_alone(data: Path) -> None:
         nifti(data / "labelsTr" / f"{number}.nii.gz", structures())
 
 
-def classes(*labels: Any) -> Command:
+def classes(*labels: Any, **named: Any) -> Command:
     """Training of the chest bundle with these classes."""
-    return after(lambda data: classified(data, list(labels)), train(COVID))
+    return after(lambda data: classified(data, list(labels)), train(COVID, **named))
 
 
 def one_class(folder: Path) -> list[str]:
@@ -180,7 +180,12 @@ KINDS: list[Kind] = [
     ),
     kind("validation list is an object", split(training=labelled(0, 1), validation={"a": 1}), "validation"),
     kind("test images are missing", split(training=labelled(0, 1, 2), test=labelled(9)), r"test\[0\]", "existing file"),
-    kind("class that is not declared", classes(0, 1, 2, 0, 1, 0), "label is 2|label.*2", "expected"),
+    kind(
+        "class that is not declared",
+        classes(0, 1, 2, 0, 1, 0, labels={"no": 0, "yes": 1}),
+        "label is 2|label.*2",
+        "expected",
+    ),
     kind("class as text", classes(0, 1, "1", 0, 1, 0), "'1'|\"1\""),
     kind("class as fraction", classes(0, 1, 0.5, 0, 1, 0), "0.5"),
     kind("class as truth value", classes(0, 1, True, 0, 1, 0), "true"),

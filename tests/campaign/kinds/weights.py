@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from custom.files import read_json, sha256
+from custom.labels import CARDIAC_LABELS
 from custom.networks import UNet3D
 from custom.weights import save_weights
 
@@ -34,18 +35,21 @@ def tiny_weights(folder: Path, bundle: str = HEART) -> Path:
     return folder
 
 
-def finetuned(bundle: str, spoil: Callable[[Path], Any], files: str = "train") -> Callable[[Path], list[str]]:
-    """Fine-tuning from tiny weights in folder/weights that `spoil` has changed."""
+def finetuned(bundle: str, spoil: Callable[[Path], Any], **named: Any) -> Callable[[Path], list[str]]:
+    """Fine-tuning from tiny weights in folder/weights that `spoil` has changed; the user names values of the config."""
 
     def make(folder: Path) -> list[str]:
         volumes(folder / "data", labelled=True)
         spoil(tiny_weights(folder / "weights", bundle))
-        return training(bundle, folder, files, channels=NETWORK["channels"], pretrained_weights=folder / "weights")
+        named.setdefault("channels", NETWORK["channels"])
+        return training(bundle, folder, pretrained_weights=folder / "weights", **named)
 
     return make
 
 
-def shipped(bundle: str, spoil: Callable[[Path], Any], config: str = "inference") -> Callable[[Path], list[str]]:
+def shipped(
+    bundle: str, spoil: Callable[[Path], Any], config: str = "inference", **named: Any
+) -> Callable[[Path], list[str]]:
     """Inference, evaluation or registration with a changed copy of the shipped weights in folder/weights."""
 
     def make(folder: Path) -> list[str]:
@@ -53,9 +57,9 @@ def shipped(bundle: str, spoil: Callable[[Path], Any], config: str = "inference"
         shutil.copytree(BUNDLES / bundle / "models", folder / "weights")
         spoil(folder / "weights")
         if config == "register":
-            return registration(folder, model_dir=folder / "weights")
+            return registration(folder, model_dir=folder / "weights", **named)
         run = inference if config == "inference" else evaluation
-        return run(bundle, folder, model_dir=folder / "weights")
+        return run(bundle, folder, model_dir=folder / "weights", **named)
 
     return make
 
@@ -138,7 +142,7 @@ def put(*keys: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 def other_bundle(folder: Path) -> list[str]:
     volumes(folder / "data", 1)
-    return inference(HEART, folder, model_dir=BUNDLES / CORONARY / "models")
+    return inference(HEART, folder, model_dir=BUNDLES / COVID / "models")
 
 
 def finetune_with(bundle: str, weights: Any) -> Callable[[Path], list[str]]:
@@ -219,19 +223,19 @@ KINDS: list[Kind] = [
     ),
     kind(
         "weights of another spacing",
-        finetuned(HEART, described(put("preprocessing", "spacing", value=[9, 9, 9]))),
+        finetuned(HEART, described(put("preprocessing", "spacing", value=[9, 9, 9])), spacing=[3.5, 3.5, 3.5]),
         "spacing",
         r"9\.0",
     ),
     kind(
         "weights of another orientation",
-        finetuned(BRAIN, described(put("preprocessing", "orientation", value="LPS"))),
+        finetuned(BRAIN, described(put("preprocessing", "orientation", value="LPS")), orientation="RAS"),
         "orientation",
         "LPS",
     ),
     kind(
         "weights of another window",
-        finetuned(CORONARY, described(put("intensity", "a_max", value=77))),
+        finetuned(CORONARY, described(put("intensity", "a_max", value=77)), intensity__a_max=1024),
         "intensity",
         "77",
     ),
@@ -240,26 +244,35 @@ KINDS: list[Kind] = [
     ),
     kind(
         "weights of another spacing to evaluate",
-        shipped(HEART, described(put("preprocessing", "spacing", value=[9, 9, 9])), "evaluate"),
+        shipped(HEART, described(put("preprocessing", "spacing", value=[9, 9, 9])), "evaluate", spacing=[2, 2, 2]),
         "spacing",
     ),
     kind(
         "weights of another spacing to register",
-        shipped("gvsl_pretrain", described(put("preprocessing", "spacing", value=[9, 9, 9])), "register"),
+        shipped(
+            "gvsl_pretrain", described(put("preprocessing", "spacing", value=[9, 9, 9])), "register", spacing=[2] * 3
+        ),
         "spacing",
     ),
     kind(
         "weights of another window for features",
-        shipped("gvsl_pretrain", described(put("intensity", "a_max", value=77))),
+        shipped("gvsl_pretrain", described(put("intensity", "a_max", value=77)), intensity__a_max=1024),
         "intensity",
         "77",
     ),
     kind("weights of another bundle", other_bundle, "labels|network"),
     kind(
         "structures in another order",
-        shipped(HEART, described(lambda d: d | {"labels": dict(reversed(d["labels"].items()))})),
+        shipped(HEART, described(lambda d: d), labels=dict(reversed(CARDIAC_LABELS.items()))),
         "labels",
     ),
+    kind(
+        "spacing of weights is no spacing",
+        finetuned(HEART, described(put("preprocessing", "spacing", value="fine"))),
+        r"model\.json",
+        "spacing is 'fine', expected three numbers",
+    ),
+    kind("preprocessing of weights is a list", shipped(BRAIN, described(put("preprocessing", value=[1]))), "object"),
     kind("code as network of model.json", finetuned(HEART, described(put("network", value=CODE))), "network"),
     kind(
         "code as argument of the network", shipped(HEART, described(put("network", "channels", value=CODE))), "network"
