@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -39,7 +40,8 @@ class CheckedIntensityd(MapTransform):
     for MR, get no such warning.
 
     Args:
-        intensity: a dictionary transform of MONAI such as `ScaleIntensityRanged`; its keys are checked.
+        intensity: a dictionary transform of MONAI such as `ScaleIntensityRanged`.
+        keys: what is transformed and checked, instead of the keys of `intensity`.
 
     Raises:
         ValueError: the lower end of the window is not below the upper end.
@@ -48,9 +50,10 @@ class CheckedIntensityd(MapTransform):
             by less than 1 % of the output range. The message names file, raw range and window.
     """
 
-    def __init__(self, intensity: MapTransform) -> None:
-        super().__init__(intensity.keys, intensity.allow_missing_keys)
-        self.intensity = intensity
+    def __init__(self, intensity: MapTransform, keys: str | Sequence[str] | None = None) -> None:
+        super().__init__(keys or intensity.keys, intensity.allow_missing_keys)
+        self.intensity = copy(intensity)
+        self.intensity.keys = self.keys
         self.window = _window(intensity)
         for lower, upper in (("a_min", "a_max"), ("b_min", "b_max"), ("lower", "upper"), ("minv", "maxv")):
             ends = self.window.get(lower), self.window.get(upper)

@@ -55,8 +55,9 @@ def overrides(tmp_path):
     }
 
 
-def workflow(**overrides):
-    return ConfigWorkflow(str(CONFIG), workflow_type="infer", logging_file=False, **overrides)
+def workflow(*overlays, **overrides):
+    files = [str(CONFIG.with_name(name)) for name in (CONFIG.name, *overlays)]
+    return ConfigWorkflow(files, workflow_type="infer", logging_file=False, **overrides)
 
 
 def test_properties_are_complete(tmp_path):
@@ -80,9 +81,9 @@ def test_network_and_preprocessing_are_those_of_training():
         "restoration_head",
         "pretext_network",
         "spacing",
+        "intensity",
     ):
         assert register[name] == train[name], name
-    assert register["intensity"] | {"keys": "image"} == train["intensity"]
 
 
 def test_a_pair_in_and_files_out_that_itk_reproduces(overrides, tmp_path):
@@ -108,6 +109,15 @@ def test_a_pair_in_and_files_out_that_itk_reproduces(overrides, tmp_path):
     assert abs(content["registration_after"] - content["registration_affine"]) > 0.01  # the weights do move things
     assert (out / "registration_0.png").is_file()
     assert content["weights"]["trained_on"] is None and "does not say what these weights" in content["notice"]
+
+
+def test_the_overlay_for_mr_registers(overrides, tmp_path):
+    run = workflow("mr.json", **overrides)
+    run.initialize()
+    run.run()
+    intensity = run.parser.get_parsed_content("checked_intensity")
+    assert intensity.described() == "ScaleIntensityRangePercentilesd(lower 0.5, upper 99.5, b_min 0, b_max 1)"
+    assert (tmp_path / "out" / "registration.json").is_file()
 
 
 def test_refine_improves_what_the_network_gives_and_says_so(overrides, tmp_path, caplog):
