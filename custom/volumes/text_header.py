@@ -60,7 +60,7 @@ def check_text_header(name: str) -> None:
 
 
 def data_files(name: str) -> list[str]:
-    """Paths of the files, present or missing, that a header names for its voxels; empty if the voxels follow the header.
+    """Paths of the files, present or missing, that a header names for its voxels; empty if these follow the header.
 
     Args:
         name: any file; one that is no NRRD or MetaImage header names none.
