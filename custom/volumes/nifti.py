@@ -64,17 +64,23 @@ def _headers(name: str) -> tuple[nibabel.Nifti1Header, nibabel.Nifti1Header]:
     return header, repaired
 
 
-def check_stream(name: str) -> None:
-    """Read a .nii.gz file to its end, where the checksum of its content stands. nibabel stops after the last voxel.
+def read_nifti(name: str) -> np.ndarray:
+    """The voxels of a NIfTI file, scaled as its header says, axes in the order of the file.
+
+    A .nii.gz file is read to its end, where the checksum of its content stands; nibabel stops after the last voxel.
 
     Raises:
-        OSError: the content has another checksum.
-        EOFError: the stream is truncated.
+        OSError: voxels are missing, or the content has another checksum.
+        EOFError: the compressed stream is truncated.
     """
-    if name.lower().endswith(".gz"):
-        with gzip.open(name) as stream:
-            while stream.read(2**24):
-                pass
+    image = nibabel.load(name)
+    if not name.lower().endswith(".gz"):
+        return np.asanyarray(image.dataobj)
+    with gzip.open(name) as stream:
+        voxels = np.asanyarray(type(image).from_stream(stream).dataobj)
+        while stream.read(2**24):
+            pass
+    return voxels
 
 
 def check_complete(name: str) -> None:

@@ -4,12 +4,8 @@
 from __future__ import annotations
 
 import os
-import re
-from pathlib import Path
 
-DETACHED = (".mhd", ".nhdr", ".nrrd")  # headers whose voxels may lie in other files
-HEADER_BYTES = 1 << 20
-DATA_FILE = re.compile(r"^\s*(?:ElementDataFile\s*=|data ?file\s*:)\s*(\S[^\r\n]*)(.*)", re.I | re.M | re.S)
+from .text_header import data_files
 
 
 def files_of(path: str | os.PathLike) -> list[str]:
@@ -22,7 +18,7 @@ def files_of(path: str | os.PathLike) -> list[str]:
         return sorted(entry.path for entry in os.scandir(path) if entry.is_file())
     if not os.path.isfile(path):
         return []
-    return [str(path), *(name for name in sorted(_data_files(Path(path))) if os.path.isfile(name))]
+    return [str(path), *filter(os.path.isfile, sorted(set(data_files(str(path)))))]
 
 
 def volume_state(path: str | os.PathLike) -> list[tuple[str, int, int]]:
@@ -32,23 +28,3 @@ def volume_state(path: str | os.PathLike) -> list[tuple[str, int, int]]:
     """
     states = [(os.path.abspath(name), os.stat(name)) for name in files_of(path)]
     return [(name, state.st_size, state.st_mtime_ns) for name, state in states]
-
-
-def _data_files(path: Path) -> set[str]:
-    """The files that a MetaImage or NRRD header names: one, a list, or a pattern such as slice%03d.raw 1 90 1."""
-    if path.suffix.lower() not in DETACHED:
-        return set()
-    with path.open("rb") as file:
-        header = file.read(HEADER_BYTES).decode("latin-1")
-    if path.suffix.lower() != ".mhd":  # after an empty line an NRRD file has its voxels
-        header = re.split(r"\r?\n\r?\n", header, maxsplit=1)[0]
-    match = DATA_FILE.search(header)
-    if match is None or match[1].strip().upper() == "LOCAL":
-        return set()
-    name = match[1].strip()
-    if name.upper().startswith("LIST"):
-        return {str(path.parent / line.strip()) for line in match[2].splitlines() if line.strip()}
-    if "%" in name:
-        pattern = re.sub(r"%\d*[dui]", "*", name.split()[0])
-        return {str(found) for found in path.parent.glob(pattern)}
-    return {str(path.parent / name)}

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 import itk
 import numpy as np
 import torch
-from monai.data import ImageReader, ITKReader, MetaTensor, NibabelReader
+from monai.data import ITKReader, MetaTensor
 from monai.transforms import EnsureChannelFirst
-from monai.utils import MetaKeys
+from monai.utils import MetaKeys, SpaceKeys
 
 from .dicom import VOLUME_SUFFIXES, check_dicom_series
 from .geometry import VolumeError, check_affine
-from .nifti import NIFTI_SUFFIXES, check_complete, check_stream, nifti_affine
+from .nifti import NIFTI_SUFFIXES, check_complete, nifti_affine, read_nifti
 from .text_header import ITK_SUFFIXES, check_text_header, is_complete
 
 META_KEYS = (MetaKeys.SPATIAL_SHAPE, MetaKeys.SPACE, MetaKeys.ORIGINAL_CHANNEL_DIM)
@@ -94,22 +94,36 @@ def _named_errors(name: str) -> Iterator[None]:
         raise VolumeError(f"{name}: cannot be read, expected a complete volume file ({_reason(error)})") from error
 
 
-def _check_header(name: str) -> tuple[ImageReader, np.ndarray | None]:
-    """The reader of a file or DICOM folder, after checks of its header; of NIfTI also the affine, otherwise None."""
+def _check_header(name: str) -> np.ndarray | None:
+    """Check the header of a file or the headers in a DICOM folder. Of NIfTI the affine is returned, otherwise None."""
     suffix = name.lower()
     if os.path.isdir(name):
         check_dicom_series(name)
     elif not os.path.exists(name):
         raise VolumeError(f"{name}: no such file or folder, expected a volume")
     elif suffix.endswith(NIFTI_SUFFIXES):
-        return NibabelReader(), nifti_affine(name)
+        return nifti_affine(name)
     elif suffix.endswith(ITK_SUFFIXES):
         check_text_header(name)
     else:
         raise VolumeError(
             f"{name}: unknown format, expected {', '.join(VOLUME_SUFFIXES)} or the folder of a DICOM series"
         )
-    return ITKReader(), None
+    return None
+
+
+def _read(name: str, affine: np.ndarray | None) -> tuple[np.ndarray, dict]:
+    """Array and metadata, as MONAI's readers give them; `affine` is what `_check_header` returned."""
+    if affine is None:
+        reader = ITKReader()
+        return reader.get_data(reader.read(name))
+    array = read_nifti(name)
+    return array, {
+        MetaKeys.AFFINE: affine,
+        MetaKeys.SPATIAL_SHAPE: np.array(array.shape[:3]),
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        MetaKeys.ORIGINAL_CHANNEL_DIM: math.nan if array.ndim <= 3 else -1,
+    }
 
 
 def load_volume(path: str | os.PathLike, is_label: bool = False) -> MetaTensor:
@@ -131,10 +145,7 @@ def load_volume(path: str | os.PathLike, is_label: bool = False) -> MetaTensor:
     """
     name = os.path.expanduser(os.fspath(path))
     with _named_errors(name):
-        reader, affine = _check_header(name)
-        if affine is not None:
-            check_stream(name)
-        array, meta = reader.get_data(reader.read(name))
+        array, meta = _read(name, _check_header(name))
         if is_label and array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
             raise VolumeError(f"{name}: label value {array.max()}, expected at most {np.iinfo(np.int64).max}")
         if not is_label:
@@ -142,10 +153,12 @@ def load_volume(path: str | os.PathLike, is_label: bool = False) -> MetaTensor:
                 array = array.astype(np.float32, order="C")
         elif array.dtype.kind in "bu":  # torch has few operations for unsigned integers
             array = array.astype(np.int64)
+        else:
+            array = array.astype(array.dtype.newbyteorder("="), copy=False)  # torch knows that of the machine only
         loaded = EnsureChannelFirst()(MetaTensor(torch.from_numpy(np.ascontiguousarray(array)), meta=meta))
     while loaded.ndim > 4 and loaded.shape[-1] == 1:
         loaded = loaded[..., 0]
-    affine = torch.as_tensor(np.array(loaded.meta[MetaKeys.AFFINE] if affine is None else affine), dtype=torch.float64)
+    affine = torch.as_tensor(np.array(loaded.meta[MetaKeys.AFFINE]), dtype=torch.float64)
     meta = {key: loaded.meta[key] for key in META_KEYS}
     meta |= {MetaKeys.ORIGINAL_AFFINE: affine.numpy().copy(), "filename_or_obj": name}
     volume = MetaTensor(loaded.as_tensor().contiguous(), affine=affine, meta=meta)

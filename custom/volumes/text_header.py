@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text headers of NRRD and MetaImage files: fields that ITK replaces by 1 mm or by a standard orientation if absent."""
+"""Text headers of NRRD and MetaImage: where the voxels lie, and the geometry, which ITK makes up where it is absent."""
 
 from __future__ import annotations
 
 import math
 import os
 import re
+from contextlib import suppress
+from pathlib import Path
 
 from .geometry import VolumeError, warn_once
 
 ITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
+DETACHED = (".mhd", ".nhdr", ".nrrd")  # headers whose voxels may lie in other files
+NRRD = (".nrrd", ".nhdr")
 MAX_HEADER = 2**20  # bytes
+DATA_FILE = re.compile(r"^\s*(?:ElementDataFile\s*=|data ?file\s*:)[ \t]*([^\n]*)\n?", re.IGNORECASE | re.MULTILINE)
 MILLIMETRES = ("mm", "millimeter", "millimetre", "millimeters", "millimetres")
 UNKNOWN_UNITS = ("", "?", "???")
 BYTES = {  # of a number of the pixel types of NRRD, as ITK and pynrrd write them, and of MetaImage
@@ -33,8 +38,8 @@ def check_text_header(name: str) -> None:
         EOFError: the header is incomplete.
         VolumeError: the header has no spacing, or another unit than millimetres.
     """
-    fields, _ = _fields(name)
-    if name.lower().endswith(".nrrd"):
+    fields, _, _ = _header(name)
+    if name.lower().endswith(NRRD):
         spacing, orientation, units = ("space directions", "spacings"), ("space directions",), ("space units", "units")
     else:
         spacing, units = ("elementspacing", "elementsize"), ("distanceunits",)
@@ -54,17 +59,30 @@ def check_text_header(name: str) -> None:
         warn_once(f"{name}: the header has no orientation ({orientation[0]}): left and right are guessed")
 
 
+def data_files(name: str) -> list[str]:
+    """Paths of the files, present or missing, that a header names for its voxels; empty if these follow the header.
+
+    Args:
+        name: any file; one that is no NRRD or MetaImage header names none.
+    """
+    if name.lower().endswith(DETACHED):
+        with suppress(EOFError):  # see `check_text_header`
+            return _header(name)[2]
+    return []
+
+
 def is_complete(name: str) -> bool:
     """Whether sizes prove that an NRRD or MetaImage file holds all voxels; False if only reading it can tell."""
-    fields, data_start = _fields(name)
-    is_nrrd = name.lower().endswith(".nrrd")
+    fields, data_start, other_files = _header(name)
+    is_nrrd = name.lower().endswith(NRRD)
     sizes, pixel_type = (
         fields.get(field, "") for field in (("sizes", "type") if is_nrrd else ("dimsize", "elementtype"))
     )
-    data_file = fields.get("data file", fields.get("datafile", "")) if is_nrrd else fields["elementdatafile"]
-    if data_file not in ("", "LOCAL"):
-        data_start, name = 0, os.path.join(os.path.dirname(name), data_file)
-    if pixel_type.lower() not in SIZE_OF or "byte skip" in fields or "headersize" in fields or not os.path.isfile(name):
+    if other_files:
+        data_start, name = 0, other_files[0]
+    if pixel_type.lower() not in SIZE_OF or "byte skip" in fields or "headersize" in fields:
+        return False
+    if len(other_files) > 1 or not os.path.isfile(name):
         return False
     channels = int(fields.get("elementnumberofchannels", 1))
     needed = math.prod(int(size) for size in sizes.split()) * channels * SIZE_OF[pixel_type.lower()]
@@ -78,18 +96,38 @@ def is_complete(name: str) -> bool:
     return fields.get("encoding", "raw") == "raw" and stored >= needed
 
 
-def _fields(name: str) -> tuple[dict[str, str], int]:
-    """(field in lower case -> value, number of bytes) of the header of a file."""
-    is_nrrd = name.lower().endswith(".nrrd")
-    end, separator = (rb"\r?\n\r?\n", ":") if is_nrrd else (rb"ElementDataFile\s*=[^\n]*\n?", "=")
+def _header(name: str) -> tuple[dict[str, str], int, list[str]]:
+    """The fields of a header (name in lower case -> value), its length in bytes, and the files with the voxels.
+
+    Raises:
+        EOFError: the header is incomplete.
+    """
+    is_nrrd = name.lower().endswith(NRRD)
     with open(name, "rb") as file:
-        content = file.read(MAX_HEADER)
-    match = re.search(end, content)
-    if match is None:
+        text = file.read(MAX_HEADER).decode("latin-1")  # a character for each byte
+    blank_line = re.search(r"\r?\n\r?\n", text) if is_nrrd else None
+    if blank_line:
+        text = text[: blank_line.end()]
+    named = DATA_FILE.search(text)
+    if not (blank_line or named):
         raise EOFError("the header has no end")
-    lines = content[: match.end()].decode("latin-1").splitlines()
+    length = len(text) if is_nrrd else named.end()
+    separator = ":" if is_nrrd else "="
+    lines = text[:length].splitlines()
     parts = [line.partition(separator) for line in lines if separator in line and not line.startswith("#")]
-    return {field.strip().lower(): value.strip() for field, _, value in parts}, match.end()
+    fields = {field.strip().lower(): value.strip() for field, _, value in parts}
+    other_files = _named_files(Path(name).parent, named[1].strip(), text[named.end() :]) if named else []
+    return fields, length, other_files
+
+
+def _named_files(folder: Path, value: str, next_lines: str) -> list[str]:
+    """The files of a field: one, a list in the next lines, or a pattern such as slice%03d.raw 1 90 1."""
+    if value.upper() in ("", "LOCAL"):
+        return []
+    if value.upper().startswith("LIST"):
+        return [str(folder / line.strip()) for line in next_lines.splitlines() if line.strip()]
+    found = folder.glob(re.sub(r"%\d*[dui]", "*", value.split()[0])) if "%" in value else ()
+    return [str(path) for path in found] or [str(folder / value)]
 
 
 def _words(value: str) -> list[str]:

@@ -265,6 +265,16 @@ def test_label_map_of_whole_numbers(tmp_path):
         load_volume(write_nifti(tmp_path / "a.nii.gz", array), is_label=True)
 
 
+@pytest.mark.parametrize("dtype", [">i2", ">u2", ">f4"])
+def test_label_map_with_the_byte_order_of_another_machine(tmp_path, dtype):
+    header = nibabel.Nifti1Header(endianness=">")
+    header.set_data_dtype(dtype)
+    labels = np.arange(np.prod(SHAPE)).reshape(SHAPE)
+    nibabel.save(nibabel.Nifti1Image(labels.astype(dtype), make_affine(), header), tmp_path / "a.nii.gz")
+    assert gzip.decompress((tmp_path / "a.nii.gz").read_bytes())[:4] == (348).to_bytes(4, "big")
+    np.testing.assert_array_equal(load_volume(tmp_path / "a.nii.gz", is_label=True)[0], labels)
+
+
 @pytest.mark.parametrize(
     "fields, finding",
     [
