@@ -101,14 +101,6 @@ def test_missing_keys_are_the_transforms_own():
     assert set(CheckedIntensityd(transform)(volume(chest(), "ct.nii.gz"))) == {"image"}
 
 
-def test_keys_instead_of_the_transforms_own():
-    transform = ScaleIntensityRanged("image", -1024, 1024, 0.0, 1.0, clip=True)
-    pair = {key: volume(chest(), "ct.nii.gz")["image"] for key in ("moving", "fixed")}
-    scaled = CheckedIntensityd(transform, ["moving", "fixed"])(pair)
-    for key in pair:
-        assert torch.equal(scaled[key], transform({"image": pair[key]})["image"]), key
-
-
 def test_what_looks_like_hu():
     ct = torch.as_tensor(chest())
     assert looks_like_hu(ct)
