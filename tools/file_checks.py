@@ -2,7 +2,7 @@
 """Checks of a bundle that read its files and run none of its code.
 
 Needed files, installed versions, overlay keys that exist, the same preparation in inference and validation, and
-figures in the documentation that come from a result file.
+figures in the documentation and the metadata that come from a result file.
 """
 
 from __future__ import annotations
@@ -124,6 +124,19 @@ def quoted_figures(root: Path, results: str) -> Iterator[str]:
                 yield f"docs/README.md quotes {quoted}, which is not in {path}"
 
 
+def eval_metrics(root: Path, results: str) -> Iterator[str]:
+    """The `eval_metrics` of the metadata are among the figures that docs/README.md quotes from result files."""
+    blocks = QUOTES.findall((root / "docs" / "README.md").read_text(encoding="utf-8"))
+    quoted = {float(number) for _, text in blocks for number in NUMBER.findall(text)}
+    metrics = read_json(root / "configs" / "metadata.json").get("eval_metrics")
+    if not metrics:
+        yield "metadata.json names no eval_metrics"
+        return
+    for name, value in metrics.items():
+        if value not in quoted:
+            yield f"metadata.json: {name} is {value}, which docs/README.md does not quote from a result file"
+
+
 def numbers(content: Any) -> Iterator[float]:
     """All numbers in a JSON value."""
     if isinstance(content, dict):
@@ -135,4 +148,4 @@ def numbers(content: Any) -> Iterator[float]:
         yield float(content)
 
 
-CHECKS = (files, versions, overlays, preprocessing, quoted_figures)
+CHECKS = (files, versions, overlays, preprocessing, quoted_figures, eval_metrics)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Zips of the bundles in the form of the MONAI model zoo: python -m tools.package_bundles --output_dir dist
 
-Each NAME_vVERSION.zip works without this repository. It has one top folder NAME with configs, docs, weights, licence
-and the part of custom/ that the bundle uses. That code is called `scripts` in the zip, and the configs name it so,
-because MONAI Label unloads only a module of that name between bundles. The same sources give the same bytes.
+Each NAME_vVERSION.zip works without this repository. It has one top folder NAME with configs, docs, weights, licence,
+a model card (README.md) and the part of custom/ that the bundle uses. That code is called `scripts` in the zip, and the
+configs name it so, because MONAI Label unloads only a module of that name between bundles. The same sources give the
+same bytes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from custom.files import atomic, read_json, sha256, write_bytes, write_json
 from custom.running import run_tool
 from custom.weights import read_weights
 
+from .model_card import model_card
 from .reached_code import reached_code
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,6 +83,8 @@ def bundle_files(bundle: Path) -> dict[str, bytes]:
     for folder in ("configs", "docs", "models"):
         for path in sorted(path for path in (bundle / folder).rglob("*") if path.is_file()):
             files[path.relative_to(bundle).as_posix()] = standing_alone(path, bundle.name)
+    metadata = read_json(bundle / "configs" / "metadata.json")
+    files["README.md"] = model_card(bundle.name, metadata, files["docs/README.md"].decode()).encode()
     code = reached_code(ROOT / CODE, used_names(bundle))
     return files | {f"{VENDORED}/{name}": source.encode() for name, source in code.items()}
 

@@ -66,7 +66,7 @@ def find_parts(dataset_dir: str | os.PathLike | int) -> dict[str, list[dict[str,
         part -> items, see `find_volumes`.
 
     Raises:
-        see `find_volumes`.
+        FileNotFoundError, NotADirectoryError, ValueError: see `find_volumes`.
     """
     root = path_of(dataset_dir)
     if not os.path.exists(root):

@@ -26,7 +26,8 @@ class PretextEvaluator(SupervisedEvaluator):
         amp: compute in float16 on GPUs, in bfloat16 on CPUs that have such instructions.
         loss_function: returns named terms from (outputs, batch); None for no terms.
         measures: functions that return named values, scalars or (N,), from (outputs, batch).
-        Others as `monai.engines.SupervisedEvaluator`.
+        *args: as `monai.engines.SupervisedEvaluator`.
+        **kwargs: as `monai.engines.SupervisedEvaluator`.
     """
 
     def __init__(

@@ -73,7 +73,8 @@ class MixedPrecisionTrainer(SupervisedTrainer):
         device: where a step is computed.
         amp: compute in float16 with scaled gradients on GPUs (MONAI's `amp`), in bfloat16 on CPUs that have such
             instructions (see `AutocastInferer`).
-        Others as `monai.engines.SupervisedTrainer`.
+        *args: as `monai.engines.SupervisedTrainer`.
+        **kwargs: as `monai.engines.SupervisedTrainer`.
     """
 
     def __init__(self, device: torch.device | str, *args: Any, amp: bool = False, **kwargs: Any) -> None:
@@ -88,7 +89,8 @@ class MixedPrecisionEvaluator(SupervisedEvaluator):
     Args:
         device: where a batch is computed.
         amp: compute in float16 on GPUs (MONAI's `amp`), in bfloat16 on CPUs that have such instructions.
-        Others as `monai.engines.SupervisedEvaluator`.
+        *args: as `monai.engines.SupervisedEvaluator`.
+        **kwargs: as `monai.engines.SupervisedEvaluator`.
     """
 
     def __init__(self, device: torch.device | str, *args: Any, amp: bool = False, **kwargs: Any) -> None:

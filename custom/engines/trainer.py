@@ -24,7 +24,8 @@ class PretextTrainer(SupervisedTrainer):
         device: where a step is computed.
         amp: compute in float16 with scaled gradients on GPUs, in bfloat16 on CPUs that have such instructions.
         prepare_batch: gives the batch on the device from (batch, device, non_blocking), see `PrepareBatch`.
-        Others as `monai.engines.SupervisedTrainer`.
+        *args: as `monai.engines.SupervisedTrainer`.
+        **kwargs: as `monai.engines.SupervisedTrainer`.
 
     Raises:
         ValueError: postprocessing or accumulation_steps are set; a pretext step has neither.

@@ -61,7 +61,7 @@ def test_a_zip_trains_from_the_parent_of_its_folder_and_evaluates_inside(
     assert (folder / name / "evaluation" / "metrics.json").is_file()
     assert sorted(path.name for path in folder.iterdir()) == [name]
     made = {path.name for path in (folder / name).iterdir()}
-    shipped = {"LICENSE", "configs", "docs", "models", "scripts"}
+    shipped = {"LICENSE", "README.md", "configs", "docs", "models", "scripts"}
     assert made == shipped | {"data", "output", "evaluation"}
 
 
@@ -323,6 +323,12 @@ class TestVerify:
         text = readme.read_text()
         readme.write_text(text.replace("<!-- end of figures -->", "0.12345\n<!-- end of figures -->", 1))
         assert "quotes 0.12345, which is not in" in self.problems(file_checks.quoted_figures, bundle)[0]
+        edit("metadata.json", lambda content: content["eval_metrics"].update(mean_dice=0.999))
+        assert self.problems(file_checks.eval_metrics, bundle) == [
+            "metadata.json: mean_dice is 0.999, which docs/README.md does not quote from a result file"
+        ]
+        edit("metadata.json", lambda content: content.pop("eval_metrics"))
+        assert self.problems(file_checks.eval_metrics, bundle) == ["metadata.json names no eval_metrics"]
         readme.write_text("nothing")
         assert self.problems(file_checks.quoted_figures, bundle) == [
             "docs/README.md quotes no figures from a result file"
