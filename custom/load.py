@@ -123,7 +123,12 @@ def _folder_of(weights: str | os.PathLike) -> Iterator[Path]:
     if bundle is not None:
         yield bundle / "models"
     elif path.is_dir():
-        yield path if (path / DESCRIPTION).is_file() else path / "models"
+        described = [folder for folder in (path, path / "models") if (folder / DESCRIPTION).is_file()]
+        if not described:
+            raise FileNotFoundError(
+                f"{path} holds no {DESCRIPTION}, expected a folder with {WEIGHTS} and {DESCRIPTION}"
+            )
+        yield described[0]
     elif path.is_file():
         with tempfile.TemporaryDirectory() as temporary:
             _unpack_weights(path, Path(temporary))

@@ -126,7 +126,7 @@ def test_what_does_not_segment_is_no_segmenter(name):
 def test_what_is_nowhere_is_named_with_what_exists(load_it, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"liver does not exist, expected one of \['brain', 'coronary', "):
         load_it("liver")
-    with pytest.raises(FileNotFoundError, match=r"models/model\.json does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"holds no model\.json, expected a folder with model\.pt and"):
         load_it(tmp_path)
     (tmp_path / "a.pt").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"a\.pt is no zip, expected the zip of a bundle"):

@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from monai.bundle import ConfigParser
 
 from custom.cli import main
 from custom.cli.config_run import MODULE, ConfigRun, path_text, run_config
+from custom.files import read_json
 from custom.shipped import BUNDLES, find_bundle, short_name
 
 MODELS = {name: str(find_bundle(name) / "models") for name in ("heart", "coronary", "brain", "covid", "pretrain")}
@@ -154,6 +156,20 @@ def test_what_was_trained_here_is_used_and_a_name_takes_what_was_shipped(passed_
     assert overrides_of(passed_on("finetune heart a"))["pretrained_weights"] == "gvsl_output/pretrain"
     assert overrides_of(passed_on("finetune heart a --weights pretrain"))["pretrained_weights"] == MODELS["pretrain"]
     assert overrides_of(passed_on("segment brain a"))["model_dir"] == MODELS["brain"]
+
+
+@pytest.mark.parametrize(
+    "text", ["pretrain", "finetune heart", "finetune coronary", "finetune brain", "evaluate covid"]
+)
+def test_without_a_folder_phantoms_are_drawn_below_the_working_directory(text, passed_on):
+    overrides = overrides_of(passed_on(text))
+    parser = ConfigParser(read_json(Path(overrides["bundle_root"]) / "configs" / "train.json"))
+    for name in ("bundle_root", "dataset_dir", "cohort#root", "output_dir", "overflow_dir"):
+        parser[name] = overrides[name]
+    assert str(parser.get_parsed_content("cohort").root) == parser.get_parsed_content("dataset_dir")
+    assert parser["dataset_dir"].startswith("gvsl_output/phantoms/")
+    written = {name for name, value in parser.get().items() if "@bundle_root" in str(value)}
+    assert written <= {"pretrained_weights", "model_dir", "initialize", "train"}  # train: PublishModel, of MONAI Label
 
 
 def test_paths_below_the_working_directory_are_printed_relative_to_it(monkeypatch):
