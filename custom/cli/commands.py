@@ -135,9 +135,8 @@ def finetune(
     example: gvsl finetune heart labelled/
     """
     found = _bundle(bundle, "", "", PRETRAIN)
-    from_scratch = "scratch" in overlay.split(",") and not weights
-    start = {} if from_scratch else {"pretrained_weights": _weights(_bundle(PRETRAIN), weights)}
-    return _training(f"finetune_{short_name(found.name)}", found, folder, output, overlay, start | overrides)
+    chosen = _pretrained(weights, overlay) | overrides
+    return _training(f"finetune_{short_name(found.name)}", found, folder, output, overlay, chosen)
 
 
 def evaluate(
@@ -206,6 +205,15 @@ def _weights(bundle: Path, weights: str) -> str:
     trained = PRETRAIN if short_name(bundle.name) == PRETRAIN else f"finetune_{short_name(bundle.name)}"
     here = os.path.join(OUTPUT, trained)
     return here if os.path.isfile(os.path.join(here, "model.json")) else shown(bundle / MODELS)
+
+
+def _pretrained(weights: str, overlay: str) -> dict[str, str]:
+    """The weights that fine-tuning starts from; nothing for the shipped ones, which train.json names itself."""
+    if not weights and "scratch" in overlay.split(","):
+        return {}
+    bundle = _bundle(PRETRAIN)
+    folder = _weights(bundle, weights)
+    return {} if folder == shown(bundle / MODELS) else {"pretrained_weights": folder}
 
 
 def _overlay(bundle: Path, name: str) -> str:

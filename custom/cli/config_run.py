@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import runpy
 import shlex
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -44,9 +46,17 @@ class ConfigRun(NamedTuple):
 def run_config(run: ConfigRun) -> None:
     """Print the command, run it in this process, and print where the results are."""
     print(run.command_line(), flush=True)
+    _leave_out_repetitions()
     sys.argv = [MODULE, *run.arguments()]
     runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
     print(f"The results are in {run.overrides['output_dir']}.")
+
+
+def _leave_out_repetitions() -> None:
+    """From now on MONAI lists the overrides, which are in the command, and warns of config files no more."""
+    for name in ("monai.bundle.scripts", "monai.bundle.workflows"):
+        logging.getLogger(name).addFilter(lambda record: record.levelno > logging.INFO)
+    warnings.filterwarnings("ignore", "parsing config_file")  # the files are those of this package
 
 
 def path_text(path: str | os.PathLike) -> str:

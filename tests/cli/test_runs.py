@@ -24,6 +24,7 @@ def succeeded(done: Ended) -> list[str]:
     assert done.status == 0, done.errors[-3000:]
     lines = done.output.splitlines()
     assert lines[0].startswith("python -m monai.bundle run --config_file ")
+    assert "input summary" not in done.output and "parsing config_file" not in done.errors
     return lines
 
 
@@ -34,7 +35,7 @@ def folder(gvsl: Callable[[str, Path], Ended], volumes: Path, tmp_path_factory: 
     lines = succeeded(gvsl(f"pretrain {volumes} {SHORT} --validation_pairs 2", folder))
     assert lines[-1] == "The results are in gvsl_output/pretrain."
     lines = succeeded(gvsl(f"finetune heart {volumes} {SHORT} --warmup_iterations 1", folder))
-    assert "--pretrained_weights gvsl_output/pretrain" in lines[0]
+    assert lines[0].endswith("--warmup_iterations 1") and "--pretrained_weights gvsl_output/pretrain" in lines[0]
     return folder
 
 
@@ -100,13 +101,13 @@ def test_register_refines_and_features_are_computed_with_the_weights_of_here(fol
     [
         ("segment heart absent.nii.gz", "FileNotFoundError: dataset_dir 'absent.nii.gz' does not exist, expected"),
         ("pretrain 2024", "FileNotFoundError: dataset_dir './2024' does not exist, expected"),
-        ("segment heart . --weights absent", "FileNotFoundError: absent"),
+        ("features {volumes}/images/0.nii.gz --weights absent", "FileNotFoundError: absent"),
         ("segment heart . --devise cpu", "ValueError: 'devise' is no key of this config, expected 'device'?"),
         ("register a b --refine", "ValueError: refine is True, expected a whole number of at least 0"),
     ],
 )
-def test_an_error_of_a_run_ends_with_its_reason(text, reason, gvsl, tmp_path):
-    done = gvsl(text, tmp_path)
+def test_an_error_of_a_run_ends_with_its_reason(text, reason, gvsl, volumes, tmp_path):
+    done = gvsl(text.format(volumes=volumes), tmp_path)
     assert done.status == 1 and "The results are in" not in done.output
     *_, pointer, last = done.errors.splitlines()
     assert pointer.startswith("The traceback is in ") and last.startswith(reason), done.errors[-1500:]
