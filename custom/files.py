@@ -19,8 +19,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 logger = logging.getLogger(__name__)
 TEMPORARY_PREFIX = ".tmp."
 TEMPORARY_NAME = re.compile(r"\.tmp\.(?P<host>[^.]*)\.(?P<process>\d+)\.\d+\..+")
@@ -235,6 +233,8 @@ def write_csv(
 
 def write_tensors(path: str | os.PathLike, content: Any, what: str = "the tensors") -> None:
     """Write what torch.load reads, such as a state dict; see `atomic`. The bytes depend on the content only."""
+    import torch  # takes seconds, which readers of JSON need not wait
+
     with atomic(path, what) as temporary, open(temporary, "wb") as file:
         try:
             torch.save(content, file)

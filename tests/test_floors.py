@@ -10,13 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = [  # the lowest first; a room may import rooms of its own floor and of those before it
-    ["files", "labels"],
+    ["files", "labels", "shipped"],
     ["layers", "running", "volumes"],
     ["figures", "losses", "metrics", "networks", "transforms"],
     ["pretext"],
     ["data", "weights"],
     ["engines", "phantoms", "preparation", "registration"],
     ["handlers"],
+    ["cli", "load"],
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -6,4 +6,4 @@ from .geometry import VolumeError, warn_once
 from .grid import check_same_grid, on_grid_of
 from .parts import files_of, volume_state
 from .read import check_file, check_volume, load_volume
-from .write import check_geometry, write_volume
+from .write import check_geometry, nifti_image, write_volume

@@ -34,6 +34,16 @@ def check_geometry(affine: np.ndarray, name: str) -> None:
         )
 
 
+def nifti_image(array: np.ndarray, affine: np.ndarray, intent: str = "none") -> nibabel.Nifti1Image:
+    """The image that `write_volume` writes; it has the same arguments."""
+    image = nibabel.Nifti1Image(array, affine, dtype=array.dtype)
+    image.header.set_intent(intent)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code="scanner")
+    image.set_qform(affine, code="scanner")
+    return image
+
+
 def write_volume(
     path: str | os.PathLike, array: np.ndarray, affine: np.ndarray, intent: str = "none", allow_shear: bool = False
 ) -> None:
@@ -52,13 +62,8 @@ def write_volume(
     """
     if not allow_shear:
         check_geometry(affine, os.fspath(path))
-    image = nibabel.Nifti1Image(array, affine, dtype=array.dtype)
-    image.header.set_intent(intent)
-    image.header.set_xyzt_units("mm")
-    image.set_sform(affine, code="scanner")
-    image.set_qform(affine, code="scanner")
     with atomic(path, "the volume") as temporary:
-        nibabel.save(image, temporary)
+        nibabel.save(nifti_image(array, affine, intent), temporary)
         if temporary.suffix == ".gz":
             with open(temporary, "rb+") as file:
                 file.seek(9)  # byte of the gzip header for the operating system: nibabel writes "unknown"

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bundles that come with this package: configs, docs and weights."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+INSTALLED = Path(__file__).parent / "bundles"  # setup.cfg puts them there
+BUNDLES = INSTALLED if INSTALLED.is_dir() else Path(__file__).parents[1] / "bundles"
+NAME = re.compile(r"gvsl_(?:seg_)?(\w+?)(?:_cls)?")
+
+
+def short_name(name: str) -> str:
+    """The part of a bundle's name that the command line uses: heart of gvsl_seg_heart, covid of gvsl_covid_cls."""
+    match = NAME.fullmatch(name)
+    return match[1] if match else name
+
+
+def shipped_bundles() -> dict[str, Path]:
+    """Short name -> folder of each bundle, in the order of the short names."""
+    folders = [path.parents[1] for path in BUNDLES.glob("*/configs/metadata.json")]
+    return dict(sorted((short_name(folder.name), folder) for folder in folders))
+
+
+def find_bundle(name: str) -> Path | None:
+    """The folder of a bundle by its short or full name, or None."""
+    return shipped_bundles().get(short_name(name))
