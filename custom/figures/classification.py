@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .colors import BLUE, VERMILION
-from .planes import ORIENTATION, PLANES, ROWS, draw_plane, fullest_plane, name_figure, pixel_size
+from .planes import ORIENTATION, PLANES, ROWS, draw_plane, extent, fullest_plane, name_figure, pixel_size
 from .window import GrayScale
 
 
@@ -75,8 +75,10 @@ def planes_figure(
     """
     image = [gray_scale.values(pixels) for pixels in planes.image]
     low, high = gray_scale.limits(*image)
+    widths = [width for _, width in map(extent, image, planes.sizes)]  # millimetres: all planes have one scale
     figure = Figure(figsize=(12, 5), layout="constrained")
-    for plot, pixels, axis, size in zip(figure.subplots(1, 3), image, ROWS, planes.sizes, strict=True):
+    plots = figure.subplots(1, len(ROWS), width_ratios=widths)
+    for plot, pixels, axis, size in zip(plots, image, ROWS, planes.sizes, strict=True):
         draw_plane(plot, pixels, axis, size, bar=True, cmap="gray", vmin=low, vmax=high)
         plot.set_title(PLANES[axis], fontsize="medium")
     name_figure(figure, title, (ORIENTATION, gray_scale.caption), synthetic, color=VERMILION if wrong else "black")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -61,6 +62,11 @@ def pixel_size(spacing: Sequence[float], axis: int) -> tuple[float, float]:
     """
     width, height = (float(size) for other, size in enumerate(spacing) if other != axis)
     return height, width
+
+
+def extent(pixels: np.ndarray, size: tuple[float, float]) -> tuple[float, float]:
+    """Height and width of a slice in millimetres, from its pixels and `pixel_size`."""
+    return pixels.shape[0] * size[0], pixels.shape[1] * size[1]
 
 
 def draw_plane(
@@ -120,9 +126,14 @@ def draw_outlines(plot: Axes, labels: np.ndarray, color: Any, linestyle: str = "
 
 
 def name_figure(
-    figure: Figure, title: str, notes: Sequence[str] = (), synthetic: bool = False, color: str = "black"
+    figure: Figure,
+    title: str,
+    notes: Sequence[str] = (),
+    synthetic: bool = False,
+    color: str = "black",
+    legend: Sequence[Artist] = (),
 ) -> None:
-    """Writes the title above a figure, and notes below.
+    """Writes the title above a figure, and notes and a legend below.
 
     Args:
         figure: a picture of volumes.
@@ -130,10 +141,11 @@ def name_figure(
         notes: sentences, such as the CT window.
         synthetic: whether phantoms are shown, which the title then says.
         color: of the title.
+        legend: labelled entries of the legend.
     """
     figure.suptitle(f"{SYNTHETIC}\n{title}" if synthetic else title, color=color)
-    if notes:
-        figure.supxlabel(" ".join(notes), fontsize="small")
+    small = {"fontsize": "small", "title_fontsize": "small"}
+    figure.legend(handles=legend, title=" ".join(notes), loc="outside lower center", ncols=6, frameon=False, **small)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from .colors import BLUE, ORANGE, SKY
-from .planes import ORIENTATION, PLANES, ROWS, draw_outlines, draw_plane, middle_plane, name_figure, pixel_size
+from .planes import ORIENTATION, PLANES, ROWS, draw_outlines, draw_plane, extent, middle_plane, name_figure, pixel_size
 from .window import GrayScale
 
 GRID_STEP = 4  # voxels between two lines
@@ -65,11 +65,14 @@ def registration_figure(
         "moving \N{MINUS SIGN} fixed": (moving - fixed, difference),
         "registered \N{MINUS SIGN} fixed": (warped - fixed, difference),
     }
-    figure = Figure(figsize=(16, 9.4), layout="constrained")
-    grid = figure.add_gridspec(len(ROWS) + 1, len(columns) + 1, height_ratios=[1] * len(ROWS) + [0.05])
-    plots = np.array([[figure.add_subplot(grid[row, column]) for column in range(len(columns) + 1)] for row in range(3)])
-    for row, axis in zip(plots, ROWS, strict=True):
-        size = pixel_size(pair.spacing, axis)
+    sizes = [pixel_size(pair.spacing, axis) for axis in ROWS]
+    extents = [extent(middle_plane(fixed, axis), size) for axis, size in zip(ROWS, sizes, strict=True)]
+    ratios = [height / width for height, width in extents]
+    figure = Figure(figsize=(16, 2.6 * sum(ratios) + 1.6), layout="constrained")
+    grid = figure.add_gridspec(len(ROWS) + 1, len(columns) + 1, height_ratios=[*ratios, 0.05])
+    places = np.ndindex(len(ROWS), len(columns) + 1)
+    plots = np.array([figure.add_subplot(grid[place]) for place in places]).reshape(len(ROWS), -1)
+    for row, axis, size in zip(plots, ROWS, sizes, strict=True):
         for plot, (volume, style) in zip(row, columns.values(), strict=False):
             image = draw_plane(plot, middle_plane(volume, axis), axis, size, bar=plot is row[0], **style)
         if pair.labels is not None:

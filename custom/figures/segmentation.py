@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, io_orientation
 
-from .colors import VERMILION, legend_patches, structure_colors
-from .planes import ORIENTATION, PLANES, ROWS, draw_plane, name_figure, pixel_size, plane
+from .colors import legend_patches, structure_colors
+from .planes import ORIENTATION, PLANES, ROWS, draw_plane, extent, name_figure, pixel_size, plane
 from .window import UNITLESS, GrayScale
 
+COLUMN, MARGIN = 3.4, 2.2  # inches: width of a column, height of title and legend
 OPACITY = 0.5  # of label maps on the image
 DIFFERENCES = "where they differ"
 
@@ -83,7 +84,7 @@ def segmentation_figure(
     overlays = {"reference": _colored(planes.reference, structures)}
     overlays["prediction"] = _colored(planes.prediction, structures)
     pairs = zip(planes.reference, planes.prediction, strict=True)
-    overlays[DIFFERENCES] = [_filled(reference != prediction, VERMILION) for reference, prediction in pairs]
+    overlays[DIFFERENCES] = [_filled(reference != prediction, "red") for reference, prediction in pairs]
     return _figure(planes, overlays, structures, title, gray_scale, synthetic)
 
 
@@ -126,8 +127,11 @@ def _figure(
     """The image alone, then a column for each overlay."""
     image = [gray_scale.values(pixels) for pixels in planes.image]
     low, high = gray_scale.limits(*image)
-    figure = Figure(figsize=(3.4 * (len(overlays) + 1), 10.8), layout="constrained")
-    plots = figure.subplots(len(ROWS), len(overlays) + 1)
+    extents = map(extent, image, planes.sizes)
+    ratios = [height / width for height, width in extents]
+    columns = len(overlays) + 1
+    figure = Figure(figsize=(COLUMN * columns, COLUMN * sum(ratios) + MARGIN), layout="constrained")
+    plots = figure.subplots(len(ROWS), columns, height_ratios=ratios)
     for number, (row, axis) in enumerate(zip(plots, ROWS, strict=True)):
         size = planes.sizes[number]
         for plot, pixels in zip(row, (None, *(overlay[number] for overlay in overlays.values())), strict=True):
@@ -137,9 +141,8 @@ def _figure(
         row[0].set_ylabel(PLANES[axis])
     for plot, name in zip(plots[0], ("image", *overlays), strict=True):
         plot.set_title(name, fontsize="medium")
-    patches = legend_patches(list(structures))
-    figure.legend(handles=patches, loc="outside lower center", ncols=5, fontsize="small", frameon=False)
-    name_figure(figure, title, (ORIENTATION, gray_scale.caption), synthetic)
+    legend = legend_patches(list(structures))
+    name_figure(figure, title, (ORIENTATION, gray_scale.caption), synthetic, legend=legend)
     return figure
 
 

@@ -35,7 +35,8 @@ class GrayScale(NamedTuple):
         """The gray scale in words."""
         if self.window is None:
             return "Gray values from the {:g}st to the {:g}th percentile.".format(*PERCENTILES)
-        return "CT window: level {:g} HU, width {:g} HU.".format(*self.window)
+        level, width = (f"{value:g}".replace("-", "\N{MINUS SIGN}") for value in self.window)
+        return f"CT window: level {level} HU, width {width} HU."
 
     def values(self, stored: np.ndarray) -> np.ndarray:
         """Intensities in `unit`, float32."""

@@ -96,7 +96,7 @@ class ClassificationReport(Report):
             row | {"true_class": name, "true_value": self.labels[name]},
             output["pred"].detach().cpu().double().reshape(-1).numpy(),
             truth,
-            organ_planes(image, voxel_sizes(getattr(output["image"], "affine", np.eye(4)))),
+            organ_planes(image, voxel_sizes(np.asarray(output["image"].affine))),
         )
 
     def rows(self) -> list[dict[str, Any]]:

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The README's picture of two real brains: python -m tools.draw_registration --moving FILE --fixed FILE --output PNG
+
+register.json of gvsl_pretrain registers two skull-stripped MRs, for docs/registration.png subjects 05 and 02 of
+OpenNeuro ds002748 (CC0). The outlines are those of brain and white matter, found by a threshold in each volume.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from monai.bundle import ConfigWorkflow
+from nibabel.affines import voxel_sizes
+from scipy.ndimage import gaussian_filter
+from skimage.filters import threshold_multiotsu
+
+from custom.figures import UNITLESS, RegisteredPair, registration_figure, registration_in_words, save_figure
+from custom.files import read_json
+from custom.registration import pull_image, read_displacement_field
+from custom.running import run_tool
+
+CONFIGS = Path(__file__).parents[1] / "bundles" / "gvsl_pretrain" / "configs"
+PERCENTILES = {"_target_": "ScaleIntensityRangePercentilesd", "keys": ["moving", "fixed"], "clip": True}
+PERCENTILES |= {"lower": 0.5, "upper": 99.5, "b_min": 0.0, "b_max": 1.0}
+BIAS_MM = 25.0  # smoothing that leaves only the coil's bias of an MR
+
+
+def main(
+    moving: str,
+    fixed: str,
+    output: str,
+    model_dir: str = str(CONFIGS.parent / "models"),
+    refine: int = 60,
+    spacing: float = 2.5,
+) -> None:
+    """Registers two volumes and draws them on the grid of the fixed file.
+
+    Args:
+        moving: skull-stripped MR, zero outside of the brain.
+        fixed: another one.
+        output: the PNG.
+        model_dir: weights of gvsl_pretrain.
+        refine: steps of the refinement of register.json.
+        spacing: of the registration in millimetres.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = {"moving": str(Path(moving).resolve()), "fixed": str(Path(fixed).resolve()), "output_dir": folder}
+        chosen |= {"model_dir": model_dir, "refine": refine, "spacing": [spacing] * 3, "intensity": PERCENTILES}
+        chosen |= {"accept_mismatch": ["spacing", "intensity"]}
+        workflow = ConfigWorkflow(
+            str(CONFIGS / "register.json"),
+            str(CONFIGS / "metadata.json"),
+            logging_file=False,
+            workflow_type="infer",
+            bundle_root=str(CONFIGS.parent),
+            **chosen,
+        )
+        workflow.initialize()
+        workflow.run()
+        draw(Path(folder), Path(output))
+
+
+def draw(registration: Path, output: Path) -> None:
+    """Draws the result of register.json.
+
+    Args:
+        registration: its output folder.
+        output: the PNG.
+    """
+    report = read_json(registration / "registration.json")
+    moving, fixed = (nibabel.load(report["files"][side]) for side in ("moving", "fixed"))
+    if nibabel.aff2axcodes(fixed.affine) != ("R", "A", "S"):
+        raise ValueError(f"{report['files']['fixed']} is {nibabel.aff2axcodes(fixed.affine)}, expected RAS")
+    field, grid = read_displacement_field(registration / report["written"]["displacement_field"])
+    before = np.broadcast_to((centre(moving) - centre(fixed)).reshape(3, 1, 1, 1), field.shape)
+    spacing = voxel_sizes(fixed.affine)
+    image, moving_tissue, fixed_tissue = moving.get_fdata(), tissue(moving), tissue(fixed)
+
+    def pulled(volume: np.ndarray, displacement: np.ndarray, nearest: bool = False) -> np.ndarray:
+        return pull_image(volume, moving.affine, displacement, grid, 0, nearest)
+
+    pair = RegisteredPair(
+        scaled(pulled(image, before)),
+        scaled(fixed.get_fdata()),
+        scaled(pulled(image, field)),
+        (field - before) / spacing.reshape(3, 1, 1, 1),
+        spacing,
+        (pulled(moving_tissue, before, nearest=True), fixed_tissue, pulled(moving_tissue, field, nearest=True)),
+    )
+    title = f"Two real brains, T1 MR. {registration_in_words(report)[0].upper()}{registration_in_words(report)[1:]}"
+    save_figure(registration_figure(pair, UNITLESS, title), output)
+
+
+def centre(image: nibabel.Nifti1Image) -> np.ndarray:
+    """The middle of a volume in millimetres, RAS; registration begins with the middles on each other."""
+    return image.affine[:3, :3] @ ((np.array(image.shape) - 1) / 2) + image.affine[:3, 3]
+
+
+def scaled(volume: np.ndarray) -> np.ndarray:
+    """Intensities divided by the 99th percentile of the brain."""
+    return volume / np.percentile(volume[volume > 0], 99)
+
+
+def tissue(image: nibabel.Nifti1Image) -> np.ndarray:
+    """Label map of a skull-stripped T1: 1 gray matter and fluid, 2 white matter by a threshold of Otsu."""
+    volume, sigma = image.get_fdata(), BIAS_MM / voxel_sizes(image.affine)
+    brain = volume > 0
+    bias = gaussian_filter(volume, sigma) / np.maximum(gaussian_filter(brain.astype(float), sigma), 1e-3)
+    corrected = gaussian_filter(volume, 0.7) / np.where(brain, bias, np.inf)
+    _, white = threshold_multiotsu(corrected[brain], 3)
+    return brain.astype(np.uint8) + (brain & (corrected > white)).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    run_tool(main)
