@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 from monai.bundle import ConfigWorkflow
 from nibabel.affines import voxel_sizes
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.filters import threshold_multiotsu
 
@@ -40,58 +42,59 @@ def main(
 
     Args:
         moving: skull-stripped MR, zero outside of the brain.
-        fixed: another one.
+        fixed: another one, in RAS order.
         output: the PNG.
         model_dir: weights of gvsl_pretrain.
         refine: steps of the refinement of register.json.
         spacing: of the registration in millimetres.
     """
     with tempfile.TemporaryDirectory() as folder:
-        chosen = {"moving": str(Path(moving).resolve()), "fixed": str(Path(fixed).resolve()), "output_dir": folder}
-        chosen |= {"model_dir": model_dir, "refine": refine, "spacing": [spacing] * 3, "intensity": PERCENTILES}
-        chosen |= {"accept_mismatch": ["spacing", "intensity"]}
-        workflow = ConfigWorkflow(
-            str(CONFIGS / "register.json"),
-            str(CONFIGS / "metadata.json"),
-            logging_file=False,
-            workflow_type="infer",
-            bundle_root=str(CONFIGS.parent),
-            **chosen,
-        )
-        workflow.initialize()
-        workflow.run()
-        draw(Path(folder), Path(output))
+        register(moving, fixed, folder, model_dir, refine, spacing)
+        pair, measures = read_pair(Path(folder))
+    measured = registration_in_words(measures)
+    save_figure(registration_figure(pair, UNITLESS, f"Two brains, T1 MR: {measured}"), Path(output))
+    few = {"method": Image.Quantize.MAXCOVERAGE, "kmeans": 3, "dither": Image.Dither.NONE}
+    Image.open(output).convert("RGB").quantize(256, **few).save(output, optimize=True)  # a third of the bytes
 
 
-def draw(registration: Path, output: Path) -> None:
-    """Draws the result of register.json.
+def register(moving: str, fixed: str, folder: str, model_dir: str, refine: int, spacing: float) -> None:
+    """Runs register.json; its files go to `folder`. The other arguments are those of `main`."""
+    chosen = {"moving": str(Path(moving).resolve()), "fixed": str(Path(fixed).resolve()), "output_dir": folder}
+    chosen |= {"model_dir": model_dir, "refine": refine, "spacing": [spacing] * 3, "intensity": PERCENTILES}
+    workflow = ConfigWorkflow(
+        str(CONFIGS / "register.json"),
+        str(CONFIGS / "metadata.json"),
+        logging_file=False,
+        workflow_type="infer",
+        bundle_root=str(CONFIGS.parent),
+        accept_mismatch=["spacing", "intensity"],
+        **chosen,
+    )
+    workflow.initialize()
+    workflow.run()
 
-    Args:
-        registration: its output folder.
-        output: the PNG.
+
+def read_pair(folder: Path) -> tuple[RegisteredPair, dict[str, Any]]:
+    """The pair in the output folder of register.json on the grid of the fixed file, and its measures.
+
+    Raises:
+        ValueError: the fixed file is not in RAS order.
     """
-    report = read_json(registration / "registration.json")
+    report = read_json(folder / "registration.json")
     moving, fixed = (nibabel.load(report["files"][side]) for side in ("moving", "fixed"))
-    if nibabel.aff2axcodes(fixed.affine) != ("R", "A", "S"):
-        raise ValueError(f"{report['files']['fixed']} is {nibabel.aff2axcodes(fixed.affine)}, expected RAS")
-    field, grid = read_displacement_field(registration / report["written"]["displacement_field"])
+    if (order := "".join(nibabel.aff2axcodes(fixed.affine))) != "RAS":
+        raise ValueError(f"{report['files']['fixed']} is in {order} order, expected RAS")
+    field, grid = read_displacement_field(folder / report["written"]["displacement_field"])
     before = np.broadcast_to((centre(moving) - centre(fixed)).reshape(3, 1, 1, 1), field.shape)
     spacing = voxel_sizes(fixed.affine)
-    image, moving_tissue, fixed_tissue = moving.get_fdata(), tissue(moving), tissue(fixed)
+    image, tissue = moving.get_fdata(), tissues(moving)
 
     def pulled(volume: np.ndarray, displacement: np.ndarray, nearest: bool = False) -> np.ndarray:
         return pull_image(volume, moving.affine, displacement, grid, 0, nearest)
 
-    pair = RegisteredPair(
-        scaled(pulled(image, before)),
-        scaled(fixed.get_fdata()),
-        scaled(pulled(image, field)),
-        (field - before) / spacing.reshape(3, 1, 1, 1),
-        spacing,
-        (pulled(moving_tissue, before, nearest=True), fixed_tissue, pulled(moving_tissue, field, nearest=True)),
-    )
-    title = f"Two real brains, T1 MR. {registration_in_words(report)[0].upper()}{registration_in_words(report)[1:]}"
-    save_figure(registration_figure(pair, UNITLESS, title), output)
+    labels = pulled(tissue, before, nearest=True), tissues(fixed), pulled(tissue, field, nearest=True)
+    volumes = map(scaled, (pulled(image, before), fixed.get_fdata(), pulled(image, field)))
+    return RegisteredPair(*volumes, (field - before) / spacing.reshape(3, 1, 1, 1), spacing, labels), report
 
 
 def centre(image: nibabel.Nifti1Image) -> np.ndarray:
@@ -104,7 +107,7 @@ def scaled(volume: np.ndarray) -> np.ndarray:
     return volume / np.percentile(volume[volume > 0], 99)
 
 
-def tissue(image: nibabel.Nifti1Image) -> np.ndarray:
+def tissues(image: nibabel.Nifti1Image) -> np.ndarray:
     """Label map of a skull-stripped T1: 1 gray matter and fluid, 2 white matter by a threshold of Otsu."""
     volume, sigma = image.get_fdata(), BIAS_MM / voxel_sizes(image.affine)
     brain = volume > 0

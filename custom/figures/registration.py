@@ -81,9 +81,8 @@ def registration_figure(
         row[0].set_ylabel(PLANES[axis])
     for plot, name in zip(plots[0], [*columns, "deformed grid"], strict=True):
         plot.set_title(name, fontsize="medium")
-    unit = "HU" if gray_scale.window else "in scaled intensity"
     bar = figure.add_subplot(grid[-1, 3:5])
-    figure.colorbar(image, cax=bar, orientation="horizontal", extend="both", label=f"difference ({unit})")
+    figure.colorbar(image, cax=bar, orientation="horizontal", extend="both", label=f"difference ({gray_scale.unit})")
     if pair.labels is not None:
         lines = {"structures of fixed": SKY, "structures of moving": ORANGE}
         handles = [Line2D([], [], color=color, label=name) for name, color in lines.items()]
@@ -111,7 +110,7 @@ def registration_in_words(measures: Mapping[str, float]) -> str:
             parts.append(f"{name} {values['before']:.2f} → {values[last]:.2f}{between}")
     folded = measures.get("folded_share_refined", measures.get("folded_share"))
     if folded is not None:
-        parts.append(f"{100 * folded:.1f} % of the voxels folded")
+        parts.append(f"{100 * folded:.2f} % of the voxels folded")
     return ", ".join(parts)
 
 
