@@ -2,14 +2,16 @@
 """Drawing: arrays in, matplotlib figures out."""
 
 from .classification import OrganPlanes, organ_planes, planes_figure, roc_figure
-from .colors import in_words, legend_patches, structure_colors, without_side
+from .colors import colored, in_words, legend_patches, structure_colors, without_side
 from .losses import loss_figure, read_table
 from .planes import (
     ORIENTATION,
     PLANES,
     ROWS,
+    SYNTHETIC,
     draw_outlines,
     draw_plane,
+    extent,
     fullest_plane,
     middle_plane,
     name_figure,

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import colorsys
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 
@@ -52,6 +53,23 @@ def structure_colors(names: Iterable[str]) -> list[tuple[float, float, float]]:
     free = _distinct()
     known = (FREESURFER.get(without_side(name).lower().replace(" ", "_")) for name in names)
     return [next(free) if color is None else tuple(part / 255 for part in color) for color in known]
+
+
+def colored(labels: np.ndarray, structures: Mapping[str, int], opacity: float) -> np.ndarray:
+    """A label map in the colors of its structures; other values are transparent.
+
+    Args:
+        labels: label map, (height, width).
+        structures: name -> value in the label map.
+        opacity: of the structures, from 0 to 1.
+
+    Returns:
+        (height, width, 4), RGBA in [0, 1].
+    """
+    picture = np.zeros((*labels.shape, 4))
+    for value, color in zip(structures.values(), structure_colors(structures), strict=True):
+        picture[labels == value] = (*color, opacity)
+    return picture
 
 
 def legend_patches(names: Sequence[str]) -> list[Patch]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, io_orientation
 
-from .colors import legend_patches, structure_colors
+from .colors import colored, legend_patches
 from .planes import ORIENTATION, PLANES, ROWS, draw_plane, extent, name_figure, pixel_size, plane
 from .window import UNITLESS, GrayScale
 
@@ -147,13 +147,7 @@ def _figure(
 
 
 def _colored(planes: list[np.ndarray], structures: Mapping[str, int]) -> list[np.ndarray]:
-    """RGBA pictures (height, width, 4) of label maps; values that are no structure are transparent."""
-    pictures = []
-    for labels in planes:
-        pictures.append(np.zeros((*labels.shape, 4)))
-        for value, color in zip(structures.values(), structure_colors(structures), strict=True):
-            pictures[-1][labels == value] = to_rgba(color, OPACITY)
-    return pictures
+    return [colored(labels, structures, OPACITY) for labels in planes]
 
 
 def _filled(mask: np.ndarray, color: str) -> np.ndarray:
