@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from monai.transforms import MapTransform
 
-HU_BELOW = -200.0  # a fixed intensity range that begins below is one of HU; see `CheckedIntensityd`
+from ..transforms.intensity import AIR_BELOW
+
 PERCENTILES = (1.0, 99.5)
 
 
@@ -61,8 +62,8 @@ UNITLESS = GrayScale()  # percentiles
 def gray_scale(intensity: MapTransform, window: Sequence[float] = (40, 400)) -> GrayScale:
     """The gray scale of volumes after an intensity step.
 
-    A fixed range from below -200 (`ScaleIntensityRanged`) is one of HU. All other steps, such as percentiles for MR,
-    leave no unit, and `window` has no effect.
+    A fixed range from below -200 (`ScaleIntensityRanged`) is one of HU, see `CheckedIntensityd`. All other steps, such
+    as percentiles for MR, leave no unit, and `window` has no effect.
 
     Args:
         intensity: the intensity step of a bundle, a dictionary transform of MONAI.
@@ -74,7 +75,7 @@ def gray_scale(intensity: MapTransform, window: Sequence[float] = (40, 400)) -> 
     if len(window) != 2 or not window[1] > 0:
         raise ValueError(f"window is {window}, expected a level and a width above 0 in HU, such as [40, 400]")
     scaler = getattr(intensity, "scaler", None)
-    if not getattr(scaler, "a_min", 0.0) < HU_BELOW:
+    if not getattr(scaler, "a_min", 0.0) < AIR_BELOW:
         return UNITLESS
     slope = (scaler.a_max - scaler.a_min) / (scaler.b_max - scaler.b_min)
     return GrayScale(tuple(window), slope, scaler.a_min - slope * scaler.b_min)
