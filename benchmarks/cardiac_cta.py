@@ -19,13 +19,14 @@ import torch
 from nibabel.affines import voxel_sizes
 
 from benchmarks.bundles import BENCHMARKS, BUNDLES, workflow
-from custom.figures import middle_planes, save_figure, segmentation_figure
+from custom.figures import GrayScale, middle_planes, save_figure, segmentation_figure
 from custom.files import read_json, write_json
 from custom.metrics import segmentation_measures
 from custom.running import run_tool
 
 MERGED = {"heart": (205, 420, 500, 550, 600), "aorta": (820,), "pulmonary_artery": (850,)}
 BUNDLE_NAMES = ("gvsl_seg_heart", "gvsl_seg_coronary")
+CTA = GrayScale((200, 800))
 REFERENCE = {"heart": 1, "aorta": 2, "pulmonary_artery": 3}
 
 
@@ -62,11 +63,11 @@ def main(data: str, output: str = str(BENCHMARKS / "results" / "cardiac_cta.json
     )
     title = "A real contrast CT: reference, prediction of the phantom-trained bundle"
     planes = middle_planes(volume, true, merged, image.affine)
-    save_figure(segmentation_figure(planes, REFERENCE, title), heart_png)
+    save_figure(segmentation_figure(planes, REFERENCE, title, CTA), heart_png)
     marked = np.where(inside, 2, 0).astype(np.uint8)
     planes = middle_planes(volume, (true == REFERENCE["heart"]).astype(np.uint8), marked, image.affine, projected=True)
     structures = {"heart (reference)": 1, "coronary arteries (prediction, projected)": 2}
-    save_figure(segmentation_figure(planes, structures, title), coronary_png)
+    save_figure(segmentation_figure(planes, structures, title, CTA), coronary_png)
 
 
 def predicted(bundle: str, ct: Path) -> np.ndarray:

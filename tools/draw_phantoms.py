@@ -3,35 +3,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import matplotlib
 import nibabel
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from custom.figures import save_figure
+from custom.figures import (
+    ORIENTATION,
+    UNITLESS,
+    GrayScale,
+    colored,
+    draw_plane,
+    extent,
+    legend_patches,
+    name_figure,
+    pixel_size,
+    plane,
+    save_figure,
+)
 from custom.labels import BRAIN_LABELS, CARDIAC_LABELS
 from custom.phantoms import make_brain_subject, make_cardiac_subject, make_chest_subject
 from custom.phantoms.chest import severity
 from custom.phantoms.cohort import subject_seed
 from custom.running import run_tool
 
-VESSEL_WINDOW = {"cmap": "gray", "vmin": -200, "vmax": 500}  # HU
-LUNG_WINDOW = {"cmap": "gray", "vmin": -1100, "vmax": 200}  # HU
+WINDOWS = {"cardiac": GrayScale((200, 800)), "chest": GrayScale((-600, 1500)), "brain": UNITLESS}
 LUNG_PLANES = ((2, 0.55), (2, 0.3), (1, 0.35), (0, 0.75))  # axis, and position in the box around the lungs, 0 to 1
 BRAIN_PLANES = ((2, 4.0), (1, 6.0), (0, 6.0))  # axis, and mm from the middle of the thalami
-TISSUE_COLORS = {
-    "cerebral_cortex": (0.60, 0.48, 0.45),
-    "cerebral_white_matter": (0.92, 0.92, 0.88),
-    "cerebellum_cortex": (0.55, 0.45, 0.62),
-    "cerebellum_white_matter": (0.85, 0.80, 0.92),
-    "cerebrospinal_fluid": (0.12, 0.22, 0.42),
-}
-HEIGHTS = {"cardiac": 10.5, "chest": 11.0, "brain": 19.8}  # inches of a figure
+STRUCTURES = {"cardiac": CARDIAC_LABELS, "chest": {}, "brain": BRAIN_LABELS}
+COLUMN, MARGIN = 3.0, 2.2  # inches: width of a column, height of title and legend
 
 
 class Subject(NamedTuple):
@@ -47,7 +52,17 @@ class Subject(NamedTuple):
     spacing: tuple[float, ...]
 
 
-Layers = list[tuple[np.ndarray, dict[str, Any]]]  # pictures on top of each other, each with its arguments of imshow
+class Row(NamedTuple):
+    """A slice of a subject.
+
+    axis: across the slice.
+    index: along the axis.
+    opacity: of the structures on the image.
+    """
+
+    axis: int
+    index: int
+    opacity: float = 0.0
 
 
 def main(output: str, kind: str = "cardiac", subjects: int = 4, seed: int = 0) -> None:
@@ -59,23 +74,43 @@ def main(output: str, kind: str = "cardiac", subjects: int = 4, seed: int = 0) -
         subjects: number of columns.
         seed: of the cohort.
     """
-    if kind not in HEIGHTS:
-        raise ValueError(f"--kind is {kind!r}, expected one of {sorted(HEIGHTS)}")
+    if kind not in WINDOWS:
+        raise ValueError(f"--kind is {kind!r}, expected one of {sorted(WINDOWS)}")
     if subjects < 1:
         raise ValueError(f"subjects is {subjects}, expected at least 1")
-    rows = {"cardiac": cardiac_rows, "chest": chest_rows, "brain": brain_rows}[kind]
-    columns = [list(rows(make_subject(kind, seed, number))) for number in range(subjects)]
-    figure = Figure(figsize=(3 * subjects, HEIGHTS[kind]), layout="constrained")
-    axes = figure.subplots(len(columns[0]), subjects, squeeze=False)
-    for number, column in enumerate(columns):
-        for plot, (aspect, layers) in zip(axes[:, number], column, strict=True):
-            for picture, style in layers:
-                plot.imshow(picture, aspect=aspect, **style)
-            plot.set_axis_off()
+    rows_of = {"cardiac": cardiac_rows, "chest": chest_rows, "brain": brain_rows}[kind]
+    made = [make_subject(kind, seed, number) for number in range(subjects)]
+    columns = [list(rows_of(subject)) for subject in made]
+    ratios = [max(height / width for height, width in map(extent_of, made, row)) for row in zip(*columns, strict=True)]
+    size = (max(COLUMN * subjects, 7.5), COLUMN * sum(ratios) + MARGIN)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(ratios), subjects, squeeze=False, height_ratios=ratios)
+    for number, (subject, column) in enumerate(zip(made, columns, strict=True)):
+        for plot, row in zip(axes[:, number], column, strict=True):
+            draw_row(plot, subject, row, kind, bar=number == 0)
         if kind == "chest":
             state = f"opacities, severity {severity(subject_seed(seed, number)):.2f}" if number % 2 else "healthy"
-            axes[0, number].set_title(state)
+            axes[0, number].set_title(state, fontsize="medium")
+    legend = legend_patches(list(STRUCTURES[kind]))
+    notes = (ORIENTATION, WINDOWS[kind].caption)
+    name_figure(figure, f"{subjects} subjects of the {kind} cohort", notes, synthetic=True, legend=legend)
     save_figure(figure, Path(output))
+
+
+def extent_of(subject: Subject, row: Row) -> tuple[float, float]:
+    """Height and width of a slice in millimetres."""
+    return extent(plane(subject.image, row.axis, row.index), pixel_size(subject.spacing, row.axis))
+
+
+def draw_row(plot: Axes, subject: Subject, row: Row, kind: str, bar: bool) -> None:
+    """Draws a slice of a subject, with its structures if the row shows them."""
+    gray_scale, size = WINDOWS[kind], pixel_size(subject.spacing, row.axis)
+    image = gray_scale.values(subject.image)
+    low, high = gray_scale.limits(image)
+    pixels, labels = (plane(volume, row.axis, row.index) for volume in (image, subject.label))
+    draw_plane(plot, pixels, row.axis, size, bar=bar, cmap="gray", vmin=low, vmax=high)
+    if row.opacity:
+        plot.imshow(colored(labels, STRUCTURES[kind], row.opacity), aspect=size[0] / size[1], interpolation="nearest")
 
 
 def make_subject(kind: str, seed: int, number: int) -> Subject:
@@ -87,58 +122,28 @@ def make_subject(kind: str, seed: int, number: int) -> Subject:
     return Subject(image.get_fdata(), np.asarray(label.dataobj), image.header.get_zooms())
 
 
-def cardiac_rows(subject: Subject) -> Iterator[tuple[float, Layers]]:
-    """Aspect and layers of each row: axial plane with the seven structures; axial, coronal and sagittal plane."""
-    colors = color_table(CARDIAC_LABELS, [(*color, 1.0) for color in matplotlib.colormaps["Set1"].colors])
+def cardiac_rows(subject: Subject) -> Iterator[Row]:
+    """Axial plane with the seven structures; axial, coronal and sagittal plane."""
     middle = np.argwhere(subject.label == CARDIAC_LABELS["left_ventricle"]).mean(axis=0)
-    for row, axis in enumerate((2, 2, 1, 0)):
-        aspect, image, label = plane(subject, axis, round(middle[axis]))
-        structures = [(colors[label], {"alpha": 0.55})] if row == 0 else []
-        yield aspect, [(image, VESSEL_WINDOW), *structures]
+    for opacity, axis in ((0.5, 2), (0.0, 2), (0.0, 1), (0.0, 0)):
+        yield Row(axis, round(middle[axis]), opacity)
 
 
-def chest_rows(subject: Subject) -> Iterator[tuple[float, Layers]]:
-    """Aspect and layers of each row: two axial planes, a coronal and a sagittal one."""
+def chest_rows(subject: Subject) -> Iterator[Row]:
+    """Two axial planes, a coronal and a sagittal one."""
     inside = np.argwhere(subject.label > 0)
     low, high = inside.min(axis=0), inside.max(axis=0)
     for axis, position in LUNG_PLANES:
-        aspect, image, _ = plane(subject, axis, round(low[axis] + position * (high[axis] - low[axis])))
-        yield aspect, [(image, LUNG_WINDOW)]
+        yield Row(axis, round(low[axis] + position * (high[axis] - low[axis])))
 
 
-def brain_rows(subject: Subject) -> Iterator[tuple[float, Layers]]:
-    """Aspect and layers of each row: axial, coronal and sagittal plane, each as image and as label map."""
-    names = dict.fromkeys(map(without_side, BRAIN_LABELS))
-    nuclei = iter(matplotlib.colormaps["tab20"].colors)
-    tissues = {name: TISSUE_COLORS.get(name) or next(nuclei) for name in names}
-    colors = color_table(BRAIN_LABELS, [tissues[without_side(name)] for name in BRAIN_LABELS])
+def brain_rows(subject: Subject) -> Iterator[Row]:
+    """Axial, coronal and sagittal plane, each as image and with its structures."""
     thalami = np.isin(subject.label, [BRAIN_LABELS["left_thalamus"], BRAIN_LABELS["right_thalamus"]])
     middle = np.argwhere(thalami).mean(axis=0)
-    window = {"cmap": "gray", "vmin": 0, "vmax": np.percentile(subject.image, 99.3), "interpolation": "nearest"}
     for axis, distance in BRAIN_PLANES:
-        aspect, image, label = plane(subject, axis, round(middle[axis] + distance / subject.spacing[axis]))
-        yield aspect, [(image, window)]
-        yield aspect, [(colors[label], {"interpolation": "nearest"})]
-
-
-def plane(subject: Subject, axis: int, index: int) -> tuple[float, np.ndarray, np.ndarray]:
-    """Height of a pixel by its width, image and label of a plane; the patient's right is on the left."""
-    across, up = (size for other, size in enumerate(subject.spacing) if other != axis)
-    image, label = (volume.take(index, axis=axis).T[::-1, ::-1] for volume in (subject.image, subject.label))
-    return up / across, image, label
-
-
-def color_table(labels: Mapping[str, int], colors: Sequence[tuple[float, ...]]) -> np.ndarray:
-    """(largest value + 1, channels): the color of every label value, in the order of the labels; 0 for others."""
-    table = np.zeros((max(labels.values()) + 1, len(colors[0])))
-    for value, color in zip(labels.values(), colors, strict=False):
-        table[value] = color
-    return table
-
-
-def without_side(name: str) -> str:
-    """Name of a structure, the same for left and right."""
-    return name.removeprefix("left_").removeprefix("right_")
+        index = round(middle[axis] + distance / subject.spacing[axis])
+        yield from (Row(axis, index), Row(axis, index, opacity=1.0))
 
 
 if __name__ == "__main__":

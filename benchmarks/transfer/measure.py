@@ -27,9 +27,10 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.bundles import workflow
 from custom.files import read_json
-from custom.handlers import ModelExport
+from custom.handlers import ModelExport, SegmentationReport
 from custom.weights import read_weights
 
+from .example import write_example
 from .probe import UNKNOWN, local_features, moved, probe_auc, probe_dice, rank_share
 from .task_file import CLASSIFICATION, Overrides
 from .volumes import Cohort, Items
@@ -149,10 +150,10 @@ def rank(downstream: Downstream, weights: Path | None, seed: int) -> Result:
     return {"rank": {name: round(rank_share(function, images), 1) for name, function in functions.items()}}
 
 
-def embedding(downstream: Downstream, weights: Path | None, seed: int, voxels: int = 40) -> Result:
+def embedding(downstream: Downstream, weights: Path | None, seed: int, points: int = 2000) -> Result:
     """Local features of a validation volume in two dimensions (t-SNE of standardised features), by structure.
 
-    From each structure `voxels` are drawn, or all if it has fewer.
+    Equally many voxels of each structure are drawn, or all if it has fewer; `points` in all.
 
     Returns:
         {"points": {structure: [[x, y], ...]}}
@@ -162,6 +163,7 @@ def embedding(downstream: Downstream, weights: Path | None, seed: int, voxels: i
     generator, values = np.random.default_rng(0), label.flatten().numpy()
     inside = {name: np.flatnonzero(values == index) for index, name in enumerate(labels, start=1)}
     inside = {name: indices for name, indices in inside.items() if len(indices)}
+    voxels = points // len(inside)
     chosen = {name: generator.choice(i, min(voxels, len(i)), replace=False) for name, i in inside.items()}
     features = local_features(backbone.eval(), image)[np.concatenate([*chosen.values()])]
     features = StandardScaler().fit_transform(features)
@@ -185,14 +187,19 @@ def train(downstream: Downstream, weights: Path | None, seed: int, output: Path)
 
 
 def test(downstream: Downstream, model: Path) -> Result:
-    """Evaluates the trained model in a folder on the test part; tables and pictures go to its folder evaluation.
+    """Evaluates the trained model in a folder on the test part; its folder evaluation holds tables, pictures and, of a
+    segmentation, the first case (`write_example`).
 
     Returns:
         {"score": mean Dice or AUC, "test": content of metrics.json but for what it says of the weights}
     """
     output = model / "evaluation"
     settings = {"output_dir": str(output), "model_dir": str(model), "pretrained_weights": None}
-    downstream.workflow(settings, evaluate=True).run()
+    built = downstream.workflow(settings, evaluate=True)
+    built.run()
+    for handler in built.parser.get_parsed_content("validate#handlers"):
+        if isinstance(handler, SegmentationReport):
+            write_example(output, handler)
     report = read_json(output / "metrics.json")
     score = report["auc"] if downstream.cohort.bundle in CLASSIFICATION else report["dice"]["overall"]["mean"]
     return {"score": score, "test": {name: report[name] for name in report if name not in ("weights", "notice")}}

@@ -21,7 +21,7 @@ import numpy as np
 
 from . import cells
 from .cells import TRAININGS, Cell
-from .report import DRAWN
+from .report import EMBEDDED
 from .results import read_results
 from .running import Progress, result_of, run_cells, worker_pool
 from .task import RANDOM, Task, pretraining_of
@@ -132,7 +132,7 @@ def frozen_cells(task: Task, methods: list[str], protocols: list[str], seeds: li
     if "rank" in protocols:
         frozen += [cells.frozen(task, "rank", method, seed) for method in methods for seed in seeds]
     if "features" in protocols and task.file.bundle not in CLASSIFICATION:
-        frozen += [cells.frozen(task, "features", method, seeds[0]) for method in methods if method in DRAWN]
+        frozen += [cells.frozen(task, "features", method, seeds[0]) for method in methods if method in EMBEDDED]
     return frozen
 
 

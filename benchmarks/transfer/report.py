@@ -52,7 +52,8 @@ settings were searched on validation brains (`ablate`); no other pre-training wa
 bold. `table --seeds 0` prints one seed alone.
 """
 SEARCHED = "transfer.json"
-DRAWN = ("scratch", "phantom", "chest", "brain", "gvsl")  # methods whose features and examples are drawn
+EMBEDDED = ("scratch", "without_matching", "without_restoration", "phantom", "chest", "brain", "gvsl")  # in figure 7
+DRAWN = ("scratch", "phantom", "chest", "brain", "gvsl")  # methods whose curves and examples are drawn
 
 
 def read_tasks(results: Path) -> dict[str, list[Result]]:

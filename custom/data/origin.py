@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ def trained_on(items: Sequence[dict[str, Any]]) -> str:
     Args:
         items: {"image": path}.
     """
-    return "synthetic" if items and all(_is_phantom(Path(item["image"])) for item in items) else "files"
+    return "synthetic" if items and all(is_phantom(item["image"]) for item in items) else "files"
 
 
-def _is_phantom(image: Path) -> bool:
-    return (image.parent.parent / PHANTOM_MANIFEST).is_file()  # ROOT/images/phantom_000.nii.gz
+def is_phantom(image: str | os.PathLike) -> bool:
+    """Whether a volume file is one of a phantom cohort."""
+    return (Path(image).parent.parent / PHANTOM_MANIFEST).is_file()  # ROOT/images/phantom_000.nii.gz

@@ -147,7 +147,8 @@ class FixedPairDataset(Dataset):
 
     A sample holds plain tensors (1, *spatial): "moving", "fixed", the entries that `pair_transform` adds, and
     "moving_label" and "fixed_label" where the pair has them and `transform` loads them (lists in which only some pairs
-    have labels need a batch size of one). It also holds "index", and "seed" as in `PairDataset`.
+    have labels need a batch size of one). It also holds "moving_file" and "fixed_file", "index", and "seed" as in
+    `PairDataset`.
 
     Args:
         data: pairs from `fixed_pairs`.
@@ -198,4 +199,5 @@ class FixedPairDataset(Dataset):
         sample = _assemble(moving, fixed, "moving_label" in pair and "fixed_label" in pair, copy_volumes=True)
         _, transform_seed, device_seed = _seeds(self.seed, index)
         sample = _plain(_transformed(sample, self.pair_transform, transform_seed))
-        return sample | {"index": index, "seed": device_seed}
+        files = {f"{side}_file": str(pair[side]) for side in ("moving", "fixed")}
+        return sample | files | {"index": index, "seed": device_seed}

@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A segmented volume as a picture: in three planes the image, the image with the reference, and with the prediction."""
+"""A segmented volume as a picture: in three planes the image, the reference, the prediction and where they differ."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, io_orientation
 
-from .planes import PLANES
+from .colors import colored, legend_patches
+from .planes import ORIENTATION, PLANES, ROWS, draw_plane, extent, name_figure, pixel_size, plane
+from .window import UNITLESS, GrayScale
+
+COLUMN, MARGIN = 3.4, 2.2  # inches: width of a column, height of title and legend
+OPACITY = 0.5  # of label maps on the image
+DIFFERENCES = "where they differ"
 
 
 class Planes(NamedTuple):
@@ -24,13 +28,13 @@ class Planes(NamedTuple):
         image: three planes, (height, width) each.
         reference: label maps on the same planes.
         prediction: label maps on the same planes.
-        aspect: height of a pixel divided by its width, of each plane.
+        sizes: height and width of a pixel of each plane, millimetres.
     """
 
     image: list[np.ndarray]
     reference: list[np.ndarray]
     prediction: list[np.ndarray]
-    aspect: list[float]
+    sizes: list[tuple[float, float]]
 
 
 def middle_planes(
@@ -51,60 +55,101 @@ def middle_planes(
     inside = np.argwhere(turned[1] > 0)
     centre = np.median(inside, axis=0).astype(int) if len(inside) else np.array(turned[1].shape) // 2
     planes: list[list[np.ndarray]] = [[], [], []]
-    aspect = []
-    for axis in (2, 1, 0):
-        across, up = (size for other, size in enumerate(spacing) if other != axis)
-        aspect.append(float(up / across))
+    for axis in ROWS:
         for of_volume, volume, kind in zip(planes, turned, (np.float16, np.uint8, np.uint8), strict=True):
-            plane = volume.max(axis) if projected and kind is np.uint8 else volume.take(centre[axis], axis=axis)
-            of_volume.append(np.ascontiguousarray(plane.T[::-1, ::-1]).astype(kind))
-    return Planes(*planes, aspect)
+            if projected and kind is np.uint8:
+                pixels = plane(volume.max(axis, keepdims=True), axis, 0)
+            else:
+                pixels = plane(volume, axis, centre[axis])
+            of_volume.append(np.ascontiguousarray(pixels).astype(kind))
+    return Planes(*planes, [pixel_size(spacing, axis) for axis in ROWS])
 
 
-def segmentation_figure(planes: Planes, structures: Mapping[str, int], title: str = "") -> Figure:
-    """Rows: axial, coronal, sagittal; columns: image, reference, prediction with the outline of the reference.
+def segmentation_figure(
+    planes: Planes,
+    structures: Mapping[str, int],
+    title: str = "",
+    gray_scale: GrayScale = UNITLESS,
+    synthetic: bool = False,
+) -> Figure:
+    """Rows: axial, coronal, sagittal; columns: image, reference, prediction, and the pixels where the last two differ.
 
     Args:
         planes: see `middle_planes`.
         structures: name -> value in the label maps.
         title: of the picture.
+        gray_scale: of the image.
+        synthetic: whether the volume is a phantom.
     """
-    low, high = np.percentile(np.concatenate([plane.ravel() for plane in planes.image]).astype(np.float32), (1, 99))
-    colors = structure_colors(len(structures))
-    figure = Figure(figsize=(11, 10), layout="constrained")
-    axes = figure.subplots(3, 3)
-    for row, axis in enumerate((2, 1, 0)):
-        maps = {"image": None, "reference": planes.reference[row], "prediction": planes.prediction[row]}
-        for plot, (name, labels) in zip(axes[row], maps.items(), strict=True):
-            plot.imshow(
-                planes.image[row].astype(np.float32), cmap="gray", vmin=low, vmax=high, aspect=planes.aspect[row]
-            )
-            plot.set(xticks=[], yticks=[], title=name if row == 0 else "")
-            if labels is not None:
-                plot.imshow(_overlay(labels, structures.values(), colors), aspect=planes.aspect[row])
-            for value, color in zip(structures.values(), colors, strict=True):
-                outlined = planes.reference[row] == value
-                if name == "prediction" and outlined.any() and not outlined.all():
-                    plot.contour(outlined, levels=[0.5], colors=[color], linewidths=0.8)
-        axes[row, 0].set_ylabel(PLANES[axis])
-    handles = [Patch(color=color, label=name) for color, name in zip(colors, structures, strict=True)]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize="small")
-    figure.suptitle(title)
+    overlays = {"reference": _colored(planes.reference, structures)}
+    overlays["prediction"] = _colored(planes.prediction, structures)
+    pairs = zip(planes.reference, planes.prediction, strict=True)
+    overlays[DIFFERENCES] = [_filled(reference != prediction, "red") for reference, prediction in pairs]
+    return _figure(planes, overlays, structures, title, gray_scale, synthetic)
+
+
+def comparison_figure(
+    predictions: Mapping[str, Planes],
+    structures: Mapping[str, int],
+    title: str = "",
+    gray_scale: GrayScale = UNITLESS,
+    synthetic: bool = False,
+) -> Figure:
+    """One case as several methods segment it. Columns: image, reference, the prediction of each method.
+
+    Args:
+        predictions: name of the method -> planes of the case.
+        structures: see `segmentation_figure`, as the next ones.
+        title: of the picture.
+        gray_scale: of the image.
+        synthetic: whether the volume is a phantom.
+
+    Raises:
+        ValueError: the planes are of different cases.
+    """
+    planes = next(iter(predictions.values()))
+    for name, other in predictions.items():
+        if not all(map(np.array_equal, other.reference, planes.reference)):
+            raise ValueError(f"the planes of {name} are of another case, expected that of {next(iter(predictions))}")
+    overlays = {"reference": _colored(planes.reference, structures)}
+    overlays |= {name: _colored(other.prediction, structures) for name, other in predictions.items()}
+    return _figure(planes, overlays, structures, title, gray_scale, synthetic)
+
+
+def _figure(
+    planes: Planes,
+    overlays: Mapping[str, list[np.ndarray]],
+    structures: Mapping[str, int],
+    title: str,
+    gray_scale: GrayScale,
+    synthetic: bool,
+) -> Figure:
+    """The image alone, then a column for each overlay."""
+    image = [gray_scale.values(pixels) for pixels in planes.image]
+    low, high = gray_scale.limits(*image)
+    extents = map(extent, image, planes.sizes)
+    ratios = [height / width for height, width in extents]
+    columns = len(overlays) + 1
+    figure = Figure(figsize=(COLUMN * columns, COLUMN * sum(ratios) + MARGIN), layout="constrained")
+    plots = figure.subplots(len(ROWS), columns, height_ratios=ratios)
+    for number, (row, axis) in enumerate(zip(plots, ROWS, strict=True)):
+        size = planes.sizes[number]
+        for plot, pixels in zip(row, (None, *(overlay[number] for overlay in overlays.values())), strict=True):
+            draw_plane(plot, image[number], axis, size, bar=pixels is None, cmap="gray", vmin=low, vmax=high)
+            if pixels is not None:
+                plot.imshow(pixels, aspect=size[0] / size[1])
+        row[0].set_ylabel(PLANES[axis])
+    for plot, name in zip(plots[0], ("image", *overlays), strict=True):
+        plot.set_title(name, fontsize="medium")
+    legend = legend_patches(list(structures))
+    name_figure(figure, title, (ORIENTATION, gray_scale.caption), synthetic, legend=legend)
     return figure
 
 
-def structure_colors(count: int) -> list[tuple[float, ...]]:
-    """A color for each structure, RGB or RGBA; colors next to each other in the list differ much."""
-    if count <= 20:
-        return list(matplotlib.colormaps["tab10" if count <= 10 else "tab20"].colors[:count])
-    rainbow = matplotlib.colormaps["gist_rainbow"].resampled(count)
-    step = next(step for step in range(round(0.38 * count), count) if math.gcd(step, count) == 1)
-    return [rainbow(index * step % count) for index in range(count)]
+def _colored(planes: list[np.ndarray], structures: Mapping[str, int]) -> list[np.ndarray]:
+    return [colored(labels, structures, OPACITY) for labels in planes]
 
 
-def _overlay(labels: np.ndarray, values: Iterable[int], colors: Sequence[tuple[float, ...]]) -> np.ndarray:
-    """An RGBA picture (height, width, 4) of a label map in half transparent colors; other values are transparent."""
-    overlay = np.zeros((*labels.shape, 4))
-    for value, color in zip(values, colors, strict=True):
-        overlay[labels == value] = [*color[:3], 0.45]
-    return overlay
+def _filled(mask: np.ndarray, color: str) -> np.ndarray:
+    """An RGBA picture (height, width, 4) of a mask."""
+    return np.where(mask[..., None], to_rgba(color, 0.8), 0.0)

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from ignite.engine import Engine
 from matplotlib.figure import Figure
+from nibabel.affines import voxel_sizes
 
-from ..figures import fullest_plane, planes_figure, roc_figure, save_figure
+from ..data.origin import is_phantom
+from ..figures import UNITLESS, GrayScale, OrganPlanes, organ_planes, planes_figure, roc_figure, save_figure
 from ..metrics import bootstrap_auc, rates, roc_auc, roc_curve
 from .probability_table import class_row
 from .report import Report, case_file, case_name
@@ -24,13 +26,13 @@ class Case(NamedTuple):
         row: of cases.csv.
         probabilities: (classes,).
         truth: index of the true class.
-        planes: axial, coronal and sagittal plane.
+        planes: of the picture.
     """
 
     row: dict[str, Any]
     probabilities: np.ndarray
     truth: int
-    planes: list[np.ndarray]
+    planes: OrganPlanes
 
 
 class ClassificationReport(Report):
@@ -53,6 +55,7 @@ class ClassificationReport(Report):
         seed: of the bootstrap.
         draws: number of bootstrap samples.
         figures: write the pictures.
+        gray_scale: of the images in the pictures.
         weights: see `Report`.
 
     Raises:
@@ -71,12 +74,14 @@ class ClassificationReport(Report):
         seed: int = 0,
         draws: int = 2000,
         figures: bool = True,
+        gray_scale: GrayScale = UNITLESS,
         weights: str | None = None,
     ) -> None:
         if positive not in labels:
             raise ValueError(f"positive is {positive!r}, expected one of {list(labels)}")
         super().__init__(directory, figures, weights)
         self.labels, self.positive = dict(labels), positive
+        self.gray_scale = gray_scale
         self.threshold, self.seed, self.draws = threshold, seed, draws
 
     def case(self, item: Mapping[str, Any], output: Mapping[str, Any]) -> Case:
@@ -91,7 +96,7 @@ class ClassificationReport(Report):
             row | {"true_class": name, "true_value": self.labels[name]},
             output["pred"].detach().cpu().double().reshape(-1).numpy(),
             truth,
-            [fullest_plane(image, axis).astype(np.float16) for axis in (2, 1, 0)],
+            organ_planes(image, voxel_sizes(np.asarray(output["image"].affine))),
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -119,15 +124,20 @@ class ClassificationReport(Report):
         return f"AUC {metrics['auc']:.4f} (95 % interval {metrics['auc_low']:.4f} to {metrics['auc_high']:.4f})"
 
     def draw(self, metrics: Mapping[str, Any]) -> None:
-        title = self.titled(f"AUC {metrics['auc']:.3f} ({metrics['auc_low']:.3f} to {metrics['auc_high']:.3f})")
-        save_figure(roc_figure(roc_curve(*self._score()), metrics, title), self.directory / "roc.png")
+        interval = f"95 % interval {metrics['auc_low']:.2f} to {metrics['auc_high']:.2f}"
+        title = self.titled(f"AUC {metrics['auc']:.2f} ({interval}), {len(self.cases)} cases")
+        synthetic = [is_phantom(case.row["file"]) for case in self.cases]
+        figure = roc_figure(roc_curve(*self._score()), metrics, title, any(synthetic))
+        save_figure(figure, self.directory / "roc.png")
         probability_of_truth = np.array([case.probabilities[case.truth] for case in self.cases])
 
         def figure_of(index: int, title: str) -> Figure:
-            row = self.cases[index].row
+            case = self.cases[index]
+            wrong = case.probabilities.argmax() != case.truth
             kind = "score" if self.origin.notice else "probability"
-            named = f"{row['subject']}, {row['true_class']}, {kind} {probability_of_truth[index]:.2f}"
-            return planes_figure(self.cases[index].planes, f"{title}: {named}")
+            named = f"{case.row['subject']}, {case.row['true_class']}, {kind} {probability_of_truth[index]:.2f}"
+            title = f"{title}: {named}{', misclassified' if wrong else ''}"
+            return planes_figure(case.planes, title, self.gray_scale, wrong, synthetic[index])
 
         self.draw_examples(np.argsort(-probability_of_truth, kind="stable"), figure_of)
 

@@ -3,13 +3,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
-from ..figures import loss_figure, registration_figure, save_figure
+from ..data.origin import is_phantom, trained_on
+from ..figures import (
+    GrayScale,
+    RegisteredPair,
+    loss_figure,
+    registration_figure,
+    registration_in_words,
+    save_figure,
+)
+from ..layers import warp
 
 
 class RegistrationFigures:
@@ -17,15 +29,19 @@ class RegistrationFigures:
 
     Args:
         directory: where the pictures go.
+        spacing: voxel size of the pairs in millimetres, of each axis.
+        gray_scale: of the pairs.
         pairs: number of pairs.
     """
 
-    def __init__(self, directory: str, pairs: int = 2) -> None:
+    def __init__(self, directory: str, spacing: Sequence[float], gray_scale: GrayScale, pairs: int = 2) -> None:
         self.directory = Path(directory)
+        self.spacing = spacing
+        self.gray_scale = gray_scale
         self.pairs = pairs
 
     def attach(self, engine: Engine) -> None:
-        """Registers on an evaluator whose outputs hold "warped" and "displacement"."""
+        """Registers on an evaluator of pairs with file names, whose outputs hold "warped" and "displacement"."""
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self.draw)
 
@@ -34,15 +50,32 @@ class RegistrationFigures:
         for row, index in enumerate(batch["index"].tolist()):
             if index >= self.pairs or "warped" not in outputs:
                 continue
-            volumes = [batch["moving"][row, 0], batch["fixed"][row, 0], outputs["warped"][row, 0]]
-            arrays = [tensor.float().cpu().numpy() for tensor in (*volumes, outputs["displacement"][row])]
-            title = ", ".join(f"{name} {value:.3f}" for name, value in self._measured(outputs, row).items())
-            save_figure(registration_figure(*arrays, title), self.directory / f"registration_{index}.png")
+            files = [batch[f"{side}_file"][row] for side in ("moving", "fixed")]
+            volumes = batch["moving"][row, 0], batch["fixed"][row, 0], outputs["warped"][row, 0]
+            arrays = [_array(tensor) for tensor in (*volumes, outputs["displacement"][row])]
+            pair = RegisteredPair(*arrays, self.spacing, _labels(batch, outputs, row))
+            title = " registered to ".join(Path(file).name.split(".")[0] for file in files)
+            title += f": {registration_in_words(_measures(outputs, row))}"
+            figure = registration_figure(pair, self.gray_scale, title, any(map(is_phantom, files)))
+            save_figure(figure, self.directory / f"registration_{index}.png")
 
-    @staticmethod
-    def _measured(outputs: dict, row: int) -> dict[str, float]:
-        prefixes = ("registration_", "dice_", "folded_")
-        return {name: float(value[row]) for name, value in outputs.items() if name.startswith(prefixes)}
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().float().cpu().numpy()
+
+
+def _labels(batch: Mapping[str, Any], outputs: Mapping[str, Any], row: int) -> tuple[np.ndarray, ...] | None:
+    """Label maps (*spatial) of moving, fixed and warped, or None if the batch has none."""
+    if "moving_label" not in batch or "fixed_label" not in batch:
+        return None
+    moving, fixed = (batch[f"{side}_label"][row : row + 1].float() for side in ("moving", "fixed"))
+    warped = warp(moving, outputs["displacement"][row : row + 1], mode="nearest")
+    return tuple(_array(label[0, 0]) for label in (moving, fixed, warped))
+
+
+def _measures(outputs: Mapping[str, Any], row: int) -> dict[str, float]:
+    prefixes = ("registration_", "dice_", "folded_")
+    return {name: float(value[row]) for name, value in outputs.items() if name.startswith(prefixes)}
 
 
 class LossFigure:
@@ -65,4 +98,5 @@ class LossFigure:
             trainer.add_event_handler(Events.EPOCH_COMPLETED, self.draw)
 
     def draw(self, trainer: Engine) -> None:
-        save_figure(loss_figure(self.training, self.validation, self.metrics), self.path)
+        synthetic = trained_on(trainer.state.dataloader.dataset.data) == "synthetic"
+        save_figure(loss_figure(self.training, self.validation, self.metrics, synthetic), self.path)

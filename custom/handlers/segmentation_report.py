@@ -11,7 +11,8 @@ from ignite.engine import Engine
 from matplotlib.figure import Figure
 from nibabel.affines import voxel_sizes
 
-from ..figures import Planes, middle_planes, segmentation_figure
+from ..data.origin import is_phantom
+from ..figures import UNITLESS, GrayScale, Planes, middle_planes, segmentation_figure
 from ..metrics import segmentation_measures
 from .report import Report, case_file, case_name
 
@@ -41,6 +42,7 @@ class SegmentationReport(Report):
         labels: structure -> value in the data set, in the order of the classes 1 to K.
         centre_lines: report the centre-line Dice (clDice) as well and draw projections, for vessels.
         figures: write the pictures.
+        gray_scale: of the images in the pictures.
         weights: see `Report`.
     """
 
@@ -52,10 +54,12 @@ class SegmentationReport(Report):
         labels: Mapping[str, int],
         centre_lines: bool = False,
         figures: bool = True,
+        gray_scale: GrayScale = UNITLESS,
         weights: str | None = None,
     ) -> None:
         super().__init__(directory, figures, weights)
         self.centre_lines = centre_lines
+        self.gray_scale = gray_scale
         self.structures = {name: index for index, name in enumerate(labels, start=1)}
 
     def case(self, item: Mapping[str, Any], output: Mapping[str, Any]) -> Case:
@@ -93,8 +97,9 @@ class SegmentationReport(Report):
 
         def figure_of(index: int, title: str) -> Figure:
             case = self.cases[index]
+            title = f"{title}: {case.name}, mean Dice {dice[index]:.2f}"
             return segmentation_figure(
-                case.planes, self.structures, f"{title}: {case.name}, mean Dice {dice[index]:.3f}"
+                case.planes, self.structures, title, self.gray_scale, synthetic=is_phantom(case.file)
             )
 
         self.draw_examples(np.argsort(np.nan_to_num(dice, nan=-1.0), kind="stable")[::-1], figure_of)

@@ -362,7 +362,8 @@ def test_fixed_pairs_are_loaded_once_each(items, monkeypatch):
     assert sorted(loads) == [item["image"] for item in items]
     assert len(dataset) == 12 == len(list(dataset)) and dataset.data == data
     for index, (pair, sample) in enumerate(zip(data, dataset, strict=True)):
-        assert set(sample) == {*PAIR_KEYS, "moving_transformed", "index", "seed"} and sample["index"] == index
+        assert set(sample) == {*PAIR_KEYS, "moving_transformed", "index", "seed", "moving_file", "fixed_file"}
+        assert sample["moving_file"] == data[index]["moving"] and sample["index"] == index
         for key in PAIR_KEYS:
             assert type(sample[key]) is torch.Tensor and sample[key].shape == (1, 14, 14, 14)
             number = int(pair[key].split(".nii")[0][-1])

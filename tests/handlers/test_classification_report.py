@@ -111,8 +111,10 @@ def test_weights_that_saw_phantoms_give_scores_and_no_class(tmp_path, caplog):
 
 def test_the_pictures_carry_the_notice(tmp_path, monkeypatch):
     titles = []
-    monkeypatch.setattr("custom.handlers.classification_report.planes_figure", lambda _, title: titles.append(title))
-    monkeypatch.setattr("custom.handlers.classification_report.roc_figure", lambda *_: titles.append(_[-1]))
+    monkeypatch.setattr(
+        "custom.handlers.classification_report.planes_figure", lambda _, title, *__: titles.append(title)
+    )
+    monkeypatch.setattr("custom.handlers.classification_report.roc_figure", lambda *_: titles.append(_[2]))
     monkeypatch.setattr("custom.handlers.classification_report.save_figure", lambda *_: None)
     monkeypatch.setattr("custom.handlers.report.save_figure", lambda *_: None)
     made = engine(PROBABILITIES, TRUTH)

@@ -12,7 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
-from custom.figures import middle_planes, structure_colors
+from custom.figures import middle_planes
 from custom.handlers import SegmentationReport
 
 LABELS = {"ventricle": 500, "aorta": 820}
@@ -79,7 +79,7 @@ def test_pictures_of_best_median_and_worst(tmp_path, monkeypatch):
         "median.png": "s3",
         "worst.png": "s4",
     }
-    assert "best of 5 cases" in drawn["best.png"] and "mean Dice 1.000" in drawn["best.png"]
+    assert "best of 5 cases" in drawn["best.png"] and "mean Dice 1.00" in drawn["best.png"]
 
 
 def test_tables_without_pictures(tmp_path):
@@ -103,7 +103,7 @@ def test_planes_are_radiological_whatever_the_order_of_the_file():
     volume = np.zeros((4, 6, 8))
     volume[3, 5, :] = 1  # right, anterior in RAS+ with x to the right
     expected = middle_planes(volume, volume, volume, np.diag([1.0, 2.0, 3.0, 1.0]))
-    assert expected.image[0].shape == (6, 4) and expected.image[0][0, 0] == 1 and expected.aspect[0] == 2
+    assert expected.image[0].shape == (6, 4) and expected.image[0][0, 0] == 1 and expected.sizes[0] == (2, 1)
     flipped = np.ascontiguousarray(volume.transpose(2, 0, 1)[:, ::-1])
     affine = np.array([[0, -1.0, 0, 3], [0, 0, 2.0, 0], [3.0, 0, 0, 0], [0, 0, 0, 1]])
     again = middle_planes(flipped, flipped, flipped, affine)
@@ -116,11 +116,6 @@ def test_one_process_only(tmp_path, monkeypatch):
     monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
     with pytest.raises(RuntimeError, match="one process, found 2"):
         report(tmp_path, [case(0)])
-
-
-@pytest.mark.parametrize("count", [1, 7, 10, 11, 20, 21, 28, 40])
-def test_every_structure_has_a_color_of_its_own(count):
-    assert len({tuple(color[:3]) for color in structure_colors(count)}) == count
 
 
 def test_vessels_are_seen_through_the_whole_volume_and_measured_along_their_centre(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from server import MonaiLabelServer
 
-from custom.figures import middle_planes, save_figure, segmentation_figure
+from custom.figures import GrayScale, middle_planes, save_figure, segmentation_figure
 from custom.files import read_json, sha256
 from custom.phantoms import CARDIAC_LABELS, make_brain_subject, make_cardiac_subject, make_coronary_subject
 from custom.phantoms.cohort import subject_seed
@@ -118,7 +118,9 @@ def draw(study: Path, reference: np.ndarray, label: np.ndarray, folder: Path) ->
     """The study, what the phantom's structures are, and what MONAI Label returned, in three planes."""
     image = nibabel.load(study)
     planes = middle_planes(np.asarray(image.dataobj), reference, label, image.affine)
-    figure = segmentation_figure(planes, PLACES, "A phantom, its structures, and the label map from MONAI Label")
+    figure = segmentation_figure(
+        planes, PLACES, "The label map from MONAI Label", GrayScale((200, 800)), synthetic=True
+    )
     save_figure(figure, Path(os.environ.get("MONAI_LABEL_OVERLAY", folder / "overlay.png")))
 
 
