@@ -61,8 +61,7 @@ def pretraining(task: Task, method: str, seed: int) -> Cell:
     overrides, source = {**chosen.overrides, "seed": seed}, chosen.source
     settings = {"method": method, "seed": seed, "overrides": overrides}
     settings |= {"source": source} if source else volumes_of(task)
-    if chosen.overlays:
-        settings["overlays"] = {name: read_pretraining_config(name) for name in chosen.overlays}
+    settings |= contents_of(chosen.overlays)
     output = task.weights(method, seed)
     volumes = {"dataset_dir": str(task.data / source)} if source else measure.unlabelled_data(task.cohort)
     measured = partial(measure.pretrain, volumes | overrides, chosen.overlays, output, every=task.recipe.keep_every)
@@ -119,15 +118,25 @@ def test(task: Task, method: str, protocol: str, rate: float, seed: int, labelle
 
 
 def variant(task: Task, name: str, seed: int) -> Cell:
-    """A pre-training by a variant of the recipe, with probes on the validation part on the way."""
-    recipe = task.recipe
-    ablation, output = recipe.ablation, task.folder / "ablation" / f"{name}_seed{seed}"
-    overrides = {**recipe.pretraining, **ablation["overrides"], **ablation["variants"][name], "seed": seed}
-    settings = {"variant": name, "seed": seed, "overrides": overrides, **volumes_of(task)}
+    """A pre-training by a variant of the recipe, with probes on the validation part on the way.
+
+    "METHOD/NAME" is a variant of another method, whose overlay is laid over train.json.
+    """
+    recipe, ablation, method = task.recipe, task.recipe.ablation, name.rpartition("/")[0]
+    overlays = [f"pretext/{method}.json"] if method else []
+    own = {**({} if method else ablation.get("gvsl", {})), **ablation["variants"][name], "seed": seed}
+    overrides = {**recipe.pretraining, **ablation["overrides"], **own}
+    settings = {"variant": name, "seed": seed, "overrides": overrides, **volumes_of(task), **contents_of(overlays)}
     downstream = Downstream(task.cohort, recipe.overrides(pretraining=overrides))
-    every, probes = ablation["keep_every"], ablation.get("probes", 0)
-    measured = partial(measure.variant, downstream, overrides, output, every=every, probes=probes)
-    return _cell(task, f"ablation_{name}_seed{seed}", "ablation", settings, measured)
+    kept = {"every": ablation["keep_every"], "probes": ablation.get("probes", 0)}
+    cell = f"{name.replace('/', '_')}_seed{seed}"
+    measured = partial(measure.variant, downstream, overrides, overlays, task.folder / "ablation" / cell, **kept)
+    return _cell(task, f"ablation_{cell}", "ablation", settings, measured)
+
+
+def contents_of(overlays: list[str]) -> dict[str, Any]:
+    """Overlays of train.json with their contents, as settings of a pre-training."""
+    return {"overlays": {name: read_pretraining_config(name) for name in overlays}} if overlays else {}
 
 
 def volumes_of(task: Task) -> dict[str, Any]:

@@ -105,14 +105,16 @@ def unlabelled_data(cohort: Cohort) -> Overrides:
     return {"data": {"training": training, "validation": pairs}, "labels": list(cohort.labels.values())}
 
 
-def variant(downstream: Downstream, overrides: Overrides, output: Path, every: int, probes: int = 0) -> Result:
-    """Pre-trains, and probes the weights of every `every` iterations on the validation part; the last `probes` of them,
-    or all for 0.
+def variant(
+    downstream: Downstream, overrides: Overrides, overlays: Sequence[str], output: Path, every: int, probes: int = 0
+) -> Result:
+    """Pre-trains as `pretrain` does, and probes the weights of every `every` iterations on the validation part; the
+    last `probes` of them, or all for 0.
 
     Returns:
         {"pairs": rows of validation.csv, "probes": {iterations: result of `probe`}}
     """
-    pairs = pretrain(unlabelled_data(downstream.cohort) | overrides, [], output, every)["validation"]
+    pairs = pretrain(unlabelled_data(downstream.cohort) | overrides, overlays, output, every)["validation"]
     steps, seed = sorted(int(folder.name) for folder in (output / "steps").iterdir())[-probes:], overrides["seed"]
     scores = {step: probe(downstream, output / "steps" / str(step), seed, part="validation") for step in steps}
     return {"pairs": pairs, "probes": scores}

@@ -114,7 +114,7 @@ def pretraining_of(file: TaskFile, method: str) -> Pretraining | None:
     overlays = [f"pretext/{method}.json"] if method in pretexts else []
     has_own_loss = "loss" in pretexts.get(method, {})
     gvsl = None if has_own_loss else own.get("gvsl", file.recipe.gvsl)
-    overrides = own.get("pretraining") or file.recipe.pretraining
+    overrides = (own.get("pretraining") or file.recipe.pretraining) | own.get("overrides", {})
     return Pretraining(overrides, [gvsl, *overlays] if gvsl else overlays, own.get("source"))
 
 

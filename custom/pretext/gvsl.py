@@ -35,8 +35,12 @@ squared normalised cross-correlation of two volumes within a cubic window (`cust
   alone raised the mean Dice of held-out pairs from 0.373 to 0.398 at best, with keypoints and L_aff to 0.507. This
   needs large random transforms: with +-8 degrees instead of 15 the Dice stayed at 0.373
   (benchmarks/results/affine_head_ablation.json). paper.json has the paper's head and no L_aff.
+- Ours, deformable head (train.json): phi is read off the similarity of the features (`SimilarityHead`), not convolved
+  from them. Both heads then have almost no weights of their own, so what registers must stand in the features. L_con
+  sharpens it: of 2048 random places, each must find its match. docs/search.md has what each step brings. paper.json has
+  the paper's heads and no L_con.
 - Ours, spatial transform (train.json): independent for the two volumes, where the code moves both alike and the paper
-  names none; weight 2 of the smoothness.
+  names none.
 - Collapse has its price: constant features give one map for all pairs, which aligns none of them, so that L_reg is no
   better than before registration ("registration_before" of validation.csv), and they restore a constant, so that L_rest
   is the variance of the intensities. What did happen is a collapse of the bottleneck alone: with features alike for all

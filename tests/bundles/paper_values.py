@@ -27,7 +27,9 @@ SMALL = {**NETWORK, "spacing": [3.5, 3.5, 3.5], "patch_size": [48, 48, 48], "bat
 LOSS = {"_target_": "custom.pretext.GVSLLoss", "affine_downsampling": 4}
 LOSS |= {"correlation": {"_target_": "custom.losses.LocalNCCLoss", "window": 9}}
 LOSS |= {"registration_weight": 1.0, "restoration_weight": 1.0}
-LOSS |= {name: f"@{name}" for name in ("smoothness_weight", "affine_registration_weight", "smooth_field")}
+LOSS |= {"contrast": {"_target_": "custom.losses.MatchedContrastLoss", "exclusion": 3.0, "temperature": 0.1}}
+SET_BY_PAPER = ("smoothness_weight", "affine_registration_weight", "smooth_field", "contrast_weight")
+LOSS |= {name: f"@{name}" for name in SET_BY_PAPER}
 SPATIAL = {"_target_": "custom.transforms.RandSpatialTransform", "spacing": "@spacing", "mode": "@spatial_mode"}
 SPATIAL |= {"translation": 0.1, "elastic_rms": 2.0, "elastic_smoothing": 12.0}
 # widths 32 to 512, 1 mm, Adam at a constant 1e-4
@@ -80,9 +82,18 @@ PRETRAIN: dict[str, dict[str, Any]] = {
         "matching_head#affine_head": "@affine_head",
         "affine_head#_target_": "custom.networks.KeypointAffineHead",
         "affine_head#stride": 16,
+        "matching_head#deformable_head": "@deformable_head",
+        "deformable_head#_target_": "custom.networks.SimilarityHead",
+        "deformable_head#in_channels": 16,
+        "deformable_head#embedding_channels": 16,
+        "deformable_head#levels": [[2, 3], [1, 1]],
+        "deformable_head#temperature": 0.04,
+        "pretext_network#places": "@places",
+        "places": 2048,
         "loss": LOSS,
-        "smoothness_weight": 2.0,
+        "smoothness_weight": 1.0,
         "affine_registration_weight": 6.0,
+        "contrast_weight": 0.03,
         "smooth_field": "local_displacement",
         "learning_rate": 0.001,
         "warmup_iterations": 60,
@@ -105,9 +116,15 @@ PRETRAIN: dict[str, dict[str, Any]] = {
         "affine_head#_target_": "custom.networks.AffineHead",
         "affine_head#in_channels": 512,
         "affine_head#channels": 256,
+        "matching_head#deformable_head": "@deformable_head",
+        "deformable_head#_target_": "custom.networks.DeformableHead",
+        "deformable_head#in_channels": 32,
+        "pretext_network#places": "@places",
+        "places": 0,
         "loss": LOSS,
         "smoothness_weight": 1.0,
         "affine_registration_weight": 0.0,
+        "contrast_weight": 0.0,
         "smooth_field": "displacement",
         "spatial_mode": "shared",
         "train#spatial_transform": SPATIAL | {"rotation_degrees": 20.0, "scale": [0.75, 1.25], "shear_degrees": 10.0},
