@@ -16,24 +16,37 @@ from benchmarks.transfer.task_file import read_task_file
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIANTS = read_task_file("brains").recipe.ablation["variants"]
+OF_PAIRS = ("dice_affine", "dice_after", "label_recovery")
 OF_OTHER_METHODS = [name for name in VARIANTS if "/" in name]
 
 
-def test_the_page_has_a_row_for_every_variant() -> None:
+def measured_variants() -> list[dict]:
     cells = read_results(ROOT / "benchmarks" / "results" / "transfer" / "brains.jsonl").values()
-    variants = [cell for cell in cells if "variant" in cell["settings"]]
-    page = (ROOT / "docs" / "search.md").read_text(encoding="utf-8").splitlines()
-    missing = [row for row in map(row_of, variants) if row not in page]
-    assert variants and not missing, "docs/search.md lacks:\n" + "\n".join(missing)
+    return [cell for cell in cells if "variant" in cell["settings"]]
+
+
+def values_of(cell: dict) -> np.ndarray:
+    """Percent: the mean of the probes, as they are and moved; Dice of the pairs (affine, both) and label recovery.
+
+    Only GVSL has pairs to register.
+    """
+    probes, pairs = cell["probes"].values(), cell["pairs"][-1]
+    means = [float(np.mean([probe[name] for probe in probes])) for name in ("score", "score_moved")]
+    return 100 * np.array(means + [pairs[name] for name in OF_PAIRS if name in pairs])
 
 
 def row_of(cell: dict) -> str:
-    """The mean of the probes, as they are and moved, and the last measures of the pairs, in percent."""
-    probes, pairs = cell["probes"].values(), cell["pairs"][-1]
-    values = [100 * float(np.mean([probe[name] for probe in probes])) for name in ("score", "score_moved")]
-    values += [100 * pairs[name] for name in ("dice_affine", "dice_after", "label_recovery")]
+    """A row of docs/search.md."""
     setting = cell["settings"]
-    return f"| {setting['variant']} | {setting['seed']} | {' | '.join(f'{value:.1f}' for value in values)} |"
+    values = " | ".join(f"{value:.1f}" for value in values_of(cell))
+    return f"| {setting['variant']} | {setting['seed']} | {values} |"
+
+
+def test_the_page_has_a_row_for_every_variant() -> None:
+    page = (ROOT / "docs" / "search.md").read_text(encoding="utf-8").splitlines()
+    rows = [row_of(cell) for cell in measured_variants()]
+    missing = [row for row in rows if row not in page]
+    assert rows and not missing, "docs/search.md lacks:\n" + "\n".join(missing)
 
 
 @pytest.mark.parametrize("name", OF_OTHER_METHODS)
@@ -50,3 +63,18 @@ def test_each_other_method_has_six_variants() -> None:
     counts = Counter(name.split("/")[0] for name in OF_OTHER_METHODS)
     others = {name for name, overlay in pretext_overlays().items() if "loss" in overlay}
     assert counts == dict.fromkeys(others, 6)
+
+
+QUOTED = {
+    "random": "random weights",
+    "levels_2x3_1x1": "GVSL, displacement read off similarity, 320 iterations",
+    "sharp_contrast_0.03": "GVSL as in `train.json`, 320 iterations",
+}
+
+
+@pytest.mark.parametrize("variant", QUOTED)
+def test_the_readme_quotes_means_of_three_seeds(variant: str) -> None:
+    cells = [cell for cell in measured_variants() if cell["settings"]["variant"] == variant]
+    assert sorted(cell["settings"]["seed"] for cell in cells) == [0, 1, 2]
+    row = " | ".join(f"{value:.1f}" for value in np.mean([values_of(cell)[[0, 1, 3]] for cell in cells], axis=0))
+    assert f"| {QUOTED[variant]} | {row} " in (ROOT / "README.md").read_text(encoding="utf-8")
