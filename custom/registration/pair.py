@@ -121,5 +121,6 @@ class RegistrationPair(Dataset):
             "moving_affine": torch.as_tensor(moving.affine, dtype=torch.float64),
             "fixed_affine": torch.as_tensor(fixed.affine, dtype=torch.float64),
             "index": index,
+            "seed": 0,  # of the places of `GVSLPretext`
             **{f"{key}_file": path for key, path in self.files.items()},
         }
