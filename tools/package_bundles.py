@@ -102,7 +102,8 @@ def used_names(bundle: Path) -> set[str]:
     """Names below custom/ in the configs, in the networks of the weights and in the imports of the docs' Python."""
     texts = [path.read_text(encoding="utf-8") for path in bundle.glob("configs/**/*.json")]
     for path in bundle.glob("models/*.json"):
-        texts.append(json.dumps({name: value for name, value in read_json(path).items() if name != "config"}))
+        read = read_json(path)
+        texts.append(json.dumps({name: value for name, value in read.items() if name not in ("config", "pretext")}))
     for path in bundle.glob("docs/*.md"):
         for snippet in SNIPPET.findall(path.read_text(encoding="utf-8")):
             imports = [node for node in ast.walk(ast.parse(snippet)) if isinstance(node, ast.ImportFrom)]

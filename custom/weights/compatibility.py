@@ -12,8 +12,9 @@ from ..running import resolved_component
 
 logger = logging.getLogger(__name__)
 
+OF_THE_LOSS = ("affine_warped", "places")  # what a pretext network computes for its loss alone
 # arguments that belong to a run and not to weights; the spacing is compared as part of the preprocessing
-MAY_DIFFER = ("keys", "allow_missing_keys", "frozen", "affine_warped", "spacing")
+MAY_DIFFER = ("keys", "allow_missing_keys", "frozen", "spacing", *OF_THE_LOSS)
 PACKAGES = ("custom.", "scripts.")  # the same code in the repository and in a zip
 NEVER_ACCEPTED = ("network", "pretext", "labels")
 ACCEPTED_BY_NAME = ("spacing", "orientation", "intensity")

@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 
 from ..files import read_json
 from ..running import Overrides, check_values, running_parser
-from .compatibility import ACCEPTED_BY_NAME, MAY_DIFFER, check_objects, plain
+from .compatibility import ACCEPTED_BY_NAME, MAY_DIFFER, OF_THE_LOSS, check_objects, plain
 from .components import check_plain
 from .origin import task_of
 from .state import description_file, weights_file
@@ -91,9 +91,12 @@ def _differing(parser: ConfigParser, config_id: str, described: Any) -> Iterator
     if isinstance(value, str) and value.startswith("$"):
         return
     if _same_class(value, described):
-        for name in described.keys() - {"_target_", *MAY_DIFFER}:
+        for name in described.keys() - {"_target_"}:
             child = f"{config_id}#{name}"
-            yield from _differing(parser, child, described[name]) if name in value else [(child, described[name])]
+            if name in value and (name not in MAY_DIFFER or name in OF_THE_LOSS):
+                yield from _differing(parser, child, described[name])
+            elif name not in value and name not in MAY_DIFFER:
+                yield child, described[name]
     elif json.dumps(plain(value)) != json.dumps(plain(described)):  # as text, because the order of labels matters
         yield config_id, described
 

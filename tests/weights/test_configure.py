@@ -187,6 +187,17 @@ def test_a_description_that_would_run_something_is_refused(bundle, path, value, 
     assert re.search(f"model.json: {words}", str(error.value.__cause__)) and not (bundle / "ran").exists()
 
 
+def test_what_a_network_computes_for_its_loss_is_set_where_the_config_has_it(bundle):
+    describe(bundle, TRAINED | {"pretext": TRAINED["pretext"] | {"places": 9, "affine_warped": True}})
+    assert configured(bundle)["pretext_network"] == CONFIG["pretext_network"]
+    training = CONFIG["pretext_network"] | {"places": "@places"}
+    (bundle / "configs" / "inference.json").write_text(
+        json.dumps(CONFIG | {"bundle_root": str(bundle), "places": 5, "pretext_network": training})
+    )
+    parser = configured(bundle, model_dir=str(bundle / "models"))
+    assert parser["places"] == 9 and parser["pretext_network"] == training
+
+
 def test_missing_weights_are_named(bundle):
     with pytest.raises(RuntimeError) as error:
         configured(bundle, model_dir=str(bundle / "nowhere"))

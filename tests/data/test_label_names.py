@@ -97,7 +97,7 @@ def test_a_value_of_one_map_among_many_is_a_warning(write, caplog):
 
 @pytest.mark.parametrize("values", [[-3, 1], list(range(64)) * 5])
 def test_values_that_are_no_structures_are_refused(write, values, monkeypatch):
-    monkeypatch.setattr("custom.data.labels_of.MOST_STRUCTURES", 50)
+    monkeypatch.setattr("custom.data.label_names.MOST_STRUCTURES", 50)
     folder = write([1], values[:64])
     with pytest.raises(
         ValueError, match=r"labels/1.nii.gz: \d+ label values from .* expected a label map of at most 50"
