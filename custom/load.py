@@ -110,7 +110,8 @@ def load_segmenter(weights: str | os.PathLike, device: torch.device | str = "cpu
         config["initialize"] = [step for step in config["initialize"] if step != SYS_PATH]
         parser = ConfigParser(config)
         try:
-            parser.get_parsed_content("initialize")
+            for number in range(len(config["initialize"])):  # one after another, because a step may change the config
+                parser.get_parsed_content(f"initialize::{number}")
             return Segmenter(parser)
         except RuntimeError as error:  # MONAI's, around the reason
             raise ValueError(f"{weights}: {reason(error)}") from error

@@ -106,6 +106,29 @@ def test_a_folder_takes_the_bundle_of_its_task(tmp_path):
     assert_equal(segment.network, state_of(source / "model.pt"))
 
 
+def test_weights_of_an_own_task_decide_every_step(volume, tmp_path):
+    """Another network, spacing, intensity and labels than those of any shipped bundle."""
+    torch.manual_seed(0)
+    backbone = {"_target_": "custom.networks.UNet3D", "in_channels": 1, "channels": [4, 8]}
+    network = {"_target_": "custom.networks.SegmentationNetwork", "backbone": backbone, "classes": 3, "kernel_size": 1}
+    description = {
+        "task": "liver",
+        "network": network | {"frozen": False},
+        "intensity": {"_target_": "ScaleIntensityd", "keys": "image", "minv": 0.0, "maxv": 2.0},
+        "preprocessing": {"spacing": [5.0, 5.0, 5.0], "orientation": "RAS", "patch_size": [16, 16, 16]},
+        "labels": {"liver": 7, "tumour": 9},
+    }
+    state = SegmentationNetwork(UNet3D(1, [4, 8]), 3, 1).state_dict()
+    save_weights(tmp_path, {"model.pt": ("network", state)}, description)
+    segment = load_segmenter(tmp_path)
+    image = segment.preprocessing({"image": str(volume)})["image"]
+    assert np.allclose(image.pixdim, 5) and float(image.max()) == pytest.approx(2)
+    assert segment.labels == description["labels"] and tuple(segment.inferer.roi_size) == (16, 16, 16)
+    label = segment(volume)
+    assert label.shape == nibabel.load(volume).shape and set(np.unique(label.dataobj)) <= {0, 7, 9}
+    assert_equal(segment.network, state)
+
+
 def test_weights_that_do_not_fit_their_description_are_refused(tmp_path):
     description = read_json(HEART / "models" / "model.json")
     del description["files"]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import runpy
@@ -24,7 +25,7 @@ class ConfigRun(NamedTuple):
     Args:
         bundle: folder of the bundle.
         files: names of the config files below configs/, the overlays last.
-        overrides: key of the config -> value as text; "output_dir" is among them.
+        overrides: key of the config -> value as text.
     """
 
     bundle: Path
@@ -35,7 +36,7 @@ class ConfigRun(NamedTuple):
         """The arguments of `python -m monai.bundle`."""
         bundle = shown(self.bundle)
         paths = [os.path.join(bundle, "configs", name) for name in self.files]
-        named = {"config_file": paths[0] if len(paths) == 1 else repr(paths), "bundle_root": bundle, **self.overrides}
+        named = {"config_file": _one_or_list(paths), "bundle_root": bundle, **self.overrides}
         return ["run", *(part for name, value in named.items() for part in (f"--{name}", value))]
 
     def command_line(self) -> str:
@@ -44,12 +45,11 @@ class ConfigRun(NamedTuple):
 
 
 def run_config(run: ConfigRun) -> None:
-    """Print the command, run it in this process, and print where the results are."""
+    """Print the command and run it in this process; the last line of the run names the results and their folder."""
     print(run.command_line(), flush=True)
     _leave_out_repetitions()
     sys.argv = [MODULE, *run.arguments()]
     runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
-    print(f"The results are in {run.overrides['output_dir']}.")
 
 
 def _leave_out_repetitions() -> None:
@@ -64,6 +64,11 @@ def path_text(path: str | os.PathLike) -> str:
     text = os.fspath(path)
     is_plain = DefaultParseValue(text) == text and not text.startswith(("@", "%", "$"))
     return text if is_plain else os.path.join(os.curdir, text)
+
+
+def _one_or_list(paths: list[str]) -> str:
+    """A path, or a list in the double quotes that a shell's single quotes leave readable."""
+    return paths[0] if len(paths) == 1 else json.dumps(paths, ensure_ascii=False)
 
 
 def shown(path: Path) -> str:
