@@ -24,13 +24,14 @@ from custom.figures import (
     name_figure,
     pixel_size,
     plane,
-    save_figure,
 )
 from custom.labels import BRAIN_LABELS, CARDIAC_LABELS
 from custom.phantoms import make_brain_subject, make_cardiac_subject, make_chest_subject
 from custom.phantoms.chest import severity
 from custom.phantoms.cohort import subject_seed
 from custom.running import run_tool
+
+from .small_picture import save_small
 
 WINDOWS = {"cardiac": GrayScale((200, 800)), "chest": GrayScale((-600, 1500)), "brain": UNITLESS}
 LUNG_PLANES = ((2, 0.55), (2, 0.3), (1, 0.35), (0, 0.75))  # axis, and position in the box around the lungs, 0 to 1
@@ -94,7 +95,7 @@ def main(output: str, kind: str = "cardiac", subjects: int = 4, seed: int = 0) -
     legend = legend_patches(list(STRUCTURES[kind]))
     notes = (ORIENTATION, WINDOWS[kind].caption)
     name_figure(figure, f"{subjects} subjects of the {kind} cohort", notes, synthetic=True, legend=legend)
-    save_figure(figure, Path(output))
+    save_small(figure, Path(output))
 
 
 def extent_of(subject: Subject, row: Row) -> tuple[float, float]:

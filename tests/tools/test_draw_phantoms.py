@@ -17,7 +17,7 @@ def test_draws_a_subject(
     kind: str, rows: int, structures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = []
-    monkeypatch.setattr("custom.figures.save_figure", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr("tools.small_picture.save_small", lambda figure, path: drawn.append(figure))
     monkeypatch.setattr(sys, "argv", ["", "--kind", kind, "--subjects", "1", "--output", str(tmp_path / "a.png")])
     runpy.run_module("tools.draw_phantoms", run_name="__main__")
     (figure,) = drawn
