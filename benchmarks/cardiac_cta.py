@@ -19,7 +19,7 @@ import torch
 from nibabel.affines import voxel_sizes
 
 from benchmarks.bundles import BENCHMARKS, BUNDLES, workflow
-from custom.figures import GrayScale, middle_planes, save_figure, segmentation_figure
+from custom.figures import GrayScale, comparison_figure, middle_planes, save_figure, segmentation_figure
 from custom.files import read_json, write_json
 from custom.metrics import segmentation_measures
 from custom.running import run_tool
@@ -61,13 +61,14 @@ def main(data: str, output: str = str(BENCHMARKS / "results" / "cardiac_cta.json
     heart_png, coronary_png = (
         Path(docs, f"{name}.png") if docs else BUNDLES / name / "docs" / "real_cta.png" for name in BUNDLE_NAMES
     )
-    title = "A real contrast CT: reference, prediction of the phantom-trained bundle"
+    title = "A real contrast CT; the weights were trained on phantoms"
     planes = middle_planes(volume, true, merged, image.affine)
     save_figure(segmentation_figure(planes, REFERENCE, title, CTA), heart_png)
     marked = np.where(inside, 2, 0).astype(np.uint8)
     planes = middle_planes(volume, (true == REFERENCE["heart"]).astype(np.uint8), marked, image.affine, projected=True)
-    structures = {"heart (reference)": 1, "coronary arteries (prediction, projected)": 2}
-    save_figure(segmentation_figure(planes, structures, title, CTA), coronary_png)
+    structures = {"heart": 1, "coronary_arteries": 2}
+    projected = {"prediction, projected": planes}  # the reference has no arteries that it could be compared with
+    save_figure(comparison_figure(projected, structures, title, CTA), coronary_png)
 
 
 def predicted(bundle: str, ct: Path) -> np.ndarray:

@@ -15,11 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
-from custom.figures import middle_plane, save_figure
+from custom.figures import middle_plane
 from custom.running import run_tool
 from custom.transforms import RandBezierIntensityd, RandInPaintingd, RandLocalShuffled
 
 from .draw_registration import CONFIGS, read_pair, register
+from .small_picture import save_small
 
 WIDTH, HEIGHT = 16.0, 7.0  # units of the drawing
 INCHES = 0.8  # of a unit of the drawing
@@ -45,7 +46,7 @@ def main(
         register(moving, fixed, folder, model_dir, refine, spacing)
         pair, _ = read_pair(Path(folder))
     slices = [middle_plane(volume, 2) for volume in (pair.moving, damaged(pair.moving), pair.fixed, pair.warped)]
-    save_figure(method_figure(*slices), Path(output))
+    save_small(method_figure(*slices), Path(output))
 
 
 def damaged(volume: np.ndarray) -> np.ndarray:

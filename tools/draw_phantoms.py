@@ -24,13 +24,14 @@ from custom.figures import (
     name_figure,
     pixel_size,
     plane,
-    save_figure,
 )
 from custom.labels import BRAIN_LABELS, CARDIAC_LABELS
 from custom.phantoms import make_brain_subject, make_cardiac_subject, make_chest_subject
 from custom.phantoms.chest import severity
 from custom.phantoms.cohort import subject_seed
 from custom.running import run_tool
+
+from .small_picture import save_small
 
 WINDOWS = {"cardiac": GrayScale((200, 800)), "chest": GrayScale((-600, 1500)), "brain": UNITLESS}
 LUNG_PLANES = ((2, 0.55), (2, 0.3), (1, 0.35), (0, 0.75))  # axis, and position in the box around the lungs, 0 to 1
@@ -87,14 +88,14 @@ def main(output: str, kind: str = "cardiac", subjects: int = 4, seed: int = 0) -
     axes = figure.subplots(len(ratios), subjects, squeeze=False, height_ratios=ratios)
     for number, (subject, column) in enumerate(zip(made, columns, strict=True)):
         for plot, row in zip(axes[:, number], column, strict=True):
-            draw_row(plot, subject, row, kind, bar=number == 0)
+            draw_row(plot, subject, row, kind)
         if kind == "chest":
             state = f"opacities, severity {severity(subject_seed(seed, number)):.2f}" if number % 2 else "healthy"
             axes[0, number].set_title(state, fontsize="medium")
     legend = legend_patches(list(STRUCTURES[kind]))
     notes = (ORIENTATION, WINDOWS[kind].caption)
     name_figure(figure, f"{subjects} subjects of the {kind} cohort", notes, synthetic=True, legend=legend)
-    save_figure(figure, Path(output))
+    save_small(figure, Path(output))
 
 
 def extent_of(subject: Subject, row: Row) -> tuple[float, float]:
@@ -102,13 +103,13 @@ def extent_of(subject: Subject, row: Row) -> tuple[float, float]:
     return extent(plane(subject.image, row.axis, row.index), pixel_size(subject.spacing, row.axis))
 
 
-def draw_row(plot: Axes, subject: Subject, row: Row, kind: str, bar: bool) -> None:
+def draw_row(plot: Axes, subject: Subject, row: Row, kind: str) -> None:
     """Draws a slice of a subject, with its structures if the row shows them."""
     gray_scale, size = WINDOWS[kind], pixel_size(subject.spacing, row.axis)
     image = gray_scale.values(subject.image)
     low, high = gray_scale.limits(image)
     pixels, labels = (plane(volume, row.axis, row.index) for volume in (image, subject.label))
-    draw_plane(plot, pixels, row.axis, size, bar=bar, cmap="gray", vmin=low, vmax=high)
+    draw_plane(plot, pixels, row.axis, size, bar=True, cmap="gray", vmin=low, vmax=high)
     if row.opacity:
         plot.imshow(colored(labels, STRUCTURES[kind], row.opacity), aspect=size[0] / size[1], interpolation="nearest")
 

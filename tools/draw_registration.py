@@ -15,14 +15,15 @@ import nibabel
 import numpy as np
 from monai.bundle import ConfigWorkflow
 from nibabel.affines import voxel_sizes
-from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.filters import threshold_multiotsu
 
-from custom.figures import UNITLESS, RegisteredPair, registration_figure, registration_in_words, save_figure
+from custom.figures import UNITLESS, RegisteredPair, registration_figure, registration_in_words
 from custom.files import read_json
 from custom.registration import pull_image, read_displacement_field
 from custom.running import run_tool
+
+from .small_picture import save_small
 
 CONFIGS = Path(__file__).parents[1] / "bundles" / "gvsl_pretrain" / "configs"
 PERCENTILES = {"_target_": "ScaleIntensityRangePercentilesd", "keys": ["moving", "fixed"], "clip": True}
@@ -52,9 +53,7 @@ def main(
         register(moving, fixed, folder, model_dir, refine, spacing)
         pair, measures = read_pair(Path(folder))
     measured = registration_in_words(measures)
-    save_figure(registration_figure(pair, UNITLESS, f"Two brains, T1 MR: {measured}"), Path(output))
-    few = {"method": Image.Quantize.MAXCOVERAGE, "kmeans": 3, "dither": Image.Dither.NONE}
-    Image.open(output).convert("RGB").quantize(256, **few).save(output, optimize=True)  # a third of the bytes
+    save_small(registration_figure(pair, UNITLESS, f"Two brains, T1 MR: {measured}"), Path(output))
 
 
 def register(moving: str, fixed: str, folder: str, model_dir: str, refine: int, spacing: float) -> None:

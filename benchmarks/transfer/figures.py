@@ -96,7 +96,7 @@ def methods_figure(cells: list[dict[str, Any]]) -> Figure | None:
             others = [of_seeds[method] for method in methods if method in OTHERS and method in of_seeds]
             if others:
                 means = np.array([values.mean(0) for _, values in others])
-                label = f"{len(others)} other methods, lowest to highest mean"
+                label = f"other methods ({len(others)}), lowest to highest mean"
                 plot.fill_between(
                     others[0][0],
                     means.min(0),

@@ -22,6 +22,10 @@ from ..figures import (
     save_figure,
 )
 from ..layers import warp
+from ..registration import pull_image
+from ..volumes import load_volume
+
+SIDES = ("moving", "fixed")
 
 
 class RegistrationFigures:
@@ -50,7 +54,7 @@ class RegistrationFigures:
         for row, index in enumerate(batch["index"].tolist()):
             if index >= self.pairs or "warped" not in outputs:
                 continue
-            files = [batch[f"{side}_file"][row] for side in ("moving", "fixed")]
+            files = [batch[f"{side}_file"][row] for side in SIDES]
             volumes = batch["moving"][row, 0], batch["fixed"][row, 0], outputs["warped"][row, 0]
             arrays = [_array(tensor) for tensor in (*volumes, outputs["displacement"][row])]
             pair = RegisteredPair(*arrays, self.spacing, _labels(batch, outputs, row))
@@ -65,12 +69,24 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
 
 
 def _labels(batch: Mapping[str, Any], outputs: Mapping[str, Any], row: int) -> tuple[np.ndarray, ...] | None:
-    """Label maps (*spatial) of moving, fixed and warped, or None if the batch has none."""
-    if "moving_label" not in batch or "fixed_label" not in batch:
+    """Label maps (*spatial) of moving, fixed and warped, or None if the batch names none."""
+    displacement = outputs["displacement"][row : row + 1]
+    if "moving_label" in batch and "fixed_label" in batch:
+        moving, fixed = (batch[f"{side}_label"][row : row + 1].float() for side in SIDES)
+    elif "moving_label_file" in batch and "fixed_label_file" in batch:
+        moving, fixed = (_label_on_grid(batch, side, row).to(displacement) for side in SIDES)
+    else:
         return None
-    moving, fixed = (batch[f"{side}_label"][row : row + 1].float() for side in ("moving", "fixed"))
-    warped = warp(moving, outputs["displacement"][row : row + 1], mode="nearest")
+    warped = warp(moving, displacement, mode="nearest")
     return tuple(_array(label[0, 0]) for label in (moving, fixed, warped))
+
+
+def _label_on_grid(batch: Mapping[str, Any], side: str, row: int) -> torch.Tensor:
+    """The label map of a file on the grid of the batch, (1, 1, *spatial)."""
+    label = load_volume(batch[f"{side}_label_file"][row], is_label=True)
+    grid, still = batch[f"{side}_affine"][row].cpu().numpy(), np.zeros((3, *batch[side].shape[2:]), np.float32)
+    pulled = pull_image(label[0].numpy(), np.asarray(label.affine), still, grid, 0, nearest=True)
+    return torch.as_tensor(pulled)[None, None]
 
 
 def _measures(outputs: Mapping[str, Any], row: int) -> dict[str, float]:

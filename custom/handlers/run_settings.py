@@ -31,7 +31,7 @@ MAY_DIFFER = {
         "dataset_dir",
         "cohort",
     ),
-    *("validate", "task", "network", "backend"),
+    *("validate", "task", "network", "backend", "gray_scale"),
 }
 MAY_DIFFER_IN_TRAIN = {"handlers", "trainer"}
 

@@ -61,7 +61,8 @@ class RegistrationFiles:
       refined displacement have names with "refined"; the files are those of the refined displacement. It also holds the
       weights and, if they never saw a patient, a notice, which is logged too (`origin_of`).
 
-    Files of an earlier registration in the folder are moved to earlier/NUMBER.
+    Files of an earlier registration in the folder are moved to earlier/NUMBER. The mean Dice of each stage is added to
+    the outputs of the evaluator, for handlers that come later.
 
     Args:
         directory: folder of the files; it is made. None of the four input files may be an output file.
@@ -126,7 +127,11 @@ class RegistrationFiles:
             written["warped_label"] = WRITTEN["warped_label"]
             write_volume(self.directory / written["warped_label"], warped_label, grid[0])
             if "fixed_label" in files:
-                measured |= self._overlap(files, batch, outputs, grid, warped_label)
+                overlap = self._overlap(files, batch, outputs, grid, warped_label)
+                measured |= overlap
+                engine.state.output = outputs | {
+                    name: torch.tensor([value]) for name, value in overlap.items() if name != "dice"
+                }
         affine = batch["fixed_affine"][0].cpu().numpy()
         size = outputs["displacement"].shape[2:]
         used = {"spacing": np.linalg.norm(affine[:3, :3], axis=0).round(6).tolist(), "size": list(size)}

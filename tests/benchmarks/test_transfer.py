@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 import fire
@@ -36,7 +36,7 @@ from benchmarks.transfer import cells, measure, plan
 from benchmarks.transfer import task as task_module
 from benchmarks.transfer.__main__ import COMMANDS
 from benchmarks.transfer.cells import Cell
-from benchmarks.transfer.figures import curves_figure, labels_figure, methods_figure
+from benchmarks.transfer.figures import curves_figure, features_figure, labels_figure, methods_figure
 from benchmarks.transfer.plan import planned, stages, trained_methods
 from benchmarks.transfer.probe import probe_auc, probe_dice, rank_share
 from benchmarks.transfer.report import by_labels, read_tasks, render, write_table
@@ -255,7 +255,12 @@ def test_features_and_restoration_are_drawn(tiny_task: Path, transfer: Callable[
     transfer("run", tiny_task, "--methods=scratch,without_restoration,gvsl", protocols="features,rank")
     results = read_results(tiny_task.parent / "results" / "tiny.jsonl")
     points = results["features_gvsl_seed0"]["points"]
-    assert list(points) == ["ball"] and np.shape(points["ball"]) == (40, 2)
+    assert list(points) == ["ball"] and np.shape(points["ball"])[1:] == (2,) and 40 < len(points["ball"]) <= 2000
+    figure = features_figure(list(results.values()))
+    titles = ["random initialisation", "GVSL without restoration", "GVSL"]
+    assert [plot.get_title() for plot in figure.axes] == titles
+    assert figure.get_suptitle().startswith(f"t-SNE of local features, {len(points['ball'])} voxels")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ball"]
     training = results["pretraining_gvsl_seed0"]["training"]
     assert [row["iteration"] for row in training] == [2, 4] and all(row["registration"] > 0 for row in training)
     drawn = [Path(path).name for path in transfer("figures", tiny_task).split()]
@@ -266,18 +271,25 @@ def test_features_and_restoration_are_drawn(tiny_task: Path, transfer: Callable[
 
 
 def test_rows_of_the_table_have_a_figure_of_their_own(tmp_path: Path) -> None:
-    """Of the methods drawn seed by seed, of those in the paper's table, and of what both hold."""
-    for method in ("scratch", "simclr", "chest"):
-        settings = {"method": method, "protocol": "linear", "seed": 0, "learning_rate": 0.1}
-        points = [{"iteration": 1, "score": 0.1}, {"iteration": 2, "score": 0.2}]
+    """Of the methods that are drawn, of those in the paper's table, and of what both hold; a band over the seeds."""
+    for seed, method in product((0, 1), ("scratch", "simclr", "byol", "chest")):
+        settings = {"method": method, "protocol": "linear", "seed": seed, "learning_rate": 0.1}
+        best = 0.4 if method == "byol" else 0.2
+        points = [{"iteration": 1, "score": 0.1}, {"iteration": 2, "score": best + 0.1 * seed}]
         for name, more in (("linear", {"validation": points}), ("test", {"test": {}, "score": 0.2})):
-            stored(tmp_path, "tiny", f"{name}_{method}", settings=settings, **more)
+            stored(tmp_path, "tiny", f"{name}_{method}_seed{seed}", settings=settings, **more)
     cells = read_tasks(tmp_path)["tiny"]
-    drawn, rows = curves_figure(cells).axes[0], methods_figure(cells)
-    legend = [text.get_text() for text in drawn.get_legend().get_texts()]
-    assert legend == ["random initialisation, 0.1", "GVSL on chest CT, 0.1"]
-    assert [text.get_text() for text in rows.legends[0].get_texts()] == ["random initialisation", "SimCLR"]
-    assert methods_figure([cell for cell in cells if cell["settings"]["method"] != "simclr"]) is None
+    few, rows = curves_figure(cells), methods_figure(cells)
+    legend = [text.get_text() for text in few.legends[0].get_texts()]
+    assert legend == ["random initialisation", "GVSL on chest CT"]
+    assert few.axes[0].lines[0].get_ydata() == pytest.approx([10, 25])
+    assert few.axes[0].collections[0].get_datalim(few.axes[0].transData).y1 == pytest.approx(30)  # the second seed
+    legend = [text.get_text() for text in rows.legends[0].get_texts()]
+    assert legend == ["other methods (2), lowest to highest mean", "random initialisation"]
+    band = rows.axes[0].collections[0].get_datalim(rows.axes[0].transData)
+    assert (band.y0, band.y1) == pytest.approx((10, 45))
+    assert len(rows.axes) == 2 and len(rows.axes[0].lines) == 1
+    assert methods_figure([cell for cell in cells if cell["settings"]["method"] not in ("simclr", "byol")]) is None
 
 
 def cell(folder: Path, name: str, measure: partial, seed: int = 0) -> Cell:

@@ -33,7 +33,7 @@ MAY_DIFFER = {  # from gvsl_seg_heart; an entry covers what lies below it
     | OTHER_BACKBONE
     | {"task", "background_values", "intensity", "loss#weight", "head_learning_rate", "max_epochs"},
     ("gvsl_seg_brain", "inference.json"): DATA | {"intensity"},
-    ("gvsl_seg_brain", "evaluate.json"): {"accept_mismatch"},
+    ("gvsl_seg_brain", "evaluate.json"): {"accept_mismatch", "gray_scale"},
     ("gvsl_seg_brain", "paper.json"): {"head_learning_rate"},
 }
 EQUAL_DOWNSTREAM = [  # the blocks of train.json that do not depend on the task

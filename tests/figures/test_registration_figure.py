@@ -83,7 +83,7 @@ def test_structures_are_outlined_before_and_after() -> None:
 
 
 def test_measures_in_words() -> None:
-    measures = {"dice_before": 0.414, "dice_affine": 0.495, "dice_after": 0.558, "folded_share": 0.005}
+    measures = {"dice_before": 0.414, "dice_affine": 0.496, "dice_after": 0.558, "folded_share": 0.005}
     assert registration_in_words(measures) == "Dice 0.41 → 0.56 (affine stage 0.50), 0.50 % of the voxels folded"
     measures = {"registration_before": 0.85, "registration_affine": 0.75, "registration_after": 0.47}
     measures |= {"registration_refined": 0.14, "folded_share": 0.5, "folded_share_refined": 0.0}

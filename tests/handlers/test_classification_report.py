@@ -111,9 +111,7 @@ def test_weights_that_saw_phantoms_give_scores_and_no_class(tmp_path, caplog):
 
 def test_the_pictures_carry_the_notice(tmp_path, monkeypatch):
     titles = []
-    monkeypatch.setattr(
-        "custom.handlers.classification_report.planes_figure", lambda _, title, *__: titles.append(title)
-    )
+    monkeypatch.setattr("custom.handlers.classification_report.planes_figure", lambda *_: titles.append(_[1]))
     monkeypatch.setattr("custom.handlers.classification_report.roc_figure", lambda *_: titles.append(_[2]))
     monkeypatch.setattr("custom.handlers.classification_report.save_figure", lambda *_: None)
     monkeypatch.setattr("custom.handlers.report.save_figure", lambda *_: None)
@@ -123,6 +121,7 @@ def test_the_pictures_carry_the_notice(tmp_path, monkeypatch):
     run(made, 5)
     assert len(titles) == 4 and all("never saw a patient" in " ".join(title.split()) for title in titles)
     assert not any("probability" in title for title in titles)
+    assert [title.endswith("misclassified") for title in titles] == [False, False, False, True]  # worst.png
 
 
 def test_an_earlier_evaluation_is_moved_away(tmp_path):

@@ -118,9 +118,8 @@ def draw(study: Path, reference: np.ndarray, label: np.ndarray, folder: Path) ->
     """The study, what the phantom's structures are, and what MONAI Label returned, in three planes."""
     image = nibabel.load(study)
     planes = middle_planes(np.asarray(image.dataobj), reference, label, image.affine)
-    figure = segmentation_figure(
-        planes, PLACES, "The label map from MONAI Label", GrayScale((200, 800)), synthetic=True
-    )
+    window = GrayScale((200, 800))
+    figure = segmentation_figure(planes, PLACES, "The label map from MONAI Label", window, synthetic=True)
     save_figure(figure, Path(os.environ.get("MONAI_LABEL_OVERLAY", folder / "overlay.png")))
 
 

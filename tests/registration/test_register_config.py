@@ -158,7 +158,9 @@ def test_a_pair_in_and_files_out_that_itk_reproduces(overrides, tmp_path):
     assert content["weights"]["trained_on"] is None and "does not say what these weights" in content["notice"]
 
 
-def test_refine_improves_what_the_network_gives_and_says_so(overrides, tmp_path, caplog):
+def test_refine_improves_what_the_network_gives_and_says_so(overrides, tmp_path, caplog, monkeypatch):
+    pictures = []
+    monkeypatch.setattr("custom.handlers.figures.save_figure", lambda figure, path: pictures.append(figure))
     run = workflow(**overrides | {"refine": 5})
     run.initialize()
     with caplog.at_level("INFO", "custom.registration.files"):
@@ -168,6 +170,10 @@ def test_refine_improves_what_the_network_gives_and_says_so(overrides, tmp_path,
     assert content["folded_share_refined"] < 0.01 and content["refine_seconds"] > 0
     assert set(content["dice"]["205"]) == {"before", "affine", "after", "refined"}
     assert content["dice_refined"] > content["dice_after"]
+    (picture,) = pictures
+    before, refined = content["dice_before"], content["dice_refined"]
+    assert picture.get_suptitle().startswith(f"moving registered to fixed: Dice {before:.2f} → {refined:.2f} (affine")
+    assert [len(plot.collections) for plot in picture.axes[:3]] == [1, 2, 2]  # outlines of the one structure
     field = itk_read_field(tmp_path / "out" / "displacement_field.nii.gz")
     label = itk_resample(tmp_path / "moving_label.nii.gz", field, tmp_path / "fixed.nii.gz", 0.0)
     fixed = np.asarray(nibabel.load(tmp_path / "fixed_label.nii.gz").dataobj) == 205
