@@ -5,9 +5,9 @@ from .cache import VolumeCache
 from .cases import CaseLoader
 from .class_weights import class_weights
 from .datalist import find_parts, find_volumes, fixed_pairs, group_by_subject, split_volumes
-from .dataset_json import read_dataset_json
 from .label_names import label_values, labels_of
 from .labelled import labelled_data
+from .listing import read_lists
 from .pairs import FixedPairDataset, PairDataset
 from .pretraining import fingerprint, inference_data, pretraining_data
 from .sampler import GlobalSampler

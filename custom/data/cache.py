@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from ..files import remove_leftovers, write_tensors
 from ..transforms import LoadVolumed
-from ..volumes import VolumeError, check_file, volume_state
+from ..volumes import VolumeError, check_file, check_image, image_name, is_image, paths_of, volume_state
 from .errors import case_error, volume_error
 from .memory import available_memory
 
@@ -45,9 +45,13 @@ def _check_files(items: Sequence[dict[str, Any]], transform: Compose, header_onl
         try:
             for loader in loaders:
                 for key in loader.keys:
-                    if isinstance(item.get(key), (str, os.PathLike)):
-                        check_file(item[key], is_label=key in loader.label_keys, header_only=header_only)
-                        count += 1
+                    if not is_image(item.get(key)):
+                        continue
+                    if key in loader.label_keys:
+                        check_file(item[key], is_label=True, header_only=header_only)
+                    else:
+                        check_image(item[key], loader.channels, header_only)
+                    count += len(paths_of(item[key]))
         except VolumeError as error:
             errors.append(error)
     _raise_together(errors, len(items))
@@ -122,8 +126,12 @@ def _gigabytes(size: float) -> str:
 
 def _item_hash(item: dict[str, Any]) -> bytes:
     """Hash of an item in which the state of a file stands for its path."""
-    paths = {key: value for key, value in item.items() if isinstance(value, (str, os.PathLike))}
-    files = {key: volume_state(path) for key, path in paths.items() if os.path.exists(path)}
+    images = {key: paths_of(value) for key, value in item.items() if is_image(value)}
+    files = {
+        key: [state for path in paths for state in volume_state(path)]
+        for key, paths in images.items()
+        if all(map(os.path.exists, paths))
+    }
     return pickle_hashing({**item, **files})
 
 
@@ -141,7 +149,7 @@ def _read_entry(path: Path, item: dict[str, Any]) -> dict[str, Any] | None:
         if isinstance(volumes, dict) and "image" in volumes:
             return volumes
         problem = f"it holds {type(volumes).__name__}, expected a dictionary with an image"
-    logger.warning(f"the cache file {path} is damaged ({problem}): {item['image']} is preprocessed again")
+    logger.warning(f"the cache file {path} is damaged ({problem}): {image_name(item['image'])} is preprocessed again")
     return None
 
 
@@ -179,7 +187,7 @@ class VolumeCache(Dataset):
     One line of the log says where the volumes are kept.
 
     Args:
-        data: items {"image": path, "label": path or class (optional), "subject": name (optional)}.
+        data: items {"image": path or paths of channels, "label": path or class (optional), "subject": name (optional)}.
         transform: deterministic preprocessing of an item.
         cache_rate: share of the volumes that are preprocessed now and stay in memory; the others are read at each use.
         num_workers: threads that fill this cache; None for one per core.

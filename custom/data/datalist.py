@@ -12,9 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ..volumes import VOLUME_SUFFIXES
-from .dataset_json import has_no_lists, read_dataset_json
-from .layout import Volume, described_rules, find_layout, natural_key
+from ..volumes import VOLUME_SUFFIXES, Image, paths_of
+from .channels import channel_names, group_channels
+from .dataset_json import check_channels_stated
+from .layout import Volume, find_layout, layout_name
+from .listing import list_file, read_lists
+from .names import natural_key
+from .subjects import described_rules
 
 logger = logging.getLogger(__name__)
 
@@ -55,60 +59,99 @@ def _refuse_undecodable(paths: Sequence[str]) -> None:
         raise ValueError(f"{len(wrong)} file names are not UTF-8: {listed}; expected names in UTF-8 (rename them)")
 
 
-def find_parts(dataset_dir: str | os.PathLike | int) -> dict[str, list[dict[str, str]]]:
+def find_parts(
+    dataset_dir: str | os.PathLike | int, channels: int = 1, labels_needed: bool = False
+) -> dict[str, list[dict[str, Any]]]:
     """
     The volumes of a folder without lists: "training", and "test" of folders such as imagesTs beside imagesTr.
 
     Args:
         dataset_dir: see `find_volumes`.
+        channels: see `find_volumes`.
+        labels_needed: whether an image with several label maps is an error; otherwise none of them is used.
 
     Returns:
         part -> items, see `find_volumes`.
 
     Raises:
-        FileNotFoundError, NotADirectoryError, ValueError: see `find_volumes`.
+        FileNotFoundError, NotADirectoryError: see `find_volumes`.
+        ValueError: see `find_volumes`; or labels are needed, and an image has several label maps (the message names
+            them).
     """
     root = path_of(dataset_dir)
     if not os.path.exists(root):
         raise FileNotFoundError(f"dataset_dir {root!r} does not exist, expected a folder of volumes ({LOOKED_FOR})")
     if not os.path.isdir(root):
         raise NotADirectoryError(f"dataset_dir {root!r} is a file, expected a folder of volumes ({LOOKED_FOR})")
-    volumes, unused_labels = find_layout(root)
+    volumes, unused_labels = find_layout(root, channels)
     _refuse_undecodable([volume.image for volume in volumes])
+    if os.path.isfile(dataset_json := os.path.join(root, "dataset.json")):  # of nnU-Net 2
+        check_channels_stated(dataset_json, channels)
+    names = channel_names(volumes)
+    volumes = _with_one_label(group_channels(volumes, channels, root), root, labels_needed)
     if unused_labels:
         listed = ", ".join(unused_labels[:5])
         logger.warning(f"{root}: {len(unused_labels)} files have names of label maps and are left out: {listed}")
+    layout = layout_name(volumes)
     training = [volume for volume in volumes if not volume.is_test]
     if not training:  # a folder of test images alone
         training, volumes = volumes, []
     parts = {"training": training, "test": [volume for volume in volumes if volume.is_test]}
     described = f"{len(training)} volumes of {len({volume.subject for volume in training})} subjects"
     rules = described_rules([volume.rule for volume in training])
-    labelled = sum(volume.label is not None for volume in training)
-    logger.info(f"dataset_dir {root!r}: {described} (by {rules}), {labelled} with labels")
+    labelled = sum(bool(volume.labels) for volume in training)
+    logger.info(f"dataset_dir {root!r}, layout {layout}: {described} (by {rules}), {labelled} with labels")
+    if names and channels == 1:
+        logger.info(
+            f"each file of a case ({', '.join(names)}) is a volume of its own; --in_channels {len(names)} reads them "
+            "as the channels of one image"
+        )
+    elif names:
+        logger.info(f"the channels of an image are {', '.join(names)}, each a file")
     if parts["test"]:
         logger.info(f"dataset_dir {root!r}: {len(parts['test'])} volumes of test folders are not used for training")
     return {part: [_item(root, volume) for volume in members] for part, members in parts.items()}
 
 
-def _item(root: str, volume: Volume) -> dict[str, str]:
-    item = {"image": os.path.normpath(os.path.join(root, volume.image)), "subject": volume.subject}
-    if volume.label is not None:
-        item["label"] = os.path.normpath(os.path.join(root, volume.label))
-    return item
+def _with_one_label(volumes: Sequence[Volume], root: str, labels_needed: bool) -> list[Volume]:
+    """Volumes of which none has several label maps: that is an error, or they are left out with a warning."""
+    several = [
+        f"{paths_of(volume.image)[0]}: {' and '.join(volume.labels)}" for volume in volumes if len(volume.labels) > 1
+    ]
+    if several:
+        described = f"dataset_dir {root!r}: {len(several)} images have several label maps"
+        if labels_needed:
+            listed = "\n  ".join(several[:20])
+            raise ValueError(f"{described}, expected one each (dataset.json or dataset.csv can say which):\n  {listed}")
+        logger.warning(f"{described}, of which none is used, such as {several[0]}")
+    return [volume if len(volume.labels) < 2 else volume._replace(labels=()) for volume in volumes]
 
 
-def find_volumes(dataset_dir: str | os.PathLike | int, min_subjects: int = 2) -> list[dict[str, str]]:
+def _item(root: str, volume: Volume) -> dict[str, Any]:
+    item = {"image": _below(root, volume.image), "subject": volume.subject}
+    return item | ({"label": _below(root, volume.labels[0])} if volume.labels else {})
+
+
+def _below(root: str, image: Image) -> Image:
+    paths = [os.path.normpath(os.path.join(root, path)) for path in paths_of(image)]
+    return paths[0] if isinstance(image, str) else tuple(paths)
+
+
+def find_volumes(
+    dataset_dir: str | os.PathLike | int, min_subjects: int = 2, channels: int = 1, other_files: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """
-    List the volumes of a folder in an order that depends on their names only.
+    List the volumes of a data set in an order that depends on their names only.
 
-    With a `dataset.json` (Medical Segmentation Decathlon) its list "training" is used. Otherwise, and with the
-    dataset.json of nnU-Net 2, which has no lists, each .nii, .nii.gz, .nrrd, .mha and .mhd file below the folder, and
-    each folder that holds DICOM files, is one volume; hidden files (names that begin with a dot) are skipped.
+    With a `dataset.json` (Medical Segmentation Decathlon) or `dataset.csv` its list "training" is used. Otherwise, and
+    with the dataset.json of nnU-Net 2, which has no lists, each .nii, .nii.gz, .nrrd, .mha and .mhd file below the
+    folder, and each folder that holds DICOM files, is one volume; hidden files (names that begin with a dot) are
+    skipped.
 
     Label maps are no images. They are recognised by their folder (`labels` beside `images`, `labelsTr` beside
-    `imagesTr`; the file has the name of the image) or by their name (`case_seg`, `case-label`, `mask`,
-    `segmentation-12` beside `volume-12`); one without an image is left out with a warning.
+    `imagesTr`; the file has the name of the image), by their name (`case_seg`, `case-label`, `mask`,
+    `segmentation-12` beside `volume-12`), or among the derivatives of BIDS; one without an image is left out with a
+    warning.
 
     The subject is, in this order: the PatientID of a DICOM folder, `sub-*` of BIDS, the patient in a name of BraTS
     2023, the folder above `ses-*`, the case of nnU-Net's channels (`case_0000`), a folder of one case (with `t1` and
@@ -116,33 +159,36 @@ def find_volumes(dataset_dir: str | os.PathLike | int, min_subjects: int = 2) ->
     image without suffix. The log says which. A dataset.json can name the `subject` of each volume.
 
     Args:
-        dataset_dir: folder of volumes; a number is a folder name of digits.
+        dataset_dir: folder of volumes, or a CSV file that lists them; a number is a folder name of digits.
         min_subjects: smallest number of different subjects.
+        channels: number of channels of an image. If it is more than one, the files of a case (case_0000, case_0001;
+            case_t1, case_t2) are the channels of one image.
+        other_files: further keys of the entries of lists that hold paths, such as lung masks.
 
     Returns:
-        Items {"image": path, "label": path, "subject": name}. The label is present where a label map exists.
+        Items {"image": path or paths of channels, "label": path, "subject": name} and `other_files`. The label is
+        present where a label map exists.
 
     Raises:
         FileNotFoundError: the folder does not exist.
         NotADirectoryError: the path is a file.
         TypeError: dataset_dir is no path.
-        ValueError: there are too few subjects, a file name is not UTF-8, or dataset.json is malformed or names missing
-            files.
+        ValueError: there are too few subjects, a file name is not UTF-8, a case has other channels, or dataset.json or
+            dataset.csv is malformed, names missing files, or stands beside the other one.
     """
     root = path_of(dataset_dir)
-    dataset_json = os.path.join(root, "dataset.json")
-    if os.path.isfile(dataset_json) and not has_no_lists(dataset_json):
-        source = f"the list training of {dataset_json}"
-        items = read_dataset_json(dataset_json)["training"]
+    if file := list_file(root):
+        source = f"the list training of {file}"
+        items = read_lists(file, ("training",), other_files, channels)["training"]
         for item in items:
             if isinstance(item.get("label"), int):  # the class of a volume, not a label map
                 del item["label"]
         labelled = sum("label" in item for item in items)
         described = f"{len(items)} volumes of {len(group_by_subject(items))} subjects"
-        logger.info(f"{source}: {described} (by subject or name in dataset.json), {labelled} with labels")
+        logger.info(f"{source}: {described} (by subject or name in {os.path.basename(file)}), {labelled} with labels")
     else:
         source = f"dataset_dir {root!r}"
-        items = find_parts(root)["training"]
+        items = find_parts(root, channels)["training"]
     subjects = len(group_by_subject(items))
     if subjects < min_subjects:
         counts = Counter(item["subject"] for item in items).most_common(1)
@@ -203,7 +249,7 @@ def split_volumes(
     return {name: [items[index] for index in sorted(indices)] for name, indices in parts.items()}
 
 
-def fixed_pairs(items: Sequence[dict[str, Any]], count: int, seed: int) -> list[dict[str, str]]:
+def fixed_pairs(items: Sequence[dict[str, Any]], count: int, seed: int) -> list[dict[str, Any]]:
     """
     Draw different ordered pairs of volumes of different subjects; equal items and seeds give equal pairs.
 

@@ -10,9 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..volumes import VolumeError, load_volume
+from .class_folders import class_folders
 from .datalist import path_of
-from .dataset_json import has_no_lists, listed_labels, stated_labels
+from .dataset_csv import class_names
+from .dataset_json import stated_labels
 from .layout import find_layout
+from .listing import list_file, listed_labels
+from .names import natural_key
 from .pretraining import is_default_cohort
 
 logger = logging.getLogger(__name__)
@@ -22,7 +26,11 @@ LARGEST = 2**31 - 1
 
 
 def labels_of(
-    dataset_dir: str, default: Mapping[str, int], cohort: Any = None, background: Sequence[int] = ()
+    dataset_dir: str,
+    default: Mapping[str, int],
+    cohort: Any = None,
+    background: Sequence[int] = (),
+    of_volumes: bool = False,
 ) -> dict[str, int]:
     """
     The names and values of the labels of a data set.
@@ -31,11 +39,15 @@ def labels_of(
     all read, or the classes that dataset.json lists. Such values have the names of `default` if it names all of them,
     otherwise label_VALUE. The log lists them, and warns of a value that a single one of many label maps has.
 
+    Classes of volumes may have names instead, in a table or as folders. They are those of `default` if it has all of
+    them, otherwise 0, 1, ... in natural order.
+
     Args:
-        dataset_dir: the folder.
+        dataset_dir: the folder, or a CSV file.
         default: structure or class -> value of the cohort, and of a data set without any label.
         cohort: see `custom.data.labelled_data`; its labels are those of `default`.
         background: values of label maps that are no structure, in addition to 0.
+        of_volumes: whether the labels are classes of volumes, and not those of label maps.
 
     Returns:
         Structure or class -> value, by value or in the order of dataset.json or of `default`.
@@ -45,6 +57,11 @@ def labels_of(
         VolumeError: a label map cannot be read, or its values are not those of structures.
     """
     root = path_of(dataset_dir)
+    if of_volumes and not is_default_cohort(root, cohort) and (names := _class_names(root)):
+        known = set(names) <= default.keys()
+        named = dict(default) if known else {name: number for number, name in enumerate(names)}
+        logger.info(f"{root}: labels {named} (from the names of the classes)")
+        return named
     labels = [] if is_default_cohort(root, cohort) else _found_labels(root)
     if not labels:  # or no data set, of which `labelled_data` says what is missing
         return dict(default)
@@ -68,12 +85,19 @@ def label_values(dataset_dir: str, default: Sequence[int], cohort: Any = None) -
 
 def _found_labels(root: str) -> list[str | int]:
     """Paths of label maps that exist, or classes, of the labelled volumes."""
-    file = os.path.join(root, "dataset.json")
-    if os.path.isfile(file) and not has_no_lists(file):
+    if file := list_file(root):
         return [label for label in listed_labels(file) if isinstance(label, int) or os.path.exists(label)]
     if not os.path.isdir(root):
         return []
-    return [os.path.join(root, volume.label) for volume in find_layout(root)[0] if volume.label is not None]
+    labels = dict.fromkeys(label for volume in find_layout(root)[0] for label in volume.labels)
+    return [os.path.join(root, label) for label in labels]
+
+
+def _class_names(root: str) -> list[str]:
+    """The names that the classes of volumes have in a table or as folders, in natural order; [] if they have none."""
+    if file := list_file(root):
+        return sorted(class_names(file), key=natural_key) if file.lower().endswith(".csv") else []
+    return class_folders([volume.image for volume in find_layout(root)[0]], os.curdir) if os.path.isdir(root) else []
 
 
 def _named_classes(classes: Sequence[int], default: Mapping[str, int], root: str) -> dict[str, int]:

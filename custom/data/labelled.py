@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from ..volumes import image_name
+from .class_folders import with_class_of_folder
 from .datalist import LOOKED_FOR, find_parts, group_by_subject, path_of
-from .dataset_json import check_count, has_no_lists, read_dataset_json, unlabelled_lists
+from .dataset_json import check_count
+from .listing import PARTS, list_file, read_lists, unlabelled_lists
 from .pretraining import make_default_cohort
 
 logger = logging.getLogger(__name__)
 
 Items = list[dict[str, Any]]
-PARTS = ("training", "validation", "test")
 
 
 def labelled_data(
@@ -29,18 +31,21 @@ def labelled_data(
     seed: int = 0,
     other_files: Sequence[str] = (),
     required_classes: Mapping[str, Mapping[str, int]] | None = None,
+    classes: Mapping[str, int] | None = None,
+    channels: int = 1,
 ) -> dict[str, Items]:
     """
     Labelled volumes for training, validation and test; no subject is in two parts.
 
-    A `dataset.json` of the Medical Segmentation Decathlon may hold the lists "training", "validation" and "test". A
-    list with labels is used unchanged. A list "validation" or "test" that is missing or empty, and a "validation"
-    without any label, is replaced: its subjects are taken from "training", drawn with the seed. A "test" without any
-    label (such as that of the Decathlon) stays the test of the data set: nothing is taken from "training" for another
-    one, and the part is empty. Without lists, the folders are the parts (see `find_parts`).
+    A `dataset.json` of the Medical Segmentation Decathlon or a table `dataset.csv` may hold the lists "training",
+    "validation" and "test". A list with labels is used unchanged. A list "validation" or "test" that is missing or
+    empty, and a "validation" without any label, is replaced: its subjects are taken from "training", drawn with the
+    seed. A "test" without any label (such as that of the Decathlon) stays the test of the data set: nothing is taken
+    from "training" for another one, and the part is empty. Without lists, the folders are the parts (see `find_parts`);
+    of a classification each class is a folder (see `with_class_of_folder`).
 
     Args:
-        dataset_dir: the folder.
+        dataset_dir: the folder, or a CSV file.
         cohort: a phantom cohort with `root` and `make()`, which is made first if dataset_dir is its root; or None.
         validation: number (int) or share (float) of the subjects of "training" for validation. A share takes at least
             one subject, 0 takes none.
@@ -49,10 +54,12 @@ def labelled_data(
         other_files: further keys of the entries of dataset.json that hold paths, such as lung masks.
         required_classes: part -> class -> value in the data set, of the classes that the part must have cases of; the
             AUC does not exist without them.
+        classes: class -> value in the data set, for a classification; None for label maps.
+        channels: number of channels of an image; see `find_volumes`.
 
     Returns:
-        part -> items {"image": path, "label": path or class (int), "subject": name} and `other_files` where an entry
-        has them.
+        part -> items {"image": path or paths of channels, "label": path or class (int), "subject": name} and
+        `other_files` where an entry has them.
 
     Raises:
         FileNotFoundError: the folder does not exist.
@@ -62,7 +69,7 @@ def labelled_data(
     """
     dataset_dir = path_of(dataset_dir)
     make_default_cohort(dataset_dir, cohort)
-    parts, unlabelled = _listed_parts(dataset_dir, other_files)
+    parts, unlabelled = _found_parts(dataset_dir, other_files, channels, classes)
     _refuse_unlabelled(parts, dataset_dir)
     _refuse_shared_subjects(parts, dataset_dir)
     if not parts["training"]:
@@ -72,27 +79,36 @@ def labelled_data(
         del sizes["test"]
         logger.warning(f"{dataset_dir}: the test volumes have no labels: there is no test part to evaluate")
     parts |= _split(parts["training"], {part: size for part, size in sizes.items() if not parts[part]}, seed)
-    for part, classes in (required_classes or {}).items():
-        _refuse_absent_classes(parts[part], part, classes)
+    for part, required in (required_classes or {}).items():
+        _refuse_absent_classes(parts[part], part, required)
     counts = ", ".join(f"{len(parts[part])} for {part}" for part in PARTS)
     logger.info(f"{dataset_dir}: {counts}")
     return {part: parts[part] for part in PARTS}
 
 
-def _listed_parts(dataset_dir: str, other_files: Sequence[str]) -> tuple[dict[str, Items], list[str]]:
-    """The lists of dataset.json or, without lists, the volumes of the folders; names of parts without any label."""
-    file = os.path.join(dataset_dir, "dataset.json")
-    if os.path.isfile(file) and not has_no_lists(file):
-        return read_dataset_json(file, PARTS, other_files), unlabelled_lists(file, PARTS[1:])
-    parts: dict[str, Items] = {"validation": [], **find_parts(dataset_dir)}
-    if os.path.isfile(file):
+def _found_parts(
+    dataset_dir: str, other_files: Sequence[str], channels: int, classes: Mapping[str, int] | None
+) -> tuple[dict[str, Items], list[str]]:
+    """The lists of a file or, without lists, the volumes of the folders; names of parts without any label."""
+    if file := list_file(dataset_dir):
+        parts = read_lists(file, PARTS, other_files, channels, classes)
+        described = ", ".join(f"{len(items)} in {name}" for name, items in parts.items())
+        subjects = len(group_by_subject([item for items in parts.values() for item in items]))
+        logger.info(f"layout {os.path.basename(file)} ({file}): {described}, {subjects} subjects")
+        return parts, unlabelled_lists(file, PARTS[1:], classes)
+    parts = {"validation": [], **find_parts(dataset_dir, channels, labels_needed=classes is None)}
+    if classes is not None:
+        return {name: with_class_of_folder(items, dataset_dir, classes) for name, items in parts.items()}, []
+    if os.path.isfile(file := os.path.join(dataset_dir, "dataset.json")):
         check_count(file, len(group_by_subject([item for item in parts["training"] if "label" in item])))
     has_no_label = bool(parts["test"]) and not any("label" in item for item in parts["test"])
     return (parts | {"test": []}, ["test"]) if has_no_label else (parts, [])
 
 
 def _refuse_unlabelled(parts: dict[str, Items], source: str) -> None:
-    unlabelled = [f"{part}: {item['image']}" for part, items in parts.items() for item in items if "label" not in item]
+    unlabelled = [
+        f"{part}: {image_name(item['image'])}" for part, items in parts.items() for item in items if "label" not in item
+    ]
     if unlabelled:
         listed = "\n  ".join(unlabelled)
         total = sum(len(items) for items in parts.values())

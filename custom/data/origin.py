@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..volumes import image_name
+
 PHANTOM_MANIFEST = ".phantom_cohort.json"  # in the folder of each phantom cohort
 
 
@@ -17,7 +19,7 @@ def trained_on(items: Sequence[dict[str, Any]]) -> str:
     Args:
         items: {"image": path}.
     """
-    return "synthetic" if items and all(is_phantom(item["image"]) for item in items) else "files"
+    return "synthetic" if items and all(is_phantom(image_name(item["image"])) for item in items) else "files"
 
 
 def is_phantom(image: str | os.PathLike) -> bool:

@@ -10,25 +10,21 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..files import read_json
-from ..volumes import VOLUME_SUFFIXES
+from ..volumes import Image, paths_of
+from .names import case_path, stem
 
 REPORTS = ("report.json", "registration.json")  # they list under "outputs" the files that a run writes beside them
 
 
-def stem(path: str) -> str:
-    """A path without the suffix of volumes."""
-    suffix = max((suffix for suffix in VOLUME_SUFFIXES if path.lower().endswith(suffix)), key=len, default="")
-    return path[: len(path) - len(suffix)]
-
-
-def output_names(images: Sequence[str], root: str | os.PathLike) -> list[str]:
+def output_names(images: Sequence[Image], root: str | os.PathLike) -> list[str]:
     """A name for the output of each volume: its path below `root`, so that no two volumes have the same.
 
     The suffix (.nii.gz) is left out, except where two names would then be equal (case.mha, case.nii.gz). The step ".."
-    of a path outside of `root` becomes "_".
+    of a path outside of `root` becomes "_". An image of several files has the name of its case: that of case_0000 and
+    case_0001 is case.
 
     Args:
-        images: paths of volumes.
+        images: paths of volumes, or of the channels of each.
         root: the folder that holds them, or the only volume.
 
     Returns:
@@ -37,9 +33,10 @@ def output_names(images: Sequence[str], root: str | os.PathLike) -> list[str]:
     Raises:
         ValueError: a volume is listed twice, or two paths differ only in ".." and "_".
     """
-    whole = [_below(image, root) for image in images]
+    paths = [paths_of(image) for image in images]
+    whole = [_below(case_path(files) if len(files) > 1 else files[0], root) for files in paths]
     if repeated := _twice(whole):
-        listed = " and ".join(image for image, name in zip(images, whole, strict=True) if name in repeated)
+        listed = " and ".join(files[0] for files, name in zip(paths, whole, strict=True) if name in repeated)
         raise ValueError(f"{root}: volumes with the same output file, expected each volume once: {listed}")
     names = [stem(name) for name in whole]
     while equal := _twice(names):  # a whole name may be equal to another name without its suffix

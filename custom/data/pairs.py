@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, CopyItemsd
 from torch.utils.data import Dataset
 
+from ..volumes import image_name
 from .cache import VolumeCache
 from .datalist import group_by_subject
 from .errors import named_error
@@ -199,5 +200,5 @@ class FixedPairDataset(Dataset):
         sample = _assemble(moving, fixed, "moving_label" in pair and "fixed_label" in pair, copy_volumes=True)
         _, transform_seed, device_seed = _seeds(self.seed, index)
         sample = _plain(_transformed(sample, self.pair_transform, transform_seed))
-        files = {f"{side}_file": str(pair[side]) for side in ("moving", "fixed")}
+        files = {f"{side}_file": image_name(pair[side]) for side in ("moving", "fixed")}
         return sample | files | {"index": index, "seed": device_seed}

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..volumes import files_of
+from ..volumes import files_of, image_name, paths_of
 from .datalist import find_volumes, fixed_pairs, path_of, split_volumes
-from .dataset_json import has_no_lists, read_dataset_json
+from .listing import list_file
 from .output_names import output_names
 
 logger = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ def pretraining_data(
     validation: int | float = 0.2,
     validation_pairs: int = 6,
     seed: int = 0,
+    channels: int = 1,
 ) -> dict[str, list[dict[str, Any]]]:
     """Training volumes without labels and fixed pairs of held-out subjects.
 
@@ -33,46 +34,50 @@ def pretraining_data(
         validation: number (int) or share (float) of the subjects for validation; see `split_volumes`.
         validation_pairs: number of validation pairs.
         seed: seed of the split and of the pairs.
+        channels: number of channels of an image; see `find_volumes`.
 
     Returns:
         {"training": items {"image", "subject"}, "validation": pairs (see `fixed_pairs`)}.
     """
     dataset_dir = path_of(dataset_dir)
     make_default_cohort(dataset_dir, cohort)
-    split = split_volumes(find_volumes(dataset_dir), validation, seed)
+    split = split_volumes(find_volumes(dataset_dir, channels=channels), validation, seed)
     training = [{name: item[name] for name in ("image", "subject")} for item in split["training"]]
     return {"training": training, "validation": fixed_pairs(split["validation"], validation_pairs, seed)}
 
 
 def inference_data(
-    dataset_dir: str, cohort: Any = None, other_files: Sequence[str] = (), output_dir: str | None = None
+    dataset_dir: str,
+    cohort: Any = None,
+    other_files: Sequence[str] = (),
+    output_dir: str | None = None,
+    channels: int = 1,
 ) -> list[dict[str, Any]]:
-    """Items {"image", "subject", "output"} of a folder of volumes, or of one volume file.
+    """Items {"image", "subject", "output"} of a folder or list of volumes, or of one volume file.
 
     "output" is the name of the volume's output files, see `output_names`.
 
     Args:
-        dataset_dir: folder (see `find_volumes`) or file.
+        dataset_dir: folder or CSV file (see `find_volumes`), or the file of a volume.
         cohort: see `pretraining_data`.
         other_files: further keys of the entries of dataset.json that hold paths, such as lung masks.
         output_dir: where the output goes. If it lies below `dataset_dir`, the volumes in it are left out, except those
-            that dataset.json lists.
+            that dataset.json or a table lists.
+        channels: see `pretraining_data`.
 
     Raises:
         ValueError: two volumes have the same output name; see also `find_volumes`.
     """
     dataset_dir = path_of(dataset_dir)
-    if os.path.isfile(dataset_dir):
+    if os.path.isfile(dataset_dir) and not list_file(dataset_dir):
         (name,) = output_names([dataset_dir], dataset_dir)
         return [{"image": dataset_dir, "subject": os.path.basename(dataset_dir), "output": name}]
     make_default_cohort(dataset_dir, cohort)
-    items: list[dict[str, Any]] = find_volumes(dataset_dir, min_subjects=1)
-    dataset_json = os.path.join(dataset_dir, "dataset.json")
-    if not os.path.isfile(dataset_json) or has_no_lists(dataset_json):
+    items: list[dict[str, Any]] = find_volumes(dataset_dir, 1, channels, other_files)
+    file = list_file(dataset_dir)
+    if file is None:
         items = _outside_of(output_dir, items, dataset_dir)
-    elif other_files:
-        items = read_dataset_json(dataset_json, other_files=other_files)["training"]
-    names = output_names([item["image"] for item in items], dataset_dir)
+    names = output_names([item["image"] for item in items], os.path.dirname(file) if file else dataset_dir)
     kept = ("image", "subject", *other_files)
     return [
         {key: item[key] for key in kept if key in item} | {"output": name}
@@ -84,7 +89,7 @@ def _outside_of(output_dir: str | None, items: list[dict[str, Any]], dataset_dir
     """The items whose image does not lie in `output_dir`, if that is a folder below `dataset_dir`."""
     if output_dir is None or not _lies_below(output_dir, dataset_dir):
         return items
-    outside = [item for item in items if not _lies_below(item["image"], output_dir)]
+    outside = [item for item in items if not _lies_below(image_name(item["image"]), output_dir)]
     if len(outside) < len(items):
         logger.warning(f"{len(items) - len(outside)} volumes in output_dir {output_dir} are left out")
     if not outside:
@@ -112,7 +117,7 @@ def fingerprint(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The number of volumes and the SHA-256 of their file names and sizes: they identify a list without naming it."""
     digest = hashlib.sha256()
     for item in items:
-        path = str(item["image"])
-        size = sum(map(os.path.getsize, files_of(path) or [path]))
-        digest.update(f"{os.path.basename(path)} {size}\n".encode())
+        for path in paths_of(item["image"]):
+            size = sum(map(os.path.getsize, files_of(path) or [path]))
+            digest.update(f"{os.path.basename(path)} {size}\n".encode())
     return {"volumes": len(items), "sha256_of_names_and_sizes": digest.hexdigest()}

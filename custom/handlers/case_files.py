@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 
 from ..data.output_names import earlier_outputs, refuse_replacing_inputs, refuse_replacing_neighbours
 from ..files import set_aside, write_json
+from ..volumes import paths_of
 from ..weights import origin_of
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class CaseFiles:
         self.cases: list[dict[str, Any]] = []
         self.origin = origin_of(self.weights)
         planned = {self.output_of(item) for item in self.data}
-        inputs = {os.path.realpath(item["image"]) for item in self.data}
+        inputs = {os.path.realpath(path) for item in self.data for path in paths_of(item["image"])}
         refuse_replacing_inputs(self.directory, planned, inputs)
         earlier = earlier_outputs(self.directory)
         refuse_replacing_neighbours(self.directory, planned, inputs, earlier)

@@ -17,7 +17,7 @@ class AdaptedBackbone(nn.Module):
     Inputs are zero-padded to multiples of `divisor`, half of the padding (rounded down) in front, as in `UNet3D`.
 
     Args:
-        network: maps (N, 1, *spatial) to (N, channels[0], *spatial), e.g. a MONAI network with that many out_channels.
+        network: maps (N, C, *spatial) to (N, channels[0], *spatial), e.g. a MONAI network with that many out_channels.
         bottleneck: name of the submodule whose output is the bottleneck.
         decoder: names of the submodules after the bottleneck, which classification does not train.
         channels: widths of the levels, from the local features to the bottleneck. The resolution of the bottleneck is
@@ -43,7 +43,7 @@ class AdaptedBackbone(nn.Module):
         return nn.ModuleList(self.network.get_submodule(name) for name in self.decoder_names)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Local features (N, channels[0], *spatial) of an image (N, 1, *spatial)."""
+        """Local features (N, channels[0], *spatial) of an image (N, C, *spatial)."""
         return self.forward_features(image)[1]
 
     def forward_bottleneck(self, image: torch.Tensor) -> torch.Tensor:

@@ -49,7 +49,7 @@ class SegmentationNetwork(_DownstreamNetwork):
         super().__init__(backbone, head, frozen)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Logits (N, classes, *spatial) of an image (N, 1, *spatial) of any size."""
+        """Logits (N, classes, *spatial) of an image (N, C, *spatial) of any size."""
         return self.head(self.backbone(image))
 
 
@@ -75,5 +75,5 @@ class ClassificationNetwork(_DownstreamNetwork):
         self.backbone.decoder.requires_grad_(False)  # DistributedDataParallel waits for every gradient
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Logits (N, classes) of an image (N, 1, *spatial) of any size."""
+        """Logits (N, classes) of an image (N, C, *spatial) of any size."""
         return self.head(self.backbone.forward_bottleneck(image).mean(dim=(2, 3, 4)))

@@ -59,15 +59,20 @@ class DeformableHead(nn.Module):
 
 
 class RestorationHead(nn.Sequential):
-    """Local features (N, in_channels, *spatial) -> restored volume (N, 1, *spatial) (appendix, figure 12).
+    """Local features (N, in_channels, *spatial) -> restored volume (N, out_channels, *spatial) (appendix, figure 12).
 
     The last convolution is 1x1x1 as in the authors' code; the figure says 3x3x3.
+
+    Args:
+        in_channels: channels of the local features.
+        channels: channels of the hidden layer.
+        out_channels: channels of the volume.
     """
 
-    def __init__(self, in_channels: int, channels: int = 16) -> None:
+    def __init__(self, in_channels: int, channels: int = 16, out_channels: int = 1) -> None:
         super().__init__(
             nn.Conv3d(in_channels, channels, 3, padding=1),
             GroupNorm(max(channels // 4, 1), channels),
             nn.LeakyReLU(0.2, inplace=True),
-            nn.Conv3d(channels, 1, 1),
+            nn.Conv3d(channels, out_channels, 1),
         )

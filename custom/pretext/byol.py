@@ -58,7 +58,7 @@ class BYOLPretext(PredictorPretext):
 
         Args:
             batch: the first views "moving" and "fixed", the second views "moving_view" and "fixed_view" of the same
-                volumes, (N, 1, *spatial) each.
+                volumes, (N, C, *spatial) each.
 
         Returns:
             "prediction" and "target_projection", (4N, C), of the first views of all volumes, then of the second views;

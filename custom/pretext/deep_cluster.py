@@ -104,7 +104,7 @@ class DeepClusterPretext(nn.Module):
         """One pass of a batch of pairs.
 
         Args:
-            batch: "moving" and "fixed", (N, 1, *patch_size), and for training volumes their indices "moving_index" and
+            batch: "moving" and "fixed", (N, C, *patch_size), and for training volumes their indices "moving_index" and
                 "fixed_index", (N,).
 
         Returns:
@@ -129,7 +129,7 @@ class DeepClusterPretext(nn.Module):
         return outputs if self.training else outputs | features_of_pairs(self.backbone, batch)
 
     def pooled(self, volumes: torch.Tensor) -> torch.Tensor:
-        """Encoder features averaged over space, (N, blocks, channels), of the blocks of volumes (N, 1, *patch_size)."""
+        """Encoder features averaged over space, (N, blocks, channels), of the blocks of volumes (N, C, *patch_size)."""
         blocks = cut_blocks(volumes, self.starts, self.block_size)
         return self.backbone.forward_bottleneck(blocks.flatten(0, 1)).mean(dim=(2, 3, 4)).unflatten(0, blocks.shape[:2])
 

@@ -98,17 +98,17 @@ class GVSLPretext(nn.Module):
         """One pass of a batch of pairs.
 
         Args:
-            batch: "moving" x_A, "moving_transformed" x_A^t and "fixed" x_B, (N, 1, *spatial) each. If it holds
+            batch: "moving" x_A, "moving_transformed" x_A^t and "fixed" x_B, (N, C, *spatial) each. If it holds
                 "fixed_transformed", the backbone gets that instead of x_B. With places also "seed", (N,).
 
         Returns:
             "bottleneck" and "local": features of x_A^t and x_B stacked, (2N, C, ...).
             With the matching head "affine_matrix", "local_displacement" and "displacement" (see `ZMatchingHead`);
-            "warped", x_A in the grid of x_B, and "affine_warped", the same by the affine map alone, (N, 1, *spatial).
+            "warped", x_A in the grid of x_B, and "affine_warped", the same by the affine map alone, (N, C, *spatial).
             With places "position" (N, 3, places), voxels of x_B that are drawn with the seed; the compared features
             "fixed_places" there and "moving_places" where they are matched to, (N, C, places); "valid" (N, places),
             whether neither x_B nor x_A is zero there, that is, background.
-            With the restoration head "restored", (N, 1, *spatial).
+            With the restoration head "restored", (N, C, *spatial).
         """
         views = torch.cat((batch["moving_transformed"], batch.get("fixed_transformed", batch["fixed"])))
         bottleneck, local = self.backbone.forward_features(views)
@@ -125,7 +125,7 @@ class GVSLPretext(nn.Module):
                 position = draw_places(batch["seed"].tolist(), local.shape[2:], self.places, local.device)
                 outputs |= self.at(position, moving[1], fixed[1], outputs["displacement"].detach())
                 volumes = (at_places(volume, position) for volume in (batch["fixed"], outputs["warped"].detach()))
-                outputs["valid"] = torch.cat(list(volumes), dim=1).gt(0).all(dim=1)
+                outputs["valid"] = torch.stack([values.gt(0).any(dim=1) for values in volumes]).all(dim=0)
         if self.restoration_head is not None:
             outputs["restored"] = self.restoration_head(moving[1])
         return outputs

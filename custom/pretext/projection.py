@@ -82,7 +82,7 @@ def rows_of_all_processes(rows: torch.Tensor) -> torch.Tensor:
 
 
 def rows_of_views(backbone: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Bottlenecks of the `VIEWS`, (N, 1, *spatial) each, averaged over space: rows (4N, C), the first views of all
+    """Bottlenecks of the `VIEWS`, (N, C, *spatial) each, averaged over space: rows (4N, C), the first views of all
     volumes, then the second views; in training the rows of all processes.
     """
     rows = backbone.forward_bottleneck(torch.cat([batch[name] for name in VIEWS])).mean(dim=(2, 3, 4))

@@ -92,10 +92,10 @@ class RestorationPretext(nn.Module):
 
         Args:
             batch: "moving_transformed" and "fixed_transformed", the damaged volumes; in evaluation also the clean
-                volumes "moving" and "fixed"; (N, 1, *spatial) each.
+                volumes "moving" and "fixed"; (N, C, *spatial) each.
 
         Returns:
-            "restored", (2N, 1, *spatial), the moving volumes first.
+            "restored", (2N, C, *spatial), the moving volumes first.
             In evaluation also "bottleneck" and "local", the features of the clean volumes, (2N, C, ...).
         """
         damaged = torch.cat((batch["moving_transformed"], batch["fixed_transformed"]))

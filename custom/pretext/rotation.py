@@ -122,7 +122,7 @@ class RotationPretext(nn.Module):
         """One pass of a batch of pairs.
 
         Args:
-            batch: "moving" and "fixed", (N, 1, *spatial), and "seed", (N,), from which the rotations are drawn.
+            batch: "moving" and "fixed", (N, C, *spatial), and "seed", (N,), from which the rotations are drawn.
 
         Returns:
             "rotation" (2N, copies), indices of the applied rotations, of all moving volumes, then of all fixed volumes.

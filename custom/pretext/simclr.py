@@ -58,7 +58,7 @@ class SimCLRPretext(nn.Module):
 
         Args:
             batch: the first views "moving" and "fixed", the second views "moving_view" and "fixed_view" of the same
-                volumes, (N, 1, *spatial) each; in training also the volumes' indices "moving_index" and "fixed_index",
+                volumes, (N, C, *spatial) each; in training also the volumes' indices "moving_index" and "fixed_index",
                 (N,).
 
         Returns:

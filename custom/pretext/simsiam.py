@@ -47,7 +47,7 @@ class SimSiamPretext(PredictorPretext):
 
         Args:
             batch: the first views "moving" and "fixed", the second views "moving_view" and "fixed_view" of the same
-                volumes, (N, 1, *spatial) each.
+                volumes, (N, C, *spatial) each.
 
         Returns:
             "projection" and "prediction", (4N, C), of the first views of all volumes, then of the second views; in

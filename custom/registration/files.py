@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 from ..data.output_names import refuse_replacing_inputs
 from ..files import finite, set_aside, write_json
 from ..networks import ZMatchingHead
-from ..volumes import load_volume, write_volume
+from ..volumes import Image, image_name, load_image, load_volume, paths_of, write_volume
 from ..weights import origin_of
 from .vector_nifti import write_displacement_field
 from .world import pull_image, resample_displacement, world_displacement
@@ -52,7 +52,8 @@ def label_dice(moved: np.ndarray, fixed: np.ndarray) -> dict[int, float]:
 class RegistrationFiles:
     """Writes the files of a registered pair on the grid of the original fixed file.
 
-    - warped.nii.gz: the original moving image, with its own intensities (float32), sampled once on the fixed grid.
+    - warped.nii.gz: the original moving image, with its own intensities (float32), sampled once on the fixed grid;
+      several channels are the last axis.
     - displacement_field.nii.gz: from a fixed point to its moving point; see `write_displacement_field`.
     - warped_label.nii.gz: only with a moving label map.
     - registration.json: files, grid and every measure of the evaluator. With both label maps, also the Dice of each
@@ -67,7 +68,8 @@ class RegistrationFiles:
     Args:
         directory: folder of the files; it is made. None of the four input files may be an output file.
         matching_head: the head that computed the outputs.
-        background: value of the warped image outside the moving image; None for the minimum of the moving image.
+        background: value of the warped image outside the moving image; None for the minimum of each channel of the
+            moving image.
         weights: file or folder of the weights; None says nothing about them.
     """
 
@@ -90,8 +92,8 @@ class RegistrationFiles:
 
     def start(self, engine: Engine) -> None:
         """Move the files of an earlier registration away and read what the weights were trained on."""
-        inputs = getattr(engine.data_loader.dataset, "files", {})
-        refuse_replacing_inputs(self.directory, WRITTEN.values(), inputs.values())
+        inputs = [path for image in engine.data_loader.dataset.files.values() for path in paths_of(image)]
+        refuse_replacing_inputs(self.directory, WRITTEN.values(), inputs)
         pictures = {path.name for path in self.directory.glob("registration_*.png")}
         set_aside(self.directory, {*WRITTEN.values(), REPORT, *pictures})
         self.described: dict[str, Any] = {}
@@ -104,19 +106,24 @@ class RegistrationFiles:
     def write(self, engine: Engine) -> None:
         """Write the files of the pair of the last iteration."""
         batch, outputs = engine.state.batch, engine.state.output
-        files = {name.removesuffix("_file"): batch[name][0] for name in batch if name.endswith("_file")}
-        fixed = load_volume(files["fixed"])
+        files, channels = engine.data_loader.dataset.files, batch["moving"].shape[1]
+        fixed = load_image(files["fixed"], channels)
         grid = np.asarray(fixed.affine), tuple(fixed.shape[1:])
         del fixed
 
         field = self._field(outputs["displacement"], batch, grid)
         written = {name: WRITTEN[name] for name in ("displacement_field", "warped")}
         write_displacement_field(self.directory / written["displacement_field"], field, grid[0])
-        moving = load_volume(files["moving"])
-        background = float(moving.min()) if self.background is None else self.background
-        warped = pull_image(moving[0].numpy(), np.asarray(moving.affine), field, grid[0], background)
-        write_volume(self.directory / written["warped"], warped, grid[0])
-        del moving, warped
+        moving = load_image(files["moving"], channels)
+        lowest = [float(channel.min()) for channel in moving.as_tensor()]
+        background = lowest if self.background is None else [self.background] * channels
+        warped = [
+            pull_image(channel.numpy(), np.asarray(moving.affine), field, grid[0], outside)
+            for channel, outside in zip(moving.as_tensor(), background, strict=True)
+        ]
+        volume = warped[0] if channels == 1 else np.stack(warped, axis=-1)
+        write_volume(self.directory / written["warped"], volume, grid[0])
+        del moving, warped, volume
 
         measured = {
             name: finite(value) for name, value in outputs.items() if torch.is_tensor(value) and value.numel() == 1
@@ -136,10 +143,11 @@ class RegistrationFiles:
         size = outputs["displacement"].shape[2:]
         used = {"spacing": np.linalg.norm(affine[:3, :3], axis=0).round(6).tolist(), "size": list(size)}
         content = {**self.described, "files": files, "written": written, "outputs": list(written.values())}
-        content |= {"background": background, "grid": used, **measured}
+        content |= {"background": background[0] if channels == 1 else background, "grid": used, **measured}
         write_json(self.directory / REPORT, content, "the measures of the registration")
         listed = ", ".join(f"{name} {value:.4f}" for name, value in measured.items() if isinstance(value, float))
-        logger.info(f"registered {files['moving']} to {files['fixed']}: {listed}; written to {self.directory}")
+        names = " to ".join(image_name(files[side]) for side in ("moving", "fixed"))
+        logger.info(f"registered {names}: {listed}; written to {self.directory}")
 
     def _field(self, displacement: torch.Tensor, batch: dict[str, Any], grid: Grid) -> np.ndarray:
         """Convert a displacement (1, 3, *spatial) from voxels to millimetres, resampled to the original fixed grid."""
@@ -148,7 +156,7 @@ class RegistrationFiles:
         return resample_displacement(world, fixed_affine, *grid)
 
     def _overlap(
-        self, files: dict[str, str], batch: dict[str, Any], outputs: dict[str, Any], grid: Grid, warped: np.ndarray
+        self, files: dict[str, Image], batch: dict[str, Any], outputs: dict[str, Any], grid: Grid, warped: np.ndarray
     ) -> dict[str, Any]:
         """Entries of registration.json: "dice" of each label and stage, and the mean "dice_STAGE" over the labels.
 

@@ -15,7 +15,7 @@ from monai.utils import ensure_tuple_rep
 from torch.utils.data import Dataset
 
 from ..transforms import LoadVolumed
-from ..volumes import check_geometry
+from ..volumes import Image, check_geometry, image_name, paths_of
 
 
 class CommonSized(MapTransform):
@@ -23,7 +23,7 @@ class CommonSized(MapTransform):
     Pad (with zeros) or crop volumes about their centres to one size: along each axis that of the largest volume.
 
     Args:
-        keys: keys of MetaTensors (1, *spatial); their affines are adapted.
+        keys: keys of MetaTensors (channels, *spatial); their affines are adapted.
         max_size: largest size in voxels, one number or one per axis (array order), to limit the memory; None for no
             limit.
 
@@ -48,18 +48,20 @@ class CommonSized(MapTransform):
 
 class RegistrationPair(Dataset):
     """
-    A data set of one item: the preprocessed pair, with its affines and file names.
+    A data set of one item: the preprocessed pair, with its affines. `files` has its paths.
 
     The item holds:
-        "moving", "fixed": plain tensors (1, *spatial) of one size.
+        "moving", "fixed": plain tensors (channels, *spatial) of one size.
         "moving_transformed": the same tensor as "moving", because nothing is damaged.
         "moving_affine", "fixed_affine": (4, 4), float64, from voxels of these tensors to millimetres, RAS.
-        "moving_file", "fixed_file", "moving_label_file", "fixed_label_file": paths; the labels only if they exist.
+        "moving_file", "fixed_file", "moving_label_file", "fixed_label_file": paths, of several channels that of the
+            first; the labels only if they exist.
         "index": 0.
 
     Args:
-        moving: path of the moving volume, in any format, orientation and spacing that `load_volume` reads.
-        fixed: path of the fixed volume.
+        moving: path of the moving volume, in any format, orientation and spacing that `load_volume` reads, or a list of
+            paths, one a channel.
+        fixed: the same of the fixed volume.
         transform: preprocessing of an item with the keys moving and fixed; `LoadVolumed` first, `CommonSized` last.
         moving_label: path of a label map on the grid of the moving volume, or None. It is checked, not returned.
         fixed_label: path of a label map on the grid of the fixed volume, or None.
@@ -72,20 +74,23 @@ class RegistrationPair(Dataset):
 
     def __init__(
         self,
-        moving: str | None,
-        fixed: str | None,
+        moving: Image | None,
+        fixed: Image | None,
         transform: Compose | Sequence[Callable],
         moving_label: str | None = None,
         fixed_label: str | None = None,
         dataset_dir: str = "",
     ) -> None:
         paths = {"moving": moving, "fixed": fixed, "moving_label": moving_label, "fixed_label": fixed_label}
-        self.files = {
-            key: os.path.normpath(os.path.join(os.path.expanduser(dataset_dir), os.path.expanduser(path)))
-            for key, path in paths.items()
-            if path is not None
-        }
+        self.files: dict[str, Image] = {}
+        for key, image in paths.items():
+            if image is not None:
+                folder = os.path.expanduser(dataset_dir)
+                full = [os.path.normpath(os.path.join(folder, os.path.expanduser(path))) for path in paths_of(image)]
+                self.files[key] = full[0] if len(full) == 1 else tuple(full)
         self.transform = Compose(transform) if not isinstance(transform, Compose) else transform
+        loaders = [step for step in self.transform.flatten().transforms if isinstance(step, LoadVolumed)]
+        self.channels = loaders[0].channels if loaders else 1
 
     def __len__(self) -> int:
         return 1
@@ -101,14 +106,14 @@ class RegistrationPair(Dataset):
         for side in ("moving", "fixed"):
             label = f"{side}_label"
             if label in self.files:  # not in `transform`, because MONAI's Spacingd fails with a key moving_*
-                LoadVolumed((side, label), label_keys=label)(self.files)
+                LoadVolumed((side, label), label_keys=label, channels=self.channels)(self.files)
         volumes = {side: self.files[side] for side in ("moving", "fixed")}
         for (
             transform
         ) in self.transform.flatten().transforms:  # one by one, because Compose hides the message of an error
             volumes = transform(volumes)
         moving, fixed = volumes["moving"], volumes["fixed"]
-        check_geometry(np.asarray(fixed.meta["original_affine"]), self.files["fixed"])
+        check_geometry(np.asarray(fixed.meta["original_affine"]), image_name(self.files["fixed"]))
         if moving.shape != fixed.shape:
             shapes = f"{tuple(moving.shape)} and {tuple(fixed.shape)}"
             raise ValueError(
@@ -122,5 +127,5 @@ class RegistrationPair(Dataset):
             "fixed_affine": torch.as_tensor(fixed.affine, dtype=torch.float64),
             "index": index,
             "seed": 0,  # of the places of `GVSLPretext`
-            **{f"{key}_file": path for key, path in self.files.items()},
+            **{f"{key}_file": image_name(image) for key, image in self.files.items()},
         }

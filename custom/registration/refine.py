@@ -49,7 +49,7 @@ def refine_displacement(
     also has the term 10 mean max(0, 0.1 - det J(p)), J the Jacobian of the whole map (`jacobian_determinant`).
 
     Args:
-        moving: x_A, (1, 1, *spatial).
+        moving: x_A, (1, C, *spatial).
         fixed: x_B, the same shape.
         displacement: phi_0, (1, 3, *spatial), in voxels.
         affine_matrix: M, (1, 3, 4), see the conventions; None for the identity.
@@ -68,9 +68,9 @@ def refine_displacement(
         ValueError: a shape does not fit, or an argument is out of range.
     """
     _check(steps, learning_rate, smoothness_weight, control_spacing, max_folded_share)
-    if moving.ndim != 5 or moving.shape[:2] != (1, 1) or moving.shape != fixed.shape:
+    if moving.ndim != 5 or moving.shape[0] != 1 or moving.shape != fixed.shape:
         shapes = f"{tuple(moving.shape)} and {tuple(fixed.shape)}"
-        raise ValueError(f"moving and fixed must have one shape (1, 1, *spatial), got {shapes}")
+        raise ValueError(f"moving and fixed must have one shape (1, C, *spatial), got {shapes}")
     if displacement.shape != (1, 3, *fixed.shape[2:]):
         expected = (1, 3, *fixed.shape[2:])
         raise ValueError(f"displacement must have shape {expected}, got {tuple(displacement.shape)}")

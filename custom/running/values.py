@@ -57,23 +57,32 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, (str, os.PathLike)) and bool(str(value))
 
 
+def _is_list_of_paths(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and bool(value) and all(map(_is_path, value))
+
+
 def _is_positive(value: Any) -> bool:
     return _is_number(value) and value > 0
 
 
 PATHS = ("bundle_root", "output_dir", "dataset_dir", "model_dir")
-OPTIONAL_PATHS = ("cache_dir", "overflow_dir", "pretrained_weights", "moving", "fixed", "moving_label", "fixed_label")
+OPTIONAL_PATHS = ("cache_dir", "overflow_dir", "pretrained_weights", "moving_label", "fixed_label")
 SWITCHES = ("resume", "figures", "amp", "deterministic", "recompute")
 KINDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (PATHS, _is_path, "a path as text, such as ./NAME (fire reads a bare 2024 as a number)"),
     (OPTIONAL_PATHS, lambda value: value is None or _is_path(value), "a path as text, such as ./NAME, or None"),
+    (
+        ("moving", "fixed"),
+        lambda value: value is None or _is_path(value) or _is_list_of_paths(value),
+        "a path as text, such as ./NAME, a list of paths, one a channel, or None",
+    ),
     (
         ("resume", "figures", "amp", "deterministic", "recompute"),
         lambda value: isinstance(value, bool),
         "True or False",
     ),
     (
-        ("max_epochs", "iterations_per_epoch", "batch_size", "val_interval", "validation_pairs"),
+        ("max_epochs", "iterations_per_epoch", "batch_size", "val_interval", "validation_pairs", "in_channels"),
         lambda value: _is_whole(value, 1),
         "a whole number of at least 1",
     ),

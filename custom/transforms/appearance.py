@@ -18,13 +18,13 @@ class RandAppearanceTransform(RandomizableTransform):
     A subclass implements `draw` (the random numbers) and `change` (the computation).
     """
 
-    def randomize(self, spatial_shape: Sequence[int]) -> None:
+    def randomize(self, shape: Sequence[int]) -> None:
         super().randomize(None)
         if self._do_transform:
-            self.draw(spatial_shape)
+            self.draw(shape)
 
-    def draw(self, spatial_shape: Sequence[int]) -> None:
-        """Draw the random numbers and store them in the object."""
+    def draw(self, shape: Sequence[int]) -> None:
+        """Draw the random numbers for a volume of the shape (C, *spatial) and store them in the object."""
         raise NotImplementedError
 
     def change(self, volume: np.ndarray) -> np.ndarray:
@@ -33,7 +33,7 @@ class RandAppearanceTransform(RandomizableTransform):
 
     def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
         if randomize:
-            self.randomize(img.shape[1:])
+            self.randomize(img.shape)
         if not self._do_transform:
             return img
         return convert_to_dst_type(self.change(convert_data_type(img, np.ndarray)[0]), img)[0]
@@ -46,7 +46,7 @@ def check_floating(volume: np.ndarray) -> None:
 
 
 class RandKeyedTransform(Randomizable, MapTransform):
-    """Draw once and apply one random array transform to the volumes (1, *spatial) of several keys.
+    """Draw once and apply one random array transform to the volumes (C, *spatial) of several keys.
 
     A subclass names the class of the array transform in `array_transform`.
 
@@ -69,14 +69,14 @@ class RandKeyedTransform(Randomizable, MapTransform):
         self.transform.set_random_state(seed, state)
         return self
 
-    def randomize(self, spatial_shape: Sequence[int]) -> None:
-        self.transform.randomize(spatial_shape)
+    def randomize(self, shape: Sequence[int]) -> None:
+        self.transform.randomize(shape)
 
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
         result = dict(data)
         keys = list(self.key_iterator(result))
         if keys:
-            self.randomize(result[keys[0]].shape[1:])
+            self.randomize(result[keys[0]].shape)
         for key in keys:
             result[key] = self.transform(result[key], randomize=False)
         return result

@@ -31,7 +31,7 @@ def bezier_table(control_points: np.ndarray, size: int = TABLE_SIZE) -> np.ndarr
 
 
 class RandBezierIntensity(RandAppearanceTransform):
-    """Map the intensities of a volume in [0, 1] by one random monotone curve.
+    """Map the intensities of each channel of a volume in [0, 1] by a random monotone curve of its own.
 
     The curve is a table of 1024 entries with linear interpolation; one step is 2 HU of our CT window. Values below 0
     and above 1 are set to 0 and 1, as `numpy.interp` does in the authors' code.
@@ -47,18 +47,21 @@ class RandBezierIntensity(RandAppearanceTransform):
         if not 0 <= invert_prob <= 1:
             raise ValueError(f"invert_prob must be in [0, 1], got {invert_prob}")
         self.invert_prob = invert_prob
-        self.control_points = np.array([[1 / 3, 1 / 3], [2 / 3, 2 / 3]])
-        self.invert = False
+        self.curves: list[tuple[np.ndarray, bool]] = []
 
-    def draw(self, spatial_shape: Sequence[int]) -> None:
-        """Draw the two control points and whether to invert."""
-        self.control_points = self.R.random_sample((2, 2))
-        self.invert = bool(self.R.random_sample() < self.invert_prob)
+    def draw(self, shape: Sequence[int]) -> None:
+        """Draw the two control points of the curve of each channel, and whether to invert it."""
+        self.curves = [
+            (self.R.random_sample((2, 2)), bool(self.R.random_sample() < self.invert_prob)) for _ in range(shape[0])
+        ]
 
     def change(self, volume: np.ndarray) -> np.ndarray:
         check_floating(volume)
-        table = bezier_table(self.control_points)
-        return _look_up(volume, 1 - table if self.invert else table)
+        changed = np.empty(volume.shape, np.float32)
+        for channel, (control_points, invert), result in zip(volume, self.curves, changed, strict=True):
+            table = bezier_table(control_points)
+            result[...] = _look_up(channel, 1 - table if invert else table)
+        return changed
 
 
 def _look_up(volume: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -70,6 +73,6 @@ def _look_up(volume: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 class RandBezierIntensityd(RandKeyedTransform):
-    """Dictionary version of `RandBezierIntensity`, with one curve for the volumes of all keys."""
+    """Dictionary version of `RandBezierIntensity`, with the same curves for the volumes of all keys."""
 
     array_transform = RandBezierIntensity

@@ -25,7 +25,7 @@ class RandRelativeCropd(Randomizable, MapTransform):
     centre of every volume.
 
     Args:
-        keys: keys of volumes (1, *spatial).
+        keys: keys of volumes (channels, *spatial).
         roi_size: size of the crop in voxels, one number or one per axis (array order).
         allow_missing_keys: whether an item may lack a key.
 

@@ -29,10 +29,10 @@ class RandInPainting(RandPainting):
         super().__init__(max_boxes, box_fraction, next_box_prob, prob)
         self.noise: list[np.ndarray] = []
 
-    def draw(self, spatial_shape: Sequence[int]) -> None:
+    def draw(self, shape: Sequence[int]) -> None:
         """Draw each box and the noise inside it."""
         self.boxes, self.noise = [], []
-        for box in self.draw_boxes(spatial_shape):
+        for box in self.draw_boxes(shape[1:]):
             self.boxes.append(box)
             self.noise.append(self.R.random_sample([extent.stop - extent.start for extent in box]).astype(np.float32))
 

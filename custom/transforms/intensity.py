@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from monai.utils import convert_to_dst_type
 
 from ..volumes import VolumeError, warn_once
 
@@ -34,7 +35,7 @@ def looks_like_hu(values: torch.Tensor) -> bool:
 
 class CheckedIntensityd(MapTransform):
     """
-    Apply an intensity transform and check its result.
+    Apply an intensity transform to each channel of an image by itself, and check the result.
 
     A fixed window (`ScaleIntensityRanged`) that begins below `AIR_BELOW` is a HU window: a volume that does not look
     like HU (see `looks_like_hu`) is used with a warning, once for each volume. Other transforms, such as percentiles
@@ -64,12 +65,16 @@ class CheckedIntensityd(MapTransform):
                 )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        before = {key: data[key] for key in self.key_iterator(dict(data))}
-        item = self.intensity(data)
-        for key, raw in before.items():
-            name = str(getattr(raw, "meta", {}).get("filename_or_obj", f"key {key!r}"))
-            self._check(_plain(raw), _plain(item[key]), name)
-        return item
+        images = {key: data[key] for key in self.key_iterator(dict(data))}
+        channels = max(map(len, images.values()), default=1)
+        raw = [{key: image[number : number + 1] for key, image in images.items()} for number in range(channels)]
+        scaled = [self.intensity({**data, **of_channel}) for of_channel in raw]
+        for number, of_channel in enumerate(raw):
+            which = f", channel {number + 1} of {channels}" if channels > 1 else ""
+            for key, channel in of_channel.items():
+                name = str(getattr(channel, "meta", {}).get("filename_or_obj", f"key {key!r}"))
+                self._check(_plain(channel), _plain(scaled[number][key]), name + which)
+        return scaled[0] | {key: _joined([of_channel[key] for of_channel in scaled]) for key in images}
 
     def _check(self, raw: torch.Tensor, scaled: torch.Tensor, name: str) -> None:
         lowest, highest = scaled.min().item(), scaled.max().item()
@@ -101,6 +106,12 @@ def _window(intensity: MapTransform) -> dict[str, float]:
     scaler = getattr(intensity, "scaler", None)
     names = ("a_min", "a_max", "lower", "upper", "b_min", "b_max", "minv", "maxv")
     return {name: float(value) for name in names if (value := getattr(scaler, name, None)) is not None}
+
+
+def _joined(channels: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Channels (1, *spatial) as one image (channels, *spatial) with the metadata of the first."""
+    joined = torch.cat([_plain(channel) for channel in channels])
+    return convert_to_dst_type(joined, channels[0], dtype=joined.dtype)[0]
 
 
 def _plain(volume: Any) -> torch.Tensor:

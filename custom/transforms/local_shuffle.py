@@ -45,8 +45,9 @@ class RandLocalShuffle(RandAppearanceTransform):
         self.box_fraction = box_fraction
         self.source = self.target = np.empty(0, dtype=np.intp)
 
-    def draw(self, spatial_shape: Sequence[int]) -> None:
+    def draw(self, shape: Sequence[int]) -> None:
         """Draw the flat indices that are read (`source`) and written (`target`), box after box."""
+        spatial_shape = shape[1:]
         size = shuffle_box_size(spatial_shape, self.box_fraction)
         count = max(1, round(self.density * math.prod(spatial_shape) / math.prod(size)))
         start = [self.R.randint(0, side - box + 1, size=count) for side, box in zip(spatial_shape, size, strict=True)]

@@ -63,7 +63,7 @@ class LungMaskd(MapTransform):
     It comes after orientation and resampling and before the scaling of the intensities.
 
     Args:
-        keys: one key of an image, a (1, *spatial) MetaTensor in HU, RAS.
+        keys: one key of an image, a (channels, *spatial) MetaTensor, RAS, whose first channel is in HU.
         mask_key: key of the mask, (1, *spatial), 1 = lung. If the item has a mask, values above zero are lung, and it
             must have the shape of the image.
         minimum_volume: smallest volume of both lungs in millilitres.
@@ -102,7 +102,7 @@ class LungMaskd(MapTransform):
             mask = torch.from_numpy(lung_mask(image[0].cpu().numpy(), spacing))[None]
         else:
             source = f"{getattr(own_mask, 'meta', {}).get('filename_or_obj', 'mask')}: the mask holds"
-            if own_mask.shape != image.shape:
+            if own_mask.shape[1:] != image.shape[1:]:
                 shapes = f"{tuple(own_mask.shape[1:])}, expected {tuple(image.shape[1:])}"
                 raise VolumeError(f"{source} {shapes}, the shape of {name}")
             mask = (own_mask.as_tensor() if isinstance(own_mask, MetaTensor) else own_mask) > 0

@@ -30,10 +30,10 @@ class RandOutPainting(RandPainting):
         super().__init__(max_boxes, box_fraction, next_box_prob, prob)
         self.noise = np.empty(0, dtype=np.float32)
 
-    def draw(self, spatial_shape: Sequence[int]) -> None:
+    def draw(self, shape: Sequence[int]) -> None:
         """Draw the boxes, then noise for the whole volume."""
-        self.boxes = list(self.draw_boxes(spatial_shape))
-        self.noise = self.R.random_sample(tuple(spatial_shape)).astype(np.float32)
+        self.boxes = list(self.draw_boxes(shape[1:]))
+        self.noise = self.R.random_sample(tuple(shape[1:])).astype(np.float32)
 
     def change(self, volume: np.ndarray) -> np.ndarray:
         check_floating(volume)

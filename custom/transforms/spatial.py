@@ -156,7 +156,7 @@ class RandSpatialTransform(nn.Module):
         """Transform the volumes of a batch.
 
         Args:
-            batch: the volumes of the groups, all (N, 1, *spatial) of one shape, and "seed", (N,) int64. The label maps
+            batch: the volumes of the groups, all (N, C, *spatial) of one shape, and "seed", (N,) int64. The label maps
                 "moving_label" and "fixed_label" are optional; they are transformed like "moving" and "fixed", by the
                 nearest voxel.
 
@@ -240,7 +240,7 @@ class RandSpatialTransform(nn.Module):
         shapes = {key: tuple(image.shape) for key, image in images.items()}
         shape = next(iter(shapes.values()))
         if len(set(shapes.values())) != 1 or len(shape) != 5:
-            raise ValueError(f"the volumes of a batch must have one shape (N, 1, *spatial), got {shapes}")
+            raise ValueError(f"the volumes of a batch must have one shape (N, C, *spatial), got {shapes}")
         if tuple(batch["seed"].shape) != shape[:1]:
             raise ValueError(f'"seed" must have shape ({shape[0]},), got {tuple(batch["seed"].shape)}')
         return images

@@ -10,28 +10,29 @@ from monai.utils import MetaKeys
 from .geometry import VolumeError
 
 
-def check_same_grid(label: MetaTensor, image: MetaTensor) -> None:
-    """Check that a label map lies on the voxels of its image: equal shape, all corners at most half a voxel apart.
+def check_same_grid(volume: MetaTensor, image: MetaTensor, what: str = "label map") -> None:
+    """Check that a volume lies on the voxels of an image: equal shape, all corners at most half a voxel apart.
 
     Args:
-        label: (1, *spatial) from `load_volume`.
-        image: (1, *spatial) from `load_volume`.
+        volume: (channels, *spatial) from `load_volume`.
+        image: (channels, *spatial) from `load_volume`.
+        what: the volume, for the message.
 
     Raises:
         VolumeError: shapes or corners differ; the message names both files.
     """
-    label_name, image_name = (volume.meta.get("filename_or_obj", "no file name") for volume in (label, image))
-    if label.shape != image.shape:
+    name, image_name = (item.meta.get("filename_or_obj", "no file name") for item in (volume, image))
+    if volume.shape[1:] != image.shape[1:]:
         raise VolumeError(
-            f"{label_name}: label map of shape {tuple(label.shape[1:])}, expected {tuple(image.shape[1:])}, the shape "
-            f"of {image_name}"
+            f"{name}: {what} of shape {tuple(volume.shape[1:])}, expected {tuple(image.shape[1:])}, the shape of "
+            f"{image_name}"
         )
     corners = np.array(np.meshgrid(*[(0, size - 1) for size in image.shape[1:]], indexing="ij")).reshape(3, -1)
     affine = np.asarray(image.affine)
-    difference = np.asarray(label.affine) - affine
+    difference = np.asarray(volume.affine) - affine
     distance = np.linalg.norm(difference[:3, :3] @ corners + difference[:3, 3:], axis=0).max()
     if distance > 0.5 * np.linalg.norm(affine[:3, :3], axis=0).min():
-        raise VolumeError(f"{label_name}: label map lies up to {distance:.2f} mm off the voxels of {image_name}")
+        raise VolumeError(f"{name}: {what} lies up to {distance:.2f} mm off the voxels of {image_name}")
 
 
 def on_grid_of(label: MetaTensor, image: MetaTensor) -> MetaTensor:

@@ -50,6 +50,12 @@ def nifti_affine(name: str) -> np.ndarray:
     return affine
 
 
+def nifti_shape(name: str) -> tuple[int, ...]:
+    """Number of voxels along each axis of a NIfTI file, by its header."""
+    _, header = _headers(name)
+    return tuple(int(side) for side in header.get_data_shape())
+
+
 def _headers(name: str) -> tuple[nibabel.Nifti1Header, nibabel.Nifti1Header]:
     """The header as it is stored, and as `nibabel.load` repairs it, read once and without the image."""
     with nibabel.openers.ImageOpener(name) as stream:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import itk
@@ -18,37 +18,35 @@ from monai.utils import MetaKeys, SpaceKeys
 
 from .dicom import VOLUME_SUFFIXES, check_dicom_series
 from .geometry import VolumeError, check_affine
-from .nifti import NIFTI_SUFFIXES, check_complete, nifti_affine, read_nifti
+from .nifti import NIFTI_SUFFIXES, check_complete, nifti_affine, nifti_shape, read_nifti
 from .text_header import ITK_SUFFIXES, check_text_header, is_complete
 
 META_KEYS = (MetaKeys.SPATIAL_SHAPE, MetaKeys.SPACE, MetaKeys.ORIGINAL_CHANNEL_DIM)
 
 
-def check_volume(volume: torch.Tensor, name: str, is_label: bool = False) -> None:
+def check_volume(volume: torch.Tensor, name: str, is_label: bool = False, channels: int = 1) -> None:
     """
     Check that a tensor is one usable 3D volume.
 
     Args:
-        volume: (1, *spatial), three spatial axes. The affine of a MetaTensor (voxels to millimetres) is checked too.
+        volume: (channels, *spatial), three spatial axes. The affine of a MetaTensor (voxels to millimetres) is checked
+            too.
         name: file or key, for the message.
         is_label: whether the volume is a label map, which may be constant but must hold whole numbers.
+        channels: number of channels that the volume must have.
 
     Raises:
-        VolumeError: the shape is 2D, 4D or has several channels, voxels are NaN or infinite, an image is constant, a
-            label is no whole number, or `check_affine` refuses the affine.
+        VolumeError: the shape is 2D or has another number of channels, voxels are NaN or infinite, a channel of an
+            image is constant, a label is no whole number, or `check_affine` refuses the affine.
     """
     shape = tuple(volume.shape)
     if len(shape) != 4 or 1 in shape[1:]:
         dimensions = sum(size > 1 for size in shape[1:])
         raise VolumeError(f"{name}: a {dimensions}D image of shape {shape[1:]}, expected a 3D volume")
-    if shape[0] != 1:
-        raise VolumeError(
-            f"{name}: {shape[0]} channels or time points of shape {shape[1:]} (a 4D, RGB or vector image), expected "
-            "one 3D volume with one number per voxel"
-        )
+    check_channels(shape[0], shape[1:], name, is_label, channels)
     values = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
-    lowest, highest = (value.item() for value in values.aminmax())  # NaN if any voxel is
-    if not (math.isfinite(lowest) and math.isfinite(highest)):
+    bounds = [[value.item() for value in channel.aminmax()] for channel in values]  # NaN if any voxel is
+    if not all(math.isfinite(bound) for of_channel in bounds for bound in of_channel):
         not_finite = values.numel() - int(torch.isfinite(values).sum())
         nans = int(torch.isnan(values).sum())
         raise VolumeError(
@@ -58,10 +56,26 @@ def check_volume(volume: torch.Tensor, name: str, is_label: bool = False) -> Non
         fractional = int((values != values.round()).sum()) if values.is_floating_point() else 0
         if fractional:
             raise VolumeError(f"{name}: {fractional} voxels are not whole numbers, expected a label map")
-    elif lowest == highest:
-        raise VolumeError(f"{name}: a constant image, every voxel is {lowest:g}, expected contrast")
+    else:
+        for number, (lowest, highest) in enumerate(bounds, start=1):
+            if lowest == highest:
+                what = "a constant image" if channels == 1 else f"channel {number} of {channels} is constant"
+                raise VolumeError(f"{name}: {what}, every voxel is {lowest:g}, expected contrast")
     if isinstance(volume, MetaTensor):
         check_affine(np.asarray(volume.affine, dtype=np.float64), name, shape[1:])
+
+
+def check_channels(found: int, shape: Sequence[int], name: str, is_label: bool, channels: int) -> None:
+    """Raise VolumeError unless a volume of this spatial shape has as many channels as expected."""
+    if found == channels:
+        return
+    if channels == 1:
+        hint = "" if is_label else f", or --in_channels {found} if these are the channels of one image"
+        raise VolumeError(
+            f"{name}: {found} channels or time points of shape {tuple(shape)} (a 4D, RGB or vector image), expected "
+            f"one 3D volume with one number per voxel{hint}"
+        )
+    raise VolumeError(f"{name}: {found} channels of shape {tuple(shape)}, expected {channels} channels (in_channels)")
 
 
 def _as_integers(volume: MetaTensor, name: str) -> MetaTensor:
@@ -126,18 +140,19 @@ def _read(name: str, affine: np.ndarray | None) -> tuple[np.ndarray, dict]:
     }
 
 
-def load_volume(path: str | os.PathLike, is_label: bool = False) -> MetaTensor:
+def load_volume(path: str | os.PathLike, is_label: bool = False, channels: int = 1) -> MetaTensor:
     """
     Load one 3D volume.
 
     Args:
         path: .nii, .nii.gz, .nrrd, .mha, .mhd, or a folder that holds exactly one DICOM series. Trailing axes of
-            size one, as in (x, y, z, 1), are dropped.
+            size one, as in (x, y, z, 1), are dropped. Channels are the last axis of a NIfTI file, (x, y, z, channels).
         is_label: see `check_volume`.
+        channels: see `check_volume`.
 
     Returns:
-        A MetaTensor (1, *spatial) with the axes of the file and its affine (voxels to RAS millimetres): float32, or of
-        a label map int32 (int64 if a value needs it). Its metadata are affine, shape and file name only.
+        A MetaTensor (channels, *spatial) with the axes of the file and its affine (voxels to RAS millimetres): float32,
+        or of a label map int32 (int64 if a value needs it). Its metadata are affine, shape and file name only.
 
     Raises:
         VolumeError: the file is missing, truncated or cannot be read (the error of the reader is the cause), it does
@@ -162,13 +177,13 @@ def load_volume(path: str | os.PathLike, is_label: bool = False) -> MetaTensor:
     meta = {key: loaded.meta[key] for key in META_KEYS}
     meta |= {MetaKeys.ORIGINAL_AFFINE: affine.numpy().copy(), "filename_or_obj": name}
     volume = MetaTensor(loaded.as_tensor().contiguous(), affine=affine, meta=meta)
-    check_volume(volume, name, is_label)
+    check_volume(volume, name, is_label, channels)
     return _as_integers(volume, name) if is_label else volume
 
 
-def check_file(path: str | os.PathLike, is_label: bool = False, header_only: bool = False) -> None:
+def check_file(path: str | os.PathLike, is_label: bool = False, header_only: bool = False, channels: int = 1) -> None:
     """
-    Check that a volume can be read and states its geometry, in milliseconds where the format allows it.
+    Check that a volume can be read, has its channels and states its geometry, in milliseconds if the format allows it.
 
     Files: the header and the number of bytes; where these do not prove that the file is complete, the file is read.
     DICOM folder: the headers of all its files. Voxel values (NaN, constant images) are checked by `load_volume` only.
@@ -177,6 +192,7 @@ def check_file(path: str | os.PathLike, is_label: bool = False, header_only: boo
         path: see `load_volume`.
         is_label: see `check_volume`.
         header_only: check the header only, not whether the file is complete.
+        channels: see `check_volume`.
 
     Raises:
         VolumeError: see `load_volume`.
@@ -184,20 +200,22 @@ def check_file(path: str | os.PathLike, is_label: bool = False, header_only: boo
     name = os.path.expanduser(os.fspath(path))
     with _named_errors(name):
         _check_header(name)
-        if header_only:
-            return
         if name.lower().endswith(NIFTI_SUFFIXES):
-            check_complete(name)
-        elif os.path.isfile(name):
-            _check_itk_spacing(name)
+            shape = nifti_shape(name)
+            check_channels(math.prod(shape[3:]), shape[:3], name, is_label, channels)
+            if not header_only:
+                check_complete(name)
+        elif os.path.isfile(name) and not header_only:
+            _check_itk_header(name, is_label, channels)
             if not is_complete(name):
-                load_volume(name, is_label)
+                load_volume(name, is_label, channels)
 
 
-def _check_itk_spacing(name: str) -> None:
+def _check_itk_header(name: str, is_label: bool, channels: int) -> None:
     image_io = itk.ImageIOFactory.CreateImageIO(name, itk.CommonEnums.IOFileMode_ReadMode)
     image_io.SetFileName(name)
     image_io.ReadImageInformation()
-    axes = range(min(image_io.GetNumberOfDimensions(), 3))
-    spacing, shape = [[getter(axis) for axis in axes] for getter in (image_io.GetSpacing, image_io.GetDimensions)]
-    check_affine(np.diag([*spacing, 1.0]), name, shape)
+    shape = [image_io.GetDimensions(axis) for axis in range(image_io.GetNumberOfDimensions())]
+    spacing = [image_io.GetSpacing(axis) for axis in range(len(shape[:3]))]
+    check_affine(np.diag([*spacing, 1.0]), name, shape[:3])
+    check_channels(image_io.GetNumberOfComponents() * math.prod(shape[3:]), shape[:3], name, is_label, channels)

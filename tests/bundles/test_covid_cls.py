@@ -100,6 +100,17 @@ class TestCovidCls(DownstreamTests):
         assert "2 of 7 volumes have no label" in chain(error.value)
         assert all(f"{number}.nii.gz" in chain(error.value) for number in (0, 1))
 
+    def test_a_folder_for_each_class_is_a_data_set(self, overrides: dict, dataset: Path, tmp_path: Path) -> None:
+        classes = list(self.own["labels"])
+        for number in range(7):
+            folder = tmp_path / "data" / classes[number % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(dataset / "images" / f"{number}.nii.gz", folder)
+        folders = {"dataset_dir": str(tmp_path / "data"), "validation_share": 3, "test_share": 0}
+        data = workflow(BUNDLE, ["train.json"], "train", overrides | folders).parser.get_parsed_content("data")
+        found = {Path(item["image"]).stem[0]: item["label"] for part in data.values() for item in part}
+        assert found == {str(number): number % 2 for number in range(7)}
+
     # -------------------------------------------------------------------------------------------- evaluation
 
     def test_evaluation_measures_the_test_split(self, trained: Path, overrides: dict, tmp_path: Path) -> None:

@@ -127,3 +127,38 @@ def test_a_damaged_label_map_is_named(write):
     (folder / "labels" / "0.nii.gz").write_bytes(b"no volume")
     with pytest.raises(ValueError, match=r"labels/0.nii.gz"):
         labels_of(str(folder), DEFAULT)
+
+
+CLASSES = {"no COVID-19": 0, "COVID-19": 1}
+
+
+def test_folders_name_the_classes_of_volumes(tmp_path):
+    for name in ("stage 10", "stage 2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.nii").write_bytes(b"")
+    assert labels_of(str(tmp_path), CLASSES, of_volumes=True) == {"stage 2": 0, "stage 10": 1}
+    assert labels_of(str(tmp_path), CLASSES) == CLASSES  # there are no label maps
+    (tmp_path / "loose.nii").write_bytes(b"")
+    assert labels_of(str(tmp_path), CLASSES, of_volumes=True) == CLASSES
+    for name, known in zip(("stage 10", "stage 2"), CLASSES, strict=True):
+        (tmp_path / name).rename(tmp_path / known)
+    (tmp_path / "loose.nii").unlink()
+    assert labels_of(str(tmp_path), CLASSES, of_volumes=True) == CLASSES
+
+
+@pytest.mark.parametrize("name", ["dataset.csv", "other.csv"])
+def test_a_table_names_classes_or_has_label_maps(write, name):
+    folder = write([3], [1, 3])
+    path = str(folder if name == "dataset.csv" else folder / name)
+    (folder / name).write_text("image,label\nimages/0.nii.gz,ill\nimages/1.nii.gz,healthy")
+    assert labels_of(path, CLASSES, of_volumes=True) == {"healthy": 0, "ill": 1}
+    (folder / name).write_text("image,label\nimages/0.nii.gz,7\nimages/1.nii.gz,5")
+    assert labels_of(path, CLASSES, of_volumes=True) == {"label_5": 5, "label_7": 7}
+    (folder / name).write_text("image,label\nimages/0.nii.gz,labels/0.nii.gz")
+    assert labels_of(path, DEFAULT) == {"label_3": 3}
+
+
+def test_the_cases_that_nnunet_lists_have_label_maps(write):
+    cases = {str(n): {"images": [f"images/{n}.nii.gz"], "label": f"labels/{n}.nii.gz"} for n in range(2)}
+    folder = state(write([1], [2], [3]), dataset=cases, numTraining=2)
+    assert labels_of(str(folder), DEFAULT) == {"label_1": 1, "label_2": 2}

@@ -6,13 +6,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from custom.data import find_volumes, inference_data, pretraining_data
+from custom.data import find_volumes, inference_data, labelled_data, pretraining_data
 
 EACH_OF_TWO = ("1", "2")
 
@@ -95,6 +96,30 @@ LAYOUTS = {  # files -> image: (subject, label)
         [f"{name}-{n}.nii" for n in EACH_OF_TWO for name in ("volume", "segmentation")],
         {f"volume-{n}.nii": (f"volume-{n}", f"segmentation-{n}.nii") for n in EACH_OF_TWO},
     ),
+    "BIDS with label maps in derivatives": (
+        [f"sub-01/ses-{n}/anat/sub-01_ses-{n}_{m}.nii.gz" for n in EACH_OF_TWO for m in ("T1w", "acq-low_T2w")]
+        + ["derivatives/manual/sub-01/ses-1/anat/sub-01_ses-1_space-orig_label-lesion_mask.nii.gz"]
+        + ["derivatives/manual/sub-01/ses-2/anat/sub-01_ses-2_acq-low_T2w_dseg.nii.gz"]
+        + ["derivatives/fmriprep/sub-01/ses-1/anat/sub-01_ses-1_desc-brain_mask.nii.gz"]
+        + ["derivatives/fmriprep/sub-01/ses-2/anat/sub-01_ses-2_space-MNI152_dseg.nii.gz"]
+        + ["sub-01/ses-1/func/sub-01_ses-1_task-rest_bold.nii.gz", "sub-01/ses-1/dwi/sub-01_ses-1_dwi.nii.gz"],
+        {
+            "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz": (
+                "sub-01",
+                "derivatives/manual/sub-01/ses-1/anat/sub-01_ses-1_space-orig_label-lesion_mask.nii.gz",
+            ),
+            "sub-01/ses-2/anat/sub-01_ses-2_T1w.nii.gz": ("sub-01", None),
+            "sub-01/ses-1/anat/sub-01_ses-1_acq-low_T2w.nii.gz": ("sub-01", None),
+            "sub-01/ses-2/anat/sub-01_ses-2_acq-low_T2w.nii.gz": (
+                "sub-01",
+                "derivatives/manual/sub-01/ses-2/anat/sub-01_ses-2_acq-low_T2w_dseg.nii.gz",
+            ),
+        },
+    ),
+    "images and masks": (
+        [f"images/{n}.nii" for n in EACH_OF_TWO] + [f"masks/{n}.nrrd" for n in EACH_OF_TWO],
+        {f"images/{n}.nii": (n, f"masks/{n}.nrrd") for n in EACH_OF_TWO},
+    ),
     "sequences in folders": (
         [f"00{n}/{m}.nii" for n in EACH_OF_TWO for m in ("t1", "FLAIR")],
         {f"00{n}/{m}.nii": (f"00{n}", None) for n in EACH_OF_TWO for m in ("t1", "FLAIR")},
@@ -149,6 +174,40 @@ def series(folder: Path, patient: str) -> None:
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
     dataset.PatientID = patient
     dataset.save_as(folder / "1.dcm", enforce_file_format=True)
+
+
+LABELLED_TWICE = [
+    ["images/a.nii", "labels/a.nii", "masks/a.nii"],
+    ["images/a.nii", "labels/a.nii", "labels/a.nrrd"],
+    ["a.nii", "a_seg.nii", "a_mask.nii"],
+    ["sub-a/anat/sub-a_T1w.nii"] + [f"derivatives/{p}/sub-a/anat/sub-a_dseg.nii" for p in ("fs", "manual")],
+]
+
+
+@pytest.mark.parametrize("files", LABELLED_TWICE)
+def test_two_label_maps_of_an_image_are_no_label_map_and_an_error_where_one_is_needed(files, tmp_path, caplog):
+    make(tmp_path, *files, *(name.replace("a.nii", "b.nii") for name in files[:1]))
+    items = find_volumes(tmp_path, min_subjects=1)
+    assert all("label" not in item for item in items)
+    both = " and ".join(files[1:]) if "mask" not in files[2] or "/" in files[2] else "a_mask.nii and a_seg.nii"
+    assert "1 images have several label maps, of which none is used, such as" in caplog.text and both in caplog.text
+    with pytest.raises(ValueError, match=f"1 images have several label maps, expected one each .*\n  .*{both}"):
+        labelled_data(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("files", "layout"),
+    [
+        (["sub-1/anat/sub-1_T1w.nii", "sub-2/anat/sub-2_T1w.nii"], "BIDS: 2 volumes of 2 subjects"),
+        (["imagesTr/a_0000.nii", "imagesTr/b_0000.nii"], "nnU-Net folders: 2 volumes of 2 subjects"),
+        (["images/a.nii", "images/b.nii", "labels/a.nii"], r"folders of images \(images\): 2 volumes of 2 subjects"),
+        (["a.nii", "x/b.nii"], "files: 2 volumes of 2 subjects"),
+    ],
+)
+def test_the_log_names_the_layout(files, layout, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        find_volumes(make(tmp_path, *files))
+    assert re.search(f"layout {layout}", caplog.text)
 
 
 def test_dicom_folders_of_one_patient_are_one_subject(tmp_path, caplog):

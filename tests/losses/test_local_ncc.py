@@ -235,3 +235,10 @@ def test_autocast_leaves_the_loss_in_float32(loss, dtype):
 def test_shapes_and_windows_that_do_not_fit_are_named(loss, warped, fixed, window, found):
     with pytest.raises(ValueError, match=found):
         loss(torch.zeros(warped), torch.zeros(fixed), window)
+
+
+def test_channels_are_averaged():
+    generator = torch.Generator().manual_seed(0)
+    warped, fixed = torch.rand(2, 1, 3, 12, 12, 12, generator=generator)  # textured: every window counts
+    alone = [local_ncc_loss(warped[:, [channel]], fixed[:, [channel]]) for channel in range(3)]
+    torch.testing.assert_close(local_ncc_loss(warped, fixed), torch.stack(alone).mean(dim=0))

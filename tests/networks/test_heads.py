@@ -54,6 +54,7 @@ def test_restored_volume():
     # 32*16*27 + 16, group norm 2*16, 16 + 1: the authors' res_conv
     assert sum(parameter.numel() for parameter in head.parameters()) == 13_840 + 32 + 17
     assert head[1].num_groups == 4
+    assert RestorationHead(32, out_channels=4)(features(2, 32, 5, 6, 7)).shape == (2, 4, 5, 6, 7)
 
 
 def test_the_heads_at_full_width_have_the_size_of_the_authors():

@@ -8,7 +8,7 @@ import torch
 
 from custom.layers import AuthorsConventions, PhysicalConventions, affine_to_displacement, warp
 from custom.losses import AuthorsNCCLoss, LocalNCCLoss
-from custom.networks import SimilarityHead, ZMatchingHead
+from custom.networks import SimilarityHead, UNet3D, ZMatchingHead
 from custom.pretext import GVSLLoss, GVSLPretext
 from custom.pretext.places import at_places
 
@@ -197,6 +197,19 @@ def test_features_at_places_are_those_that_the_similarity_head_compares(make_pre
     torch.testing.assert_close(outputs["moving_places"], head.embed(matched[..., None, None], mean).flatten(2))
     assert torch.equal(outputs["valid"], (position[:, 0] >= 8) & (at_places(outputs["warped"], position)[:, 0] > 0))
     assert 0 < outputs["valid"].float().mean() < 1
+
+
+def test_background_is_where_no_channel_has_a_value(make_pretext, random_pairs):
+    network = with_places(make_pretext())
+    network.backbone, network.restoration_head = UNet3D(2, (8, 16, 32)), None
+    batch = {name: torch.cat((value, value), dim=1) for name, value in random_pairs().items() if value.ndim == 5}
+    batch["fixed"][:, 0, :8] = 0
+    batch["fixed"][:, 1, :4] = 0
+    outputs = network(batch | {"seed": torch.tensor([5, 6])})
+    position = outputs["position"]
+    moved = (at_places(outputs["warped"], position) > 0).any(dim=1)
+    assert torch.equal(outputs["valid"], (position[:, 0] >= 4) & moved)
+    assert (outputs["valid"] & (position[:, 0] < 8)).any()
 
 
 def test_places_depend_on_the_seed_of_the_pair(make_pretext, random_pairs):

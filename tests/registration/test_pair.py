@@ -79,8 +79,9 @@ def test_affines_lead_from_preprocessed_voxels_to_the_patient(files):
 
 def test_paths_start_from_dataset_dir_and_other_formats_are_read(files, tmp_path):
     itk.imwrite(itk.imread(files["moving"]), str(tmp_path / "moving.nrrd"))
-    item = RegistrationPair("moving.nrrd", "fixed.nii.gz", PREPROCESSING, dataset_dir=str(tmp_path))[0]
-    assert item["moving_file"] == str(tmp_path / "moving.nrrd") and item["fixed_file"] == files["fixed"]
+    pair = RegistrationPair("moving.nrrd", "fixed.nii.gz", PREPROCESSING, dataset_dir=str(tmp_path))
+    assert pair.files == {"moving": str(tmp_path / "moving.nrrd"), "fixed": files["fixed"]}
+    item = pair[0]
     same = RegistrationPair(**files, transform=PREPROCESSING)[0]
     torch.testing.assert_close(item["moving"], same["moving"], atol=1e-2, rtol=0)
     torch.testing.assert_close(item["moving_affine"], same["moving_affine"], atol=1e-4, rtol=0)

@@ -27,7 +27,8 @@ def ramp(count: int = 4096) -> np.ndarray:
 def test_equals_the_bezier_curve_solved_for_x(seed):
     transform = make(seed)
     mapped = transform(ramp()).ravel()
-    curve_x, curve_y = (BPoly(np.array([0, *transform.control_points[:, axis], 1])[:, None], [0, 1]) for axis in (0, 1))
+    ((control_points, _),) = transform.curves
+    curve_x, curve_y = (BPoly(np.array([0, *control_points[:, axis], 1])[:, None], [0, 1]) for axis in (0, 1))
     for index in range(0, 4096, 89):
         x = index / 4095
         t = brentq(lambda t, x=x: curve_x(t) - x, 0, 1, xtol=1e-14)
@@ -118,3 +119,9 @@ class Mapped(Dataset):
 def test_same_in_a_worker_process():
     here, there = (torch.cat(list(DataLoader(Mapped(), num_workers=workers))) for workers in (0, 1))
     assert torch.equal(here, there)
+
+
+def test_each_channel_has_a_curve_of_its_own():
+    one, two = make(3)(ramp()), make(3)(np.concatenate((ramp(), ramp())))
+    np.testing.assert_array_equal(two[:1], one)
+    assert np.abs(two[1] - two[0]).max() > 0.01 and (np.diff(two[1].ravel()) >= 0).all()

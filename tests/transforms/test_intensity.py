@@ -114,3 +114,19 @@ def test_other_keys_than_those_of_the_transform():
     checked = CheckedIntensityd(transform, keys=["moving", "fixed"])({"moving": ct, "fixed": ct, "image": ct})
     assert checked["moving"].max() <= 1 and checked["fixed"].max() <= 1 and checked["image"] is ct
     assert transform.keys == ("image",)
+
+
+def test_each_channel_is_scaled_and_checked_by_itself():
+    transform = CheckedIntensityd(ScaleIntensityRangePercentilesd("image", 0, 100, 0.0, 1.0))
+    channels = torch.as_tensor(np.random.default_rng(0).random((2, 5, 5, 5)) * [[[[10.0]]], [[[1000.0]]]])
+    image = MetaTensor(channels, affine=torch.diag(torch.tensor([2.0, 2, 2, 1])), meta={"filename_or_obj": "mr.nii"})
+    scaled = transform({"image": image, "label": "kept"})
+    assert scaled["label"] == "kept" and scaled["image"].meta["filename_or_obj"] == "mr.nii"
+    assert torch.equal(scaled["image"].affine, image.affine)
+    for number in range(2):
+        alone = transform({"image": image[number : number + 1]})["image"]
+        assert torch.equal(scaled["image"][number : number + 1].as_tensor(), alone.as_tensor())
+        assert alone.min() == 0 and alone.max() == 1
+    image[1] = 0.5 + 0.5 * (image[1] > 500)
+    with pytest.raises(VolumeError, match="mr.nii, channel 2 of 2: .* nothing is left"):
+        transform({"image": image})

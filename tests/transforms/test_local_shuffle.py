@@ -47,7 +47,7 @@ def test_equals_a_naive_loop_where_the_later_box_wins():
 
 def test_boxes_are_boxes_with_independent_permutations():
     transform = make()
-    transform.randomize((60, 80, 60))
+    transform.randomize((1, 60, 80, 60))
     size = (3, 4, 3)
     target, source = transform.target.reshape(-1, 36), transform.source.reshape(-1, 36)
     assert len(target) == round(0.515 * 60 * 80 * 60 / 36)
@@ -70,7 +70,7 @@ def test_is_never_a_silent_no_op(side):
 
 def test_the_authors_number_of_boxes():
     transform = make()
-    transform.randomize((128, 128, 128))
+    transform.randomize((1, 128, 128, 128))
     assert abs(transform.target.size / 6**3 - 5000) < 10
 
 

@@ -148,7 +148,7 @@ class TestInPainting(PaintingTests):
         transform = self.make()
         counts = []
         for _ in range(2000):
-            transform.randomize((20, 20, 20))
+            transform.randomize((1, 20, 20, 20))
             counts.append(len(transform.boxes))
         # The first is certain, each further one has 0.95: the mean is the sum of 0.95^k for k = 0 to 29, 15.7.
         assert min(counts) == 1 and max(counts) == 30
@@ -187,7 +187,7 @@ class TestOutPainting(PaintingTests):
         transform = self.make()
         counts, shares = [], []
         for _ in range(1000):
-            transform.randomize((14, 14, 14))
+            transform.randomize((1, 14, 14, 14))
             counts.append(len(transform.boxes))
             shares.append((transform(background(14, 14, 14), randomize=False) == 2).mean())
         # The first is certain, each further one has 0.95: the mean is the sum of 0.95^k for k = 0 to 4, 4.52.

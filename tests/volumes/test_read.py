@@ -393,7 +393,7 @@ def test_keys(tmp_path):
     assert set(LoadVolumed(("image", "label"), "label", allow_missing_keys=True)({"image": image})) == {"image"}
     with pytest.raises(ValueError, match="label_keys"):
         LoadVolumed("image", label_keys="label")
-    with pytest.raises(VolumeError, match="key 'image' is .* of type list, expected the path of one volume"):
+    with pytest.raises(VolumeError, match="image.nii.gz: 2 files, expected 1, one a channel"):
         LoadVolumed("image")({"image": [image, image]})
 
 
