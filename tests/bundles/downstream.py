@@ -301,7 +301,10 @@ class BundleTests:
         shutil.copytree(self.bundle / "models", root / "models")
         chosen = self.data_alone(overrides) | {"bundle_root": str(root), "output_dir": str(tmp_path / "unused")}
         inference = {name: chosen[name] for name in ("bundle_root", "dataset_dir", "output_dir")}
-        for folder, iterations in (("models", read_json(root / "models" / "model.json")["iterations"]), ("output", 4)):
+        for source, folder in ((root / "models", "models"), (trained, "output")):
+            if folder == "output":
+                shutil.copytree(trained, root / "output")
+            iterations = read_json(source / "model.json")["iterations"]
             for files, kind, named in (
                 (["train.json", "evaluate.json"], "train", chosen),
                 (["inference.json"], "infer", inference),
@@ -312,8 +315,6 @@ class BundleTests:
                 assert built.parser.get_parsed_content("model_dir") == str(root / folder)
                 first = next(message for message in caplog.messages if message.startswith("weights: "))
                 assert str(root / folder / "model.pt") in first and f"{iterations} iterations on" in first
-            if folder == "models":
-                shutil.copytree(trained, root / "output")
 
     # ------------------------------------------------------------------------------------------ what is shipped
 
