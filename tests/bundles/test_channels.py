@@ -154,9 +154,9 @@ def test_another_number_of_channels_is_named(
         assert re.search(message, chain(caught.value))
 
 
-def test_weights_of_four_channels_fit_no_network_of_one(folders: dict[str, Path], pretrained: Path) -> None:
+def test_weights_of_four_channels_fit_no_network_of_two(folders: dict[str, Path], pretrained: Path) -> None:
     own = {"bundle_root": str(HEART), "dataset_dir": str(folders["nnunet"]), "pretrained_weights": str(pretrained)}
     with pytest.raises(Exception) as caught:
-        built = workflow(HEART, ["train.json"], "train", own | {"in_channels": 1})
+        built = workflow(HEART, ["train.json"], "train", own | {"in_channels": 2})
         built.parser.get_parsed_content("network")
-    assert "'in_channels': 4" in chain(caught.value) and "'in_channels': 1" in chain(caught.value)
+    assert "'in_channels': 4" in chain(caught.value) and "'in_channels': 2" in chain(caught.value)
