@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The structures of the segmentation tasks and their label values; the phantoms use the same values."""
 
-# MM-WHS
 CARDIAC_LABELS = {
     "myocardium": 205,
     "left_atrium": 420,
@@ -11,10 +10,11 @@ CARDIAC_LABELS = {
     "aorta": 820,
     "pulmonary_artery": 850,
 }
-# ASOCA
+"""MM-WHS."""
+
 CORONARY_LABELS = {"coronary_arteries": 1}
-# FreeSurfer's values. The paper names 28 structures of CANDI without listing them; these are the ones that registration
-# papers evaluate: twelve pairs, the third and fourth ventricles, brain stem and CSF. Other ids count as background.
+"""ASOCA."""
+
 BRAIN_LABELS = {
     "left_cerebral_white_matter": 2,
     "left_cerebral_cortex": 3,
@@ -45,3 +45,6 @@ BRAIN_LABELS = {
     "right_amygdala": 54,
     "right_ventral_diencephalon": 60,
 }
+"""FreeSurfer's values. The paper names 28 structures of CANDI without listing them; these are the ones that
+registration papers evaluate: twelve pairs, the third and fourth ventricles, brain stem and CSF. Other ids count as
+background."""
