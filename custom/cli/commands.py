@@ -21,7 +21,7 @@ NO_OVERLAYS = {"train", "inference", "register", "evaluate", "metadata", "multi_
 def segment(bundle: str, input: str, *, output: str = "", weights: str = "", **overrides: str) -> ConfigRun:
     """Segment a volume, or every volume of a folder; writes a label map for each.
 
-    usage: gvsl segment BUNDLE INPUT [options]
+    usage: gvsl segment BUNDLE INPUT ...
 
       BUNDLE         heart, coronary or brain
       INPUT          a volume (NIfTI, NRRD, MetaImage, DICOM folder), or a folder of volumes
@@ -38,7 +38,7 @@ def segment(bundle: str, input: str, *, output: str = "", weights: str = "", **o
 def classify(bundle: str, input: str, *, output: str = "", weights: str = "", **overrides: str) -> ConfigRun:
     """Classify a volume, or every volume of a folder; writes a table with the scores of the classes.
 
-    usage: gvsl classify BUNDLE INPUT [options]
+    usage: gvsl classify BUNDLE INPUT ...
 
       BUNDLE         covid
       INPUT          a volume (NIfTI, NRRD, MetaImage, DICOM folder), or a folder of volumes
@@ -55,7 +55,7 @@ def classify(bundle: str, input: str, *, output: str = "", weights: str = "", **
 def features(input: str, *, output: str = "", weights: str = "", **overrides: str) -> ConfigRun:
     """Compute the features of the pre-trained network in each voxel of a volume, or of every volume of a folder.
 
-    usage: gvsl features INPUT [options]
+    usage: gvsl features INPUT ...
 
       INPUT          a volume (NIfTI, NRRD, MetaImage, DICOM folder), or a folder of volumes
       -o, --output   folder of the results (default: gvsl_output/features)
@@ -81,7 +81,7 @@ def register(
 ) -> ConfigRun:
     """Register a moving volume to a fixed one; writes the warped volume and the displacement field.
 
-    usage: gvsl register MOVING FIXED [options]
+    usage: gvsl register MOVING FIXED ...
 
       MOVING          the volume to move (NIfTI, NRRD, MetaImage, DICOM folder)
       FIXED           the volume that stays
@@ -105,7 +105,7 @@ def register(
 def pretrain(folder: str = "", *, output: str = "", overlay: str = "", **overrides: str) -> ConfigRun:
     """Pre-train a network on the volumes of a folder, without labels.
 
-    usage: gvsl pretrain [FOLDER] [options]
+    usage: gvsl pretrain [FOLDER] ...
 
       FOLDER         folder of volumes (default: synthetic volumes, drawn into gvsl_output/phantoms)
       -o, --output   folder of the results (default: gvsl_output/pretrain)
@@ -122,7 +122,7 @@ def finetune(
 ) -> ConfigRun:
     """Fine-tune a pre-trained network on the labelled volumes of a folder.
 
-    usage: gvsl finetune BUNDLE [FOLDER] [options]
+    usage: gvsl finetune BUNDLE [FOLDER] ...
 
       BUNDLE         heart, coronary or brain for segmentation, covid for classification
       FOLDER         folder of labelled volumes (default: synthetic volumes, drawn into gvsl_output/phantoms)
@@ -144,7 +144,7 @@ def evaluate(
 ) -> ConfigRun:
     """Evaluate weights on the held-out volumes of a folder.
 
-    usage: gvsl evaluate BUNDLE [FOLDER] [options]
+    usage: gvsl evaluate BUNDLE [FOLDER] ...
 
       BUNDLE         heart, coronary, brain or covid; pretrain for the registration of held-out pairs
       FOLDER         folder of labelled volumes (default: synthetic volumes, drawn into gvsl_output/phantoms)
