@@ -39,7 +39,7 @@ def main(
     output: str,
     model_dir: str = str(CONFIGS.parent / "models"),
     refine: int = 60,
-    spacing: float = 2.5,
+    spacing: float | None = None,
 ) -> None:
     """Draws the method with slices of two volumes. The arguments are those of tools.draw_registration."""
     with tempfile.TemporaryDirectory() as folder:

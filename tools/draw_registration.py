@@ -26,7 +26,7 @@ from custom.running import run_tool
 from .small_picture import save_small
 
 CONFIGS = Path(__file__).parents[1] / "bundles" / "gvsl_pretrain" / "configs"
-PERCENTILES = {"_target_": "ScaleIntensityRangePercentilesd", "keys": ["moving", "fixed"], "clip": True}
+PERCENTILES = {"_target_": "ScaleIntensityRangePercentilesd", "keys": "image", "clip": True}
 PERCENTILES |= {"lower": 0.5, "upper": 99.5, "b_min": 0.0, "b_max": 1.0}
 BIAS_MM = 25.0  # smoothing that leaves only the coil's bias of an MR
 
@@ -37,7 +37,7 @@ def main(
     output: str,
     model_dir: str = str(CONFIGS.parent / "models"),
     refine: int = 60,
-    spacing: float = 2.5,
+    spacing: float | None = None,
 ) -> None:
     """Registers two volumes and draws them on the grid of the fixed file.
 
@@ -47,7 +47,8 @@ def main(
         output: the PNG.
         model_dir: weights of gvsl_pretrain.
         refine: steps of the refinement of register.json.
-        spacing: of the registration in millimetres.
+        spacing: of the registration in millimetres, for weights that were trained on CT: intensities are then scaled by
+            percentiles. By default spacing and intensities are those of the weights.
     """
     with tempfile.TemporaryDirectory() as folder:
         register(moving, fixed, folder, model_dir, refine, spacing)
@@ -56,17 +57,18 @@ def main(
     save_small(registration_figure(pair, UNITLESS, f"Two brains, T1 MR: {measured}"), Path(output))
 
 
-def register(moving: str, fixed: str, folder: str, model_dir: str, refine: int, spacing: float) -> None:
+def register(moving: str, fixed: str, folder: str, model_dir: str, refine: int, spacing: float | None) -> None:
     """Runs register.json; its files go to `folder`. The other arguments are those of `main`."""
     chosen = {"moving": str(Path(moving).resolve()), "fixed": str(Path(fixed).resolve()), "output_dir": folder}
-    chosen |= {"model_dir": model_dir, "refine": refine, "spacing": [spacing] * 3, "intensity": PERCENTILES}
+    chosen |= {"model_dir": model_dir, "refine": refine}
+    if spacing is not None:
+        chosen |= {"spacing": [spacing] * 3, "intensity": PERCENTILES, "accept_mismatch": ["spacing", "intensity"]}
     workflow = ConfigWorkflow(
         str(CONFIGS / "register.json"),
         str(CONFIGS / "metadata.json"),
         logging_file=False,
         workflow_type="infer",
         bundle_root=str(CONFIGS.parent),
-        accept_mismatch=["spacing", "intensity"],
         **chosen,
     )
     workflow.initialize()
