@@ -76,6 +76,17 @@ def test_the_messages_that_the_questions_explain_exist() -> None:
     assert [heading for heading in headings if not any(heading in text for text in texts)] == []
 
 
+def test_the_weights_of_the_method_are_those_of_the_configs() -> None:
+    page = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .*, `(\w+_weight)` \| ([\d.]+) \| ([\d.]+)", page, re.MULTILINE)
+    configs = ROOT / "bundles" / "gvsl_pretrain" / "configs"
+    train, paper = read_json(configs / "train.json"), read_json(configs / "paper.json")
+    ours = train["loss"] | {name: value for name, value in train.items() if name.endswith("_weight")}
+    assert len(rows) == 5
+    for name, in_train, in_paper in rows:
+        assert (float(in_train), float(in_paper)) == (ours[name], paper.get(name, ours[name])), name
+
+
 def test_the_python_that_computes_features_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "howto" / "features.md").read_text(encoding="utf-8")
     monkeypatch.chdir(ROOT)

@@ -10,7 +10,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 CODE = Path(__file__).resolve().parents[2] / "custom"
-NAMES = sorted(module.name for module in pkgutil.iter_modules([str(CODE)]))
+COMMAND = "cli"  # docs/command_line.md describes it; its docstrings are help texts
+NAMES = sorted({module.name for module in pkgutil.iter_modules([str(CODE)])} - {COMMAND})
 
 
 def on_config(config: MkDocsConfig) -> None:
