@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from ..layers import with_gradient_in_own_layout
+
 
 class GroupNorm(nn.GroupNorm):
     """Group norm that gives float16 for float16 on GPUs, where autocast would compute and store float32.
@@ -89,6 +91,8 @@ class UpGroup(ConvGroup):
     def first(self, skip: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
         """The output of the first convolution."""
         above = F.interpolate(below, scale_factor=2.0, mode="trilinear", align_corners=True)
+        if not torch.jit.is_scripting():
+            above = with_gradient_in_own_layout(above)  # it is a slice of that of the concatenated features
         return self[0](torch.cat([skip, above], dim=1))
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from custom.networks import UNet3D, on_device
+from custom.networks import UNet3D, on_device, unet
 from custom.networks.unet import ConvGroup, group_norm
 
 NARROW = (8, 16, 32)  # divisor 4
@@ -134,3 +134,22 @@ def test_recomputing_changes_no_number_and_stores_less():
 
     assert all(torch.equal(a, b) for a, b in zip(step(False), step(True), strict=True))
     assert stored[True] < 0.7 * stored[False], stored
+
+
+def test_interpolation_gets_a_gradient_in_its_own_layout(monkeypatch: pytest.MonkeyPatch):
+    seen, interpolate = [], unet.F.interpolate
+
+    class Watched(torch.autograd.Function):
+        @staticmethod
+        def forward(context, above):
+            return above.clone()
+
+        @staticmethod
+        def backward(context, gradient):
+            seen.append(gradient.is_contiguous(memory_format=torch.channels_last_3d))
+            return gradient
+
+    monkeypatch.setattr(unet.F, "interpolate", lambda *args, **kwargs: Watched.apply(interpolate(*args, **kwargs)))
+    network = on_device(make((8, 16, 32)), "cpu")
+    network(torch.rand(2, 1, 16, 16, 16)).square().sum().backward()
+    assert seen == [True, True]
