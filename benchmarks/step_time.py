@@ -33,7 +33,7 @@ from custom.engines.mixed_precision import autocast
 from custom.files import write_json
 from custom.running import run_tool
 
-WIDTHS = {"demo": [16, 16, 32, 64, 128], "paper": [32, 64, 128, 256, 512]}
+OVERLAYS = {"demo": (), "paper": ("paper.json",)}  # over train.json, for the widths and heads
 
 
 def summary(values: list[float]) -> dict[str, float]:
@@ -86,7 +86,8 @@ def measure_parts(parser: ConfigParser, repeats: int) -> dict[str, list[float]]:
             with watch("matching head forward"):
                 match = network.matching_head(moving, fixed)
                 outputs = match | {"warped": network.matching_head.warp(prepared["moving"], match)}
-                outputs["affine_warped"] = network.matching_head.warp_affine(prepared["moving"], match)
+                if network.affine_warped:
+                    outputs["affine_warped"] = network.matching_head.warp_affine(prepared["moving"], match)
             with watch("restoration head forward"):
                 outputs["restored"] = network.restoration_head(moving[1])
             with watch("loss forward"):
@@ -148,12 +149,13 @@ def main(
     iterations: int = 10,
     dataset_dir: str | None = None,
     amp: bool | None = None,
+    recompute: bool = False,
     output: str | None = None,
 ) -> None:
     """Measures and prints; with `output` also writes the JSON there.
 
     Args:
-        widths: "demo" or "paper".
+        widths: "demo" for the widths, heads and loss of train.json, "paper" for those of paper.json.
         side: of the cubic crop, in voxels.
         batch_size: number of pairs.
         repeats: number of measured repeats.
@@ -161,14 +163,16 @@ def main(
         iterations: steps of the trainer that measure the time waiting for data.
         dataset_dir: folder with volumes; the phantom cohort by default.
         amp: mixed precision: float16 on GPUs (the default there), bfloat16 on CPUs that have it.
+        recompute: keep less for the backward pass, see docs/gpu.md.
         output: file for the JSON.
     """
-    if widths not in WIDTHS:
-        raise ValueError(f"widths is {widths!r}, expected one of {list(WIDTHS)}")
-    overrides = {"channels": WIDTHS[widths], "patch_size": [side] * 3, "batch_size": batch_size}
-    overrides |= {"num_workers": workers, "iterations_per_epoch": iterations}
+    if widths not in OVERLAYS:
+        raise ValueError(f"widths is {widths!r}, expected one of {list(OVERLAYS)}")
+    overrides = {"patch_size": [side] * 3, "batch_size": batch_size, "spacing": [3.5] * 3, "recompute": recompute}
+    overrides |= {"num_workers": workers, "iterations_per_epoch": iterations, "cache_dir": None}
     optional = {"dataset_dir": dataset_dir, "amp": amp}
-    parser = parsed_config(overrides | {name: value for name, value in optional.items() if value is not None})
+    overrides |= {name: value for name, value in optional.items() if value is not None}
+    parser = parsed_config(overrides, OVERLAYS[widths])
     start = time.perf_counter()
     parser.get_parsed_content("train::trainer")
     built = time.perf_counter() - start
@@ -179,7 +183,7 @@ def main(
     result = {
         "benchmark": "step_time",
         "command": " ".join(["python -m benchmarks.step_time", *sys.argv[1:]]),
-        "widths": WIDTHS[widths],
+        "widths": parser.get_parsed_content("channels"),
         "shape": [batch_size, 1, side, side, side],
         "mixed_precision": parser.get_parsed_content("train::trainer").autocast,
         "repeats": repeats,
