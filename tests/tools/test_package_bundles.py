@@ -316,7 +316,7 @@ class TestVerify:
         edit("inference.json", lambda content: content["preprocessing"]["transforms"].reverse())
         edit("inference.json", lambda content: content["preprocessing"]["transforms"][1].update(axcodes="LPS"))
         found = self.problems(file_checks.preprocessing, bundle)
-        assert found[1:] == ["axcodes of Orientationd is RAS in validation, LPS in inference"]
+        assert found[1:] == ["axcodes of Orientationd is @orientation in validation, LPS in inference"]
         torch.save({"x": torch.zeros(1)}, bundle / "models" / "model.pt")
         assert "model.pt has SHA-256" in self.problems(code_checks.weights, bundle)[0]
         readme = bundle / "docs" / "README.md"
