@@ -18,7 +18,7 @@ from custom.files import read_json, sha256
 FILES = ("LICENSE", "configs/inference.json", "configs/train.json", "configs/logging.conf", "docs/README.md",
          "docs/data_license.txt", "models/model.pt", "models/model.json")  # fmt: skip
 NEW_KEYS = {  # that an overlay may add to train.json
-    "evaluate.json": {"model_dir", "invert", "accept_mismatch"},
+    "evaluate.json": {"model_dir", "invert", "accept_mismatch", "gray_scale"},
     "multi_gpu_train.json": {"backend", "finalize"},
 }
 # keys of inference.json that may differ from the same key of train.json
@@ -82,8 +82,9 @@ def preprocessing(root: Path, results: str) -> Iterator[str]:
     """Inference prepares its input as validation does: the same components, in the same order."""
     train, inference = (read_json(root / "configs" / name) for name in ("train.json", "inference.json"))
     for name in train.keys() & inference.keys() - OWN_OF_INFERENCE:
-        if train[name] != inference[name]:
-            yield f"{name} is {train[name]} in train.json, {inference[name]} in inference.json"
+        trained = of_inference(name, train[name], inference[name])
+        if trained != inference[name]:
+            yield f"{name} is {trained} in train.json, {inference[name]} in inference.json"
     validation = steps(train, train["validate"]["preprocessing"])
     ours = steps(inference, inference["preprocessing"])
     names, our_names = ([step["_target_"] for step in side] for side in (validation, ours))
@@ -95,6 +96,16 @@ def preprocessing(root: Path, results: str) -> Iterator[str]:
                 if step[argument] != same[argument]:
                     name = f"{argument} of {step['_target_']}"
                     yield f"{name} is {same[argument]} in validation, {step[argument]} in inference"
+
+
+def of_inference(name: str, trained: Any, own: Any) -> Any:
+    """What inference.json needs of a value of train.json: the shipped labels alone, and no heads of pre-training."""
+    if name == "labels" and "_target_" in trained:
+        return trained["default"]
+    if name == "expects":
+        components = {key: value for key, value in trained["components"].items() if key in own["components"]}
+        return trained | {"components": components}
+    return trained
 
 
 def steps(config: dict[str, Any], compose: dict[str, Any]) -> list[dict[str, Any]]:

@@ -12,13 +12,10 @@ from .trace import Step, trace
 
 RESULT = BENCHMARKS / "results" / "fake_cuda.json"
 PRETEXTS = ("denoising", "in_painting", "models_genesis", "rotation", "simclr", "simsiam", "byol", "deep_cluster")
-SIMILARITY = {
-    "matching_head::deformable_head": {
-        "_target_": "custom.networks.SimilarityHead",
-        "in_channels": "$@channels[0]",
-        "embedding_channels": "$@channels[0]",
-        "levels": [[2, 3], [1, 1]],
-    }
+CONVOLVED = {
+    "deformable_head": {"_target_": "custom.networks.DeformableHead", "in_channels": "$@channels[0]"},
+    "places": 0,
+    "contrast_weight": 0.0,
 }
 BUNDLES = ("heart", "coronary", "brain", "covid")
 FOLDERS = {"gvsl": "gvsl_pretrain", "covid": "gvsl_covid_cls", **{name: f"gvsl_seg_{name}" for name in BUNDLES[:3]}}
@@ -36,7 +33,7 @@ def config_steps(name: str) -> dict[str, Step]:
 
 STEPS = {
     **config_steps("gvsl"),
-    "gvsl, similarity head": Step(overrides=SIMILARITY),
+    "gvsl, convolved head": Step(overrides=CONVOLVED),
     **{name: Step(overlays=(f"pretext/{name}.json",)) for name in PRETEXTS},
     **{name: step for bundle in BUNDLES for name, step in config_steps(bundle).items()},
 }

@@ -9,7 +9,7 @@ from .classification_report import ClassificationReport
 from .csv_table import CsvTable
 from .earlier_run import SetAsideEarlierRun
 from .feature_spread import FeatureSpread
-from .figures import LossFigure, RegistrationFigures
+from .loss_figure import LossFigure
 from .mean_outputs import MeanOutputs
 from .model_export import ModelExport
 from .pair_report import PairReport
@@ -17,5 +17,6 @@ from .prediction_files import PredictionFiles
 from .probability_table import ProbabilityTable
 from .progress_bar import TrainingProgress
 from .publish_model import PublishModel
+from .registration_figures import RegistrationFigures
 from .segmentation_report import SegmentationReport
 from .training_state import RandomState, TrainingState

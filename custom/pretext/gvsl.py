@@ -71,7 +71,7 @@ class GVSLPretext(nn.Module):
         restoration_head: the restoration head; None without restoration.
         affine_warped: whether to give "affine_warped", which L_aff needs.
         places: number of random places of each pair at which features are given, which L_con needs; 0 for none. The
-            deformable head must be a `SimilarityHead`: its features are compared.
+            deformable head must be a `SimilarityHead`: its features are compared. Without matching head there are none.
 
     Raises:
         ValueError: places with another deformable head.
@@ -86,7 +86,7 @@ class GVSLPretext(nn.Module):
         places: int = 0,
     ) -> None:
         super().__init__()
-        if places and not isinstance(getattr(matching_head, "deformable_head", None), SimilarityHead):
+        if places and matching_head is not None and not isinstance(matching_head.deformable_head, SimilarityHead):
             raise ValueError(f"places is {places}, expected 0 or a SimilarityHead as deformable_head")
         self.backbone = backbone
         self.matching_head = matching_head

@@ -133,9 +133,10 @@ class BundleTests:
     def test_overlays_are_short_and_change_what_is_there(self, name: str) -> None:
         overlay, base = read_config(self.bundle, name), read_config(self.bundle, "train.json")
         assert len((self.bundle / "configs" / name).read_text().splitlines()) < 25
-        new = {"evaluate.json": {"model_dir", "invert"}, "multi_gpu_train.json": {"backend", "finalize"}}.get(
-            name, set()
-        )
+        new = {
+            "evaluate.json": {"model_dir", "invert", "gray_scale"},
+            "multi_gpu_train.json": {"backend", "finalize"},
+        }.get(name, set())
         for name, value in overlay.items():
             place: Any = base
             key = name.lstrip("+")  # MONAI adds the entries of "+KEY" to those of KEY

@@ -55,6 +55,7 @@ def test_run_writes_everything(trained: Path) -> None:
         "registration",
         "smoothness",
         "affine_registration",
+        "contrast",
         "restoration",
     ]
     assert [row["iteration"] for row in validation] == ["2", "4"]

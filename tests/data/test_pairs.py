@@ -91,7 +91,9 @@ def make(items, pair_transform="default", seed=7, **arguments):
 
 def equal(first, second):
     assert first.keys() == second.keys()
-    return all(torch.equal(torch.as_tensor(first[key]), torch.as_tensor(second[key])) for key in first)
+    texts = {key for key in first if isinstance(first[key], str)}
+    same = all(torch.equal(torch.as_tensor(first[key]), torch.as_tensor(second[key])) for key in first.keys() - texts)
+    return same and all(first[key] == second[key] for key in texts)
 
 
 # ------------------------------------------------------------------------------------------------------ PairDataset

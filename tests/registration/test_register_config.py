@@ -74,7 +74,8 @@ def test_network_and_preprocessing_are_those_of_training():
     train, register = (
         ConfigParser.load_config_file(CONFIG.with_name(name)) for name in ("train.json", "register.json")
     )
-    register["pretext_network"]["affine_warped"] = train["pretext_network"]["affine_warped"]  # of the loss alone
+    for name in ("affine_warped", "places"):  # of the loss alone
+        register["pretext_network"][name] = train["pretext_network"][name]
     for name in (
         "channels",
         "conventions",
@@ -160,7 +161,9 @@ def test_a_pair_in_and_files_out_that_itk_reproduces(overrides, tmp_path):
 
 def test_refine_improves_what_the_network_gives_and_says_so(overrides, tmp_path, caplog, monkeypatch):
     pictures = []
-    monkeypatch.setattr("custom.handlers.figures.save_figure", lambda figure, path: pictures.append(figure))
+    monkeypatch.setattr(
+        "custom.handlers.registration_figures.save_figure", lambda figure, path: pictures.append(figure)
+    )
     run = workflow(**overrides | {"refine": 5})
     run.initialize()
     with caplog.at_level("INFO", "custom.registration.files"):

@@ -207,7 +207,7 @@ class TestVerify:
         command += ["--data", tmp_path]
         done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, encoding="utf-8")
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-        assert done.stdout.count("5 checks of its files, 0 failures") == len(BUNDLES)
+        assert done.stdout.count("6 checks of its files, 0 failures") == len(BUNDLES)
         assert done.stdout.count("4 checks of its code, 0 failures") == len(BUNDLES)
 
     def test_a_zip_is_checked_without_this_repository(self, dist: Path, tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ class TestVerify:
         edit("inference.json", lambda content: content["preprocessing"]["transforms"].reverse())
         edit("inference.json", lambda content: content["preprocessing"]["transforms"][1].update(axcodes="LPS"))
         found = self.problems(file_checks.preprocessing, bundle)
-        assert found[1:] == ["axcodes of Orientationd is RAS in validation, LPS in inference"]
+        assert found[1:] == ["axcodes of Orientationd is @orientation in validation, LPS in inference"]
         torch.save({"x": torch.zeros(1)}, bundle / "models" / "model.pt")
         assert "model.pt has SHA-256" in self.problems(code_checks.weights, bundle)[0]
         readme = bundle / "docs" / "README.md"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of a run: registered pairs and loss curves."""
+"""Pictures of registered pairs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,8 @@ import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
-from ..data.origin import is_phantom, trained_on
-from ..figures import (
-    GrayScale,
-    RegisteredPair,
-    loss_figure,
-    registration_figure,
-    registration_in_words,
-    save_figure,
-)
+from ..data.origin import is_phantom
+from ..figures import GrayScale, RegisteredPair, registration_figure, registration_in_words, save_figure
 from ..layers import warp
 from ..registration import pull_image
 from ..volumes import load_volume
@@ -92,27 +85,3 @@ def _label_on_grid(batch: Mapping[str, Any], side: str, row: int) -> torch.Tenso
 def _measures(outputs: Mapping[str, Any], row: int) -> dict[str, float]:
     prefixes = ("registration_", "dice_", "folded_")
     return {name: float(value[row]) for name, value in outputs.items() if name.startswith(prefixes)}
-
-
-class LossFigure:
-    """Draws losses.png from the CSV tables after each validation and at the end; on the first process only.
-
-    Args:
-        path: the picture.
-        training: table of the training.
-        validation: table of the validation.
-        metrics: columns of the validation table that are drawn in plots of their own.
-    """
-
-    def __init__(self, path: str, training: str, validation: str, metrics: Sequence[str] = ()) -> None:
-        self.path, self.training, self.validation = Path(path), Path(training), Path(validation)
-        self.metrics = tuple(metrics)
-
-    def attach(self, trainer: Engine) -> None:
-        """Registers on the trainer."""
-        if idist.get_rank() == 0:
-            trainer.add_event_handler(Events.EPOCH_COMPLETED, self.draw)
-
-    def draw(self, trainer: Engine) -> None:
-        synthetic = trained_on(trainer.state.dataloader.dataset.data) == "synthetic"
-        save_figure(loss_figure(self.training, self.validation, self.metrics, synthetic), self.path)
