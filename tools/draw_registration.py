@@ -26,8 +26,6 @@ from custom.running import run_tool
 from .small_picture import save_small
 
 CONFIGS = Path(__file__).parents[1] / "bundles" / "gvsl_pretrain" / "configs"
-PERCENTILES = {"_target_": "ScaleIntensityRangePercentilesd", "keys": "image", "clip": True}
-PERCENTILES |= {"lower": 0.5, "upper": 99.5, "b_min": 0.0, "b_max": 1.0}
 BIAS_MM = 25.0  # smoothing that leaves only the coil's bias of an MR
 
 
@@ -62,7 +60,8 @@ def register(moving: str, fixed: str, folder: str, model_dir: str, refine: int, 
     chosen = {"moving": str(Path(moving).resolve()), "fixed": str(Path(fixed).resolve()), "output_dir": folder}
     chosen |= {"model_dir": model_dir, "refine": refine}
     if spacing is not None:
-        chosen |= {"spacing": [spacing] * 3, "intensity": PERCENTILES, "accept_mismatch": ["spacing", "intensity"]}
+        intensity = read_json(CONFIGS / "mr.json")["intensity"]
+        chosen |= {"spacing": [spacing] * 3, "intensity": intensity, "accept_mismatch": ["spacing", "intensity"]}
     workflow = ConfigWorkflow(
         str(CONFIGS / "register.json"),
         str(CONFIGS / "metadata.json"),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..files import read_json
-from .entries import Lists, short
+from .entries import Lists, is_whole, short
 
 NNUNET_KEYS = ("numTraining", "file_ending")  # of nnU-Net 2, whose images are in imagesTr and labelsTr
 EXAMPLE = '{"training": [{"image": path, "label": path}, ...]}'
@@ -74,7 +74,7 @@ def stated_labels(file: str) -> dict[str, int]:
         raise ValueError(f'{file}: labels is {short(labels)}, expected {{"1": NAME}} or {{NAME: 1}}')
     of_decathlon = all(isinstance(value, str) for value in labels.values())
     named = {name: value for value, name in labels.items()} if of_decathlon else labels
-    wrong = {name: value for name, value in named.items() if name == "ignore" or not _is_whole(value)}
+    wrong = {name: value for name, value in named.items() if name == "ignore" or not is_whole(value)}
     if wrong:
         raise ValueError(
             f"{file}: labels holds {short(wrong)}, expected one whole number for each structure (regions and the "
@@ -98,13 +98,6 @@ def check_count(file: str, found: int) -> None:
 
 def _is_nnunet_2(content: dict[str, Any]) -> bool:
     return "training" not in content and any(key in content for key in NNUNET_KEYS)
-
-
-def _is_whole(value: Any) -> bool:
-    """Whether a value is a whole number, or one as text ("1")."""
-    if isinstance(value, str):
-        return value.strip().lstrip("-").isdecimal()
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _cases(content: dict[str, Any], file: str) -> dict[str, Any]:

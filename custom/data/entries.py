@@ -57,6 +57,13 @@ def has_no_label(entries: Sequence[Any]) -> bool:
     return bool(entries) and not any(isinstance(entry, dict) and "label" in entry for entry in entries)
 
 
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, or one as text ("1")."""
+    if isinstance(value, str):
+        return value.strip().lstrip("-").isdecimal()
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def short(value: Any) -> str:
     """A value for a message."""
     text = repr(value)
@@ -82,7 +89,7 @@ def _item(
         value = entry.get(key)
         if value is None:
             continue
-        if key == "label" and isinstance(value, int) and not isinstance(value, bool):
+        if key == "label" and not isinstance(value, str) and is_whole(value):
             item[key] = value
             continue
         values = value if key == "image" and isinstance(value, list) and value else [value]
@@ -93,7 +100,7 @@ def _item(
         for path, found in zip(values, paths, strict=True):
             if not isinstance(path, str) or not os.path.exists(found):
                 problem = f"{name}.{key}: {short(path)}, expected an existing file below {root}"
-                if key == "label" and isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+                if key == "label" and isinstance(value, str) and is_whole(value):
                     problem += f", or a class as a number without quotes: {value.strip()}"
                 problems.setdefault(name, []).append(problem)
         if len(paths) not in (1, channels):
