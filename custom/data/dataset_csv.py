@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..volumes import VOLUME_SUFFIXES
-from .entries import Lists, short
+from .entries import Lists, is_whole, short
 
 CHANNEL_COLUMN = re.compile(r"image_\d{4}")  # as the files of nnU-Net
 SPLITS = {"": "training", "training": "training", "train": "training", "validation": "validation", "val": "validation"}
@@ -54,11 +54,7 @@ def csv_lists(
 def class_names(file: str) -> list[str]:
     """The labels of a CSV file that are neither paths nor numbers, once each."""
     texts = dict.fromkeys(row.get("label", "") for _, row in _rows(file))
-    return [text for text in texts if text and not _is_number(text) and not _is_path(text)]
-
-
-def _is_number(text: str) -> bool:
-    return text.lstrip("-").isdecimal()
+    return [text for text in texts if text and not is_whole(text) and not _is_path(text)]
 
 
 def _is_path(text: str) -> bool:
@@ -67,7 +63,7 @@ def _is_path(text: str) -> bool:
 
 def _label(text: str, classes: Mapping[str, int] | None, place: str) -> str | int | None:
     """A path of a volume or a class; None for an empty field and, without classes, for the name of a class."""
-    if _is_number(text):
+    if is_whole(text):
         return int(text)
     if _is_path(text):
         return text
