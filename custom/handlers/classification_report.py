@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine
 from matplotlib.figure import Figure
+from monai.data import MetaTensor
 from nibabel.affines import voxel_sizes
 
 from ..data.origin import is_phantom
@@ -26,13 +27,13 @@ class Case(NamedTuple):
         row: of cases.csv.
         probabilities: (classes,).
         truth: index of the true class.
-        planes: of the picture.
+        planes: of the picture; None if none is drawn.
     """
 
     row: dict[str, Any]
     probabilities: np.ndarray
     truth: int
-    planes: OrganPlanes
+    planes: OrganPlanes | None
 
 
 class ClassificationReport(Report):
@@ -44,8 +45,8 @@ class ClassificationReport(Report):
     sensitivity and specificity at `threshold`, accuracy of the most probable class. Best and worst case: the highest
     and the lowest probability of the true class.
 
-    The outputs of the evaluator hold "image", (1, *spatial); "label", one-hot (classes,) or the index of the class;
-    "pred", (classes,) probabilities.
+    The outputs of the evaluator hold "image", (1, *spatial), a MetaTensor if pictures are drawn; "label", one-hot
+    (classes,) or the index of the class; "pred", (classes,) probabilities.
 
     Args:
         directory: where the files go.
@@ -91,12 +92,11 @@ class ClassificationReport(Report):
         subject = case_name(item, output.get("image"))
         row = {"subject": subject, "file": case_file(output.get("image"))}
         row |= class_row(subject, output["pred"], self.labels, self.origin.notice)
-        image = torch.as_tensor(output["image"])[0].detach().float().cpu().numpy()
         return Case(
             row | {"true_class": name, "true_value": self.labels[name]},
             output["pred"].detach().cpu().double().reshape(-1).numpy(),
             truth,
-            organ_planes(image, voxel_sizes(np.asarray(output["image"].affine))),
+            planes_of(output["image"]) if self.figures else None,
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -146,3 +146,8 @@ class ClassificationReport(Report):
         index = list(self.labels).index(self.positive)
         score = np.array([case.probabilities[index] for case in self.cases])
         return score, np.array([case.truth == index for case in self.cases])
+
+
+def planes_of(image: MetaTensor) -> OrganPlanes:
+    """The planes of an image (1, *spatial) that are drawn."""
+    return organ_planes(image[0].detach().float().cpu().numpy(), voxel_sizes(np.asarray(image.affine)))

@@ -20,7 +20,7 @@ PAGES = (
     "*.md",
     "docs/**/*.md",
     "bundles/*/docs/README.md",
-    "benchmarks/README.md",
+    "benchmarks/*.md",
     "benchmarks/results/transfer/RESULTS.md",
 )
 STYLE = "docs/site.css"
