@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prepares a public data set: python -m tools.prepare_data mmwhs|asoca|candi|stoic --source FOLDER --output_dir DIR
+"""Prepares a public data set: python -m tools.prepare_data mmwhs|asoca|candi|muse|stoic --source IN --output_dir OUT
 
 A second run continues a stopped one. The exit status is 1 if some files cannot be used: unusable.csv says which and
 why, and all other files are ready.
@@ -16,6 +16,7 @@ from custom.preparation import (
     prepare_asoca,
     prepare_candi,
     prepare_mmwhs,
+    prepare_muse,
     prepare_stoic,
 )
 from custom.running import run_tool
@@ -70,6 +71,19 @@ def candi(
     finish(prepare_candi(str(source), str(output_dir), seed, crop, workers))
 
 
+def muse(source: str, output_dir: str, seed: int = 0, stripped: bool = True, workers: int = 2) -> None:
+    """T1 brain MR with labels of MUSE (NAME.nii.gz, NAME_DLMUSE.nii.gz) or Neuromorphometrics (images/, labels/).
+
+    Args:
+        source: folder of the files.
+        output_dir: folder to write to; made if missing.
+        seed: of the split.
+        stripped: write a copy of each image without its skull.
+        workers: number of processes.
+    """
+    finish(prepare_muse(str(source), str(output_dir), seed, stripped, workers))
+
+
 def stoic(source: str, output_dir: str, seed: int = 0, margin: float = 10.0, workers: int = 2) -> None:
     """STOIC 2021 as unpacked (data/mha/N.mha, metadata/reference.csv).
 
@@ -83,7 +97,7 @@ def stoic(source: str, output_dir: str, seed: int = 0, margin: float = 10.0, wor
     finish(prepare_stoic(str(source), str(output_dir), seed, margin, workers))
 
 
-COMMANDS = {"mmwhs": mmwhs, "asoca": asoca, "candi": candi, "stoic": stoic}
+COMMANDS = {"mmwhs": mmwhs, "asoca": asoca, "candi": candi, "muse": muse, "stoic": stoic}
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -44,7 +44,8 @@ def write_description(
 ) -> PreparationReport:
     """Write dataset.json as in the Decathlon: name, modality, labels and the lists of the split.
 
-    Items are {"image", "label", "subject"}, with "group" if there are groups. Images without labels are listed by
+    Items are {"image", "label", "subject"}, with "group" if there are groups; a case with the target `stripped` is two
+    items. Images without labels are listed by
     their paths in the list `test`, or in the list `unlabelled` if `sizes` has the list `test`.
 
     Args:
@@ -71,10 +72,14 @@ def write_description(
     kinds = sorted({(groups or {}).get(case, "") for case in labelled})
     classes = {case: kinds.index((groups or {}).get(case, "")) for case in labelled}
     lists: dict[str, list] = {
-        part: [_paths(cases[case]) | {"subject": case} | ({"group": groups[case]} if groups else {}) for case in chosen]
+        part: [
+            item | {"subject": case} | ({"group": groups[case]} if groups else {})
+            for case in chosen
+            for item in _items(cases[case])
+        ]
         for part, chosen in draw_split(classes, scaled, seed).items()
     }
-    unlabelled = [_paths(files)["image"] for files in cases.values() if "label" not in files.targets]
+    unlabelled = [item["image"] for files in cases.values() if "label" not in files.targets for item in _items(files)]
     lists["unlabelled" if "test" in lists else "test"] = unlabelled
     description = {
         "name": name,
@@ -90,5 +95,8 @@ def write_description(
     return report
 
 
-def _paths(case: Case) -> dict[str, str]:
-    return {key: f"./{path}" for key, path in case.targets.items()}
+def _items(case: Case) -> list[dict[str, str]]:
+    """The images of a case with its label map: the one of the target `image`, and of `stripped` if it has one."""
+    paths = {key: f"./{path}" for key, path in case.targets.items()}
+    label = {"label": paths["label"]} if "label" in paths else {}
+    return [{"image": paths[key]} | label for key in ("image", "stripped") if key in paths]

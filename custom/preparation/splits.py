@@ -55,11 +55,11 @@ def draw_split(classes: Mapping[str, int], sizes: Mapping[str, int], seed: int) 
 
 
 def split_note(count: int, sizes: Mapping[str, int], scaled: Mapping[str, int]) -> str:
-    """One sentence about the sizes of a split (`scaled`) of `count` subjects and those of the paper (`sizes`)."""
+    """One sentence about the sizes of a split (`scaled`) of `count` subjects and those it follows (`sizes`)."""
     listed = ", ".join(f"{name} {size}" for name, size in scaled.items())
     if dict(scaled) == dict(sizes):
-        return f"split: {listed}, the paper's sizes"
-    return f"split: {listed}; the paper's sizes are {'/'.join(map(str, sizes.values()))}, scaled to {count} subjects"
+        return f"split: {listed}"
+    return f"split: {listed}; {'/'.join(map(str, sizes.values()))} scaled to {count} subjects"
 
 
 def _in_order(names: Sequence[str]) -> list[str]:

@@ -77,7 +77,7 @@ def test_forty_labelled_give_the_paper_s_split(tmp_path, output, monkeypatch):
     prepare_asoca(str(tmp_path / "in"), str(output), workers=0)
     content = listed(output)
     assert [len(content[part]) for part in ("training", "validation", "test", "unlabelled")] == [15, 5, 20, 0]
-    assert content["split"]["note"].endswith("the paper's sizes")
+    assert content["split"]["note"] == "split: training 15, validation 5, test 20"
     for part in ("training", "validation", "test"):
         normal = [item["group"] for item in content[part]].count("Normal")
         assert abs(normal - len(content[part]) / 2) <= 0.5

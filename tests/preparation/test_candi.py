@@ -86,7 +86,7 @@ def test_all_subjects_give_the_paper_s_split(tmp_path, output, monkeypatch):
     prepare_candi(str(tmp_path / "in"), str(output), workers=0)
     content = listed(output)
     assert [len(content[part]) for part in ("training", "validation", "test")] == [40, 20, 43]
-    assert content["split"]["note"].endswith("the paper's sizes")
+    assert content["split"]["note"] == "split: training 40, validation 20, test 43"
     for part in ("training", "validation", "test"):
         for short, count in counts.items():
             share = [item["group"] for item in content[part]].count(

@@ -10,7 +10,7 @@ STOIC = {"training": 1000, "validation": 400, "test": 600}
 
 def test_the_paper_s_sizes_where_all_are_there():
     assert scaled_sizes(2000, STOIC) == STOIC
-    assert split_note(2000, STOIC, STOIC).endswith("the paper's sizes")
+    assert split_note(2000, STOIC, STOIC) == "split: training 1000, validation 400, test 600"
 
 
 @pytest.mark.parametrize("count, expected", [(20, (10, 4, 6)), (7, (4, 1, 2)), (3, (1, 1, 1)), (1999, (999, 400, 600))])

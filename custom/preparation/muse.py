@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""T1 brain MR with labels of MUSE or Neuromorphometrics: the values of FreeSurfer, and copies without the skull."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from scipy import ndimage
+
+from ..labels import BRAIN_LABELS
+from ..transforms import LoadVolumed, SameGridd
+from ..volumes import VolumeError
+from .cases import Case, PreparationReport, existing_folder, prepare_cases
+from .segmentation import label_counts, write_description
+from .volumes import prepared, save_volume
+
+SIZES = {"training": 6, "validation": 2, "test": 2}
+LABEL_ENDING = "_DLMUSE"
+CORTEX = range(100, 208)  # even values are right, odd ones left
+STRUCTURES = {
+    "third_ventricle": [4],
+    "fourth_ventricle": [11],
+    "brain_stem": [35],
+    **{
+        f"{side}_{structure}": [value + (side == "left") for value in values]
+        for side in ("left", "right")
+        for structure, values in {
+            "amygdala": [31],
+            "caudate": [36],
+            "cerebellum_cortex": [38],
+            "cerebellum_white_matter": [40],
+            "cerebral_white_matter": [44, 81, 83, 85, 87, 89, 91, 93],
+            "hippocampus": [47],
+            "lateral_ventricle": [51],
+            "pallidum": [55],
+            "putamen": [57],
+            "thalamus": [59],
+            "ventral_diencephalon": [61],
+            "cerebral_cortex": CORTEX[::2],
+        }.items()
+    },
+}
+"""Structure -> values of MUSE. From 81 to 93 are the lobes' white matter, fornix and internal capsule, which only MUSE
+separates from the white matter. The CSF of the three schemes differs, so it is left out."""
+MIDLINE = {"cerebral_white_matter": [95], "cerebellum_cortex": [71, 72, 73]}
+"""Corpus callosum and vermis, which FreeSurfer counts to the left and to the right structure."""
+MUSE_LABELS = {name: value for name, value in BRAIN_LABELS.items() if name in STRUCTURES}
+
+
+def prepare_muse(
+    source: str, output_dir: str, seed: int = 0, stripped: bool = True, workers: int = 2
+) -> PreparationReport:
+    """Write images, label maps with the values of FreeSurfer, on the grid of the files, and dataset.json.
+
+    Subjects are split 6 : 2 : 2. A copy without skull has zeros outside the labels, which are closed by 3 voxels and
+    filled; both images of a subject are in the same list.
+
+    Args:
+        source: folder with NAME.nii.gz and NAME_DLMUSE.nii.gz, or with images/NAME.nii.gz and labels/NAME.nii.gz.
+        output_dir: folder for images/, labels/, stripped/, dataset.json and unusable.csv.
+        seed: seed of the split.
+        stripped: write the copies without skull.
+        workers: number of processes.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+        ValueError: there are no such pairs of files, or too few can be used.
+    """
+    files_of = find_muse(existing_folder(source))
+    cases = [muse_case(name, files, stripped) for name, files in files_of.items()]
+    parameters = {"data": "MUSE", "stripped": stripped}
+    report = prepare_cases(cases, prepare_case, Path(output_dir), parameters, workers)
+    return write_description(report, "MUSE", "MR", MUSE_LABELS, SIZES, seed, parameters)
+
+
+def find_muse(source: Path) -> dict[str, dict[str, str]]:
+    """List the files of the data set: name -> {"image": path, "label": path}.
+
+    Raises:
+        ValueError: there are no pairs of image and label map.
+    """
+    pairs = {path: path.with_name(path.name.replace(LABEL_ENDING, "")) for path in source.glob(f"*{LABEL_ENDING}.nii*")}
+    pairs |= {path: source / "images" / path.name for path in source.glob("labels/*.nii*")}
+    found = {
+        image.name.split(".")[0]: {"image": str(image), "label": str(label)}
+        for label, image in sorted(pairs.items())
+        if image.is_file()
+    }
+    if not found:
+        raise ValueError(f"{source} holds no NAME.nii.gz with NAME{LABEL_ENDING}.nii.gz, and no images/ with labels/")
+    return found
+
+
+def muse_case(name: str, files: Mapping[str, str], stripped: bool) -> Case:
+    """The files that are written for a subject."""
+    folders = {"image": "images", "label": "labels"} | ({"stripped": "stripped"} if stripped else {})
+    return Case(name, files, {key: f"{folder}/{name}.nii.gz" for key, folder in folders.items()})
+
+
+def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) -> None:
+    """Write the files of one subject."""
+    keys = ["image", "label"]
+    item = prepared(dict(case.sources), LoadVolumed(keys, label_keys="label"), SameGridd(keys), window=None)
+    image, label = item["image"], item["label"]
+    translated = to_freesurfer(label)
+    save_volume(output_dir / case.targets["label"], translated)
+    if "stripped" in case.targets:
+        save_volume(output_dir / case.targets["stripped"], image * brain_mask(label), np.float32)
+    save_volume(output_dir / case.targets["image"], image, np.float32)
+
+
+def to_freesurfer(label: MetaTensor) -> MetaTensor:
+    """A label map (1, *spatial) of MUSE with the values of `MUSE_LABELS`; other values become 0.
+
+    Raises:
+        VolumeError: the map has none of the values of `STRUCTURES`.
+    """
+    translated = torch.zeros_like(label)
+    for structure, values in STRUCTURES.items():
+        translated[torch.isin(label, torch.tensor(list(values), dtype=label.dtype))] = MUSE_LABELS[structure]
+    if not translated.any():
+        name, found = label.meta["filename_or_obj"], sorted(label_counts(label))
+        raise VolumeError(f"{name}: values {found}, expected those of MUSE, such as 47 and 48 for the hippocampus")
+    for structure, values in MIDLINE.items():
+        sides = torch.tensor([MUSE_LABELS[f"{side}_{structure}"] for side in ("left", "right")], dtype=label.dtype)
+        _, nearest = ndimage.distance_transform_edt(~torch.isin(translated, sides).numpy(), return_indices=True)
+        middle = torch.isin(label, torch.tensor(values, dtype=label.dtype))
+        translated[middle] = translated.as_tensor()[tuple(torch.from_numpy(nearest))][middle]
+    return translated
+
+
+def brain_mask(label: MetaTensor) -> torch.Tensor:
+    """Where the brain is, (1, *spatial): the labels, closed by 3 voxels and filled."""
+    mask = np.pad(label[0].numpy() > 0, 3)
+    closed = ndimage.binary_fill_holes(ndimage.binary_closing(mask, iterations=3))
+    return torch.from_numpy(closed[3:-3, 3:-3, 3:-3])[None]
