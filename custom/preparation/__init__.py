@@ -5,5 +5,5 @@ from .asoca import ASOCA_LABELS, prepare_asoca
 from .candi import CANDI_CROP, prepare_candi
 from .cases import PreparationReport
 from .mmwhs import MMWHS_LABELS, prepare_mmwhs
-from .muse import MUSE_LABELS, prepare_muse
+from .muse import prepare_muse
 from .stoic import prepare_stoic

@@ -26,6 +26,7 @@ STRUCTURES = {
     "third_ventricle": [4],
     "fourth_ventricle": [11],
     "brain_stem": [35],
+    "cerebrospinal_fluid": [46],
     **{
         f"{side}_{structure}": [value + (side == "left") for value in values]
         for side in ("left", "right")
@@ -46,10 +47,9 @@ STRUCTURES = {
     },
 }
 """Structure -> values of MUSE. From 81 to 93 are the lobes' white matter, fornix and internal capsule, which only MUSE
-separates from the white matter. The CSF of the three schemes differs, so it is left out."""
+separates from the white matter. Value 1 of MUSE, the CSF around the brain, has no counterpart in FreeSurfer."""
 MIDLINE = {"cerebral_white_matter": [95], "cerebellum_cortex": [71, 72, 73]}
 """Corpus callosum and vermis, which FreeSurfer counts to the left and to the right structure."""
-MUSE_LABELS = {name: value for name, value in BRAIN_LABELS.items() if name in STRUCTURES}
 
 
 def prepare_muse(
@@ -75,7 +75,7 @@ def prepare_muse(
     cases = [muse_case(name, files, stripped) for name, files in files_of.items()]
     parameters = {"data": "MUSE", "stripped": stripped}
     report = prepare_cases(cases, prepare_case, Path(output_dir), parameters, workers)
-    return write_description(report, "MUSE", "MR", MUSE_LABELS, SIZES, seed, parameters)
+    return write_description(report, "MUSE", "MR", BRAIN_LABELS, SIZES, seed, parameters)
 
 
 def find_muse(source: Path) -> dict[str, dict[str, str]]:
@@ -115,19 +115,19 @@ def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) ->
 
 
 def to_freesurfer(label: MetaTensor) -> MetaTensor:
-    """A label map (1, *spatial) of MUSE with the values of `MUSE_LABELS`; other values become 0.
+    """A label map (1, *spatial) of MUSE with the values of `BRAIN_LABELS`; other values become 0.
 
     Raises:
         VolumeError: the map has none of the values of `STRUCTURES`.
     """
     translated = torch.zeros_like(label)
     for structure, values in STRUCTURES.items():
-        translated[torch.isin(label, torch.tensor(list(values), dtype=label.dtype))] = MUSE_LABELS[structure]
+        translated[torch.isin(label, torch.tensor(list(values), dtype=label.dtype))] = BRAIN_LABELS[structure]
     if not translated.any():
         name, found = label.meta["filename_or_obj"], sorted(label_counts(label))
         raise VolumeError(f"{name}: values {found}, expected those of MUSE, such as 47 and 48 for the hippocampus")
     for structure, values in MIDLINE.items():
-        sides = torch.tensor([MUSE_LABELS[f"{side}_{structure}"] for side in ("left", "right")], dtype=label.dtype)
+        sides = torch.tensor([BRAIN_LABELS[f"{side}_{structure}"] for side in ("left", "right")], dtype=label.dtype)
         _, nearest = ndimage.distance_transform_edt(~torch.isin(translated, sides).numpy(), return_indices=True)
         middle = torch.isin(label, torch.tensor(values, dtype=label.dtype))
         translated[middle] = translated.as_tensor()[tuple(torch.from_numpy(nearest))][middle]

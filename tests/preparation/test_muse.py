@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from prepared import command_line, listed, unusable_files
 
-from custom.preparation import MUSE_LABELS, prepare_muse
+from custom.labels import BRAIN_LABELS
+from custom.preparation import prepare_muse
 from custom.preparation.muse import CORTEX, STRUCTURES
 
 SHAPE = (20, 16, 12)
@@ -79,7 +80,7 @@ def test_folders_of_images_and_labels(tmp_path: Path) -> None:
 
 def test_no_value_stands_for_two_structures() -> None:
     values = [value for chosen in STRUCTURES.values() for value in chosen]
-    assert len(values) == len(set(values)) and set(CORTEX) <= set(values) and set(MUSE_LABELS) == set(STRUCTURES)
+    assert len(values) == len(set(values)) and set(CORTEX) <= set(values) and set(BRAIN_LABELS) == set(STRUCTURES)
 
 
 def test_a_map_of_other_values_is_reported(source: Path, tmp_path: Path) -> None:
