@@ -15,7 +15,6 @@ COSINE = {
 }
 CT = {"_target_": "ScaleIntensityRanged", "keys": "image", "a_min": -1024, "a_max": 1024, "b_min": 0.0, "b_max": 1.0}
 CT |= {"clip": True}
-MINIMUM_TO_MAXIMUM = {"_target_": "ScaleIntensityd", "keys": "image", "minv": 0.0, "maxv": 1.0}
 PERCENTILES = {"_target_": "ScaleIntensityRangePercentilesd", "keys": "image", "lower": 0.5, "upper": 99.5}
 PERCENTILES |= {"b_min": 0.0, "b_max": 1.0, "clip": True}
 SPLITS = {"train#dataset#data": "$@data['training']", "validate#dataset#data": "$@data['validation']"}
@@ -147,7 +146,9 @@ PRETRAIN: dict[str, dict[str, Any]] = {
         "cohort#subjects": 24,
         "cohort#seed": 0,
         "labels": [2, 3, 4, 7, 8, *range(10, 19), 24, 28, 41, 42, 43, 46, 47, 49, 50, 51, 52, 53, 54, 60],
-        "intensity": MINIMUM_TO_MAXIMUM,
+        "spacing": [3.0, 3.0, 3.0],
+        "patch_size": [48, 64, 48],
+        "intensity": PERCENTILES,
     },
     "authors.json": {
         "conventions": {"_target_": "custom.layers.AuthorsConventions"},
@@ -328,10 +329,11 @@ VALUES: dict[str, dict[str, dict[str, Any]]] = {
         "train.json": SEGMENTATION
         | {
             "cohort#subjects": 20,
-            "intensity": MINIMUM_TO_MAXIMUM,
-            "shipped_backbone": "$@bundle_root + '/models/backbone.pt'",
-            "pretrained_weights": "@shipped_backbone",
-            "accept_mismatch": ["intensity"],
+            "spacing": [3.0, 3.0, 3.0],
+            "patch_size": [48, 64, 48],
+            "validate#inferer#roi_size": [48, 64, 48],
+            "intensity": PERCENTILES,
+            "accept_mismatch": [],
             "loss#weight#_target_": "custom.data.class_weights",
             "head_learning_rate": 0.03,
             "max_epochs": 12,

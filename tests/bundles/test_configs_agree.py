@@ -19,10 +19,9 @@ DOWNSTREAM = [name for name in EVERY if name != "gvsl_pretrain"]
 CONFIGS = sorted(path for path in BUNDLES.rglob("configs/**/*.json") if path.name != "metadata.json")
 
 DATA = {"bundle_root", "cohort", "dataset_dir", "labels"}
-OTHER_BACKBONE = {"shipped_backbone", "pretrained_weights", "accept_mismatch"}  # the shipped one has another input
 MAY_DIFFER = {  # from gvsl_seg_heart; an entry covers what lies below it
     ("gvsl_seg_coronary", "train.json"): DATA
-    | OTHER_BACKBONE
+    | {"shipped_backbone", "pretrained_weights", "accept_mismatch"}  # which has another spacing
     | {"task", "background_values", "spacing", "loss#include_background"}
     | {"train#random_transform#transforms#0", "train#handlers#LossFigure#metrics"}
     | {"validate#additional_metrics", "validate#evaluator#additional_metrics"},
@@ -30,10 +29,10 @@ MAY_DIFFER = {  # from gvsl_seg_heart; an entry covers what lies below it
     ("gvsl_seg_coronary", "evaluate.json"): {"accept_mismatch", "validate#handlers#SegmentationReport#centre_lines"},
     ("gvsl_seg_coronary", "paper.json"): set(),
     ("gvsl_seg_brain", "train.json"): DATA
-    | OTHER_BACKBONE
-    | {"task", "background_values", "intensity", "loss#weight", "head_learning_rate", "max_epochs"},
-    ("gvsl_seg_brain", "inference.json"): DATA | {"intensity"},
-    ("gvsl_seg_brain", "evaluate.json"): {"accept_mismatch", "gray_scale"},
+    | {"task", "background_values", "spacing", "patch_size", "intensity"}
+    | {"loss#weight", "head_learning_rate", "max_epochs"},
+    ("gvsl_seg_brain", "inference.json"): DATA | {"spacing", "patch_size", "intensity"},
+    ("gvsl_seg_brain", "evaluate.json"): {"gray_scale"},
     ("gvsl_seg_brain", "paper.json"): {"head_learning_rate"},
 }
 EQUAL_DOWNSTREAM = [  # the blocks of train.json that do not depend on the task

@@ -263,12 +263,12 @@ def test_same_places_from_inside_the_bundle(overrides: dict, tmp_path: Path, mon
 
 
 def test_pre_training_on_heads_changes_the_data_alone(overrides: dict) -> None:
-    """brain.json: phantoms of another seed than gvsl_seg_brain's, with its structures and intensities."""
+    """brain.json: phantoms of another seed than gvsl_seg_brain's, with its structures, grid and intensities."""
     overlay, base = (json.loads((CONFIGS / name).read_text()) for name in ("brain.json", "train.json"))
     assert overlay.keys() <= base.keys()
     downstream = json.loads((ROOT / "bundles" / "gvsl_seg_brain" / "configs" / "train.json").read_text())
     assert overlay["labels"] == list(downstream["labels"]["default"].values())
-    assert overlay["intensity"] == downstream["intensity"] and base["spacing"] == downstream["spacing"]
+    assert all(overlay[key] == downstream[key] for key in ("spacing", "patch_size", "intensity"))
     assert overlay["cohort"]["seed"] != downstream["cohort"]["seed"]
     parser = workflow(["train.json", "brain.json"], "train", {"output_dir": overrides["output_dir"]}).parser
     assert type(parser.get_parsed_content("cohort")).__name__ == "BrainPhantomCohort"
