@@ -19,7 +19,7 @@ from torch import nn
 
 from .files import read_json
 from .running.screen import reason
-from .shipped import find_bundle, shipped_bundles
+from .shipped import find_weights, shipped_bundles, shipped_weights
 from .volumes import nifti_image
 from .weights import load_strictly, network_from, read_weights
 
@@ -73,8 +73,8 @@ def load_backbone(weights: str | os.PathLike = "gvsl_pretrain", device: torch.de
     """The backbone of a bundle in eval mode.
 
     Args:
-        weights: name of a shipped bundle ("gvsl_pretrain" or "pretrain"), folder with model.pt and model.json, or zip
-            of a bundle. Of a downstream network the backbone is returned, as it is after fine-tuning.
+        weights: name of shipped weights ("pretrain" or "gvsl_pretrain", "pretrain/brain"), folder with model.pt and
+            model.json, or zip of a bundle. Of a downstream network the backbone is returned, as fine-tuned.
         device: where the network goes.
 
     Returns:
@@ -95,7 +95,7 @@ def load_segmenter(weights: str | os.PathLike, device: torch.device | str = "cpu
     """A network that segments files: `load_segmenter("heart")("ct.nii.gz")` is a label map.
 
     Args:
-        weights: name of a shipped bundle ("heart" or "gvsl_seg_heart"), folder with model.pt and model.json of a
+        weights: name of shipped weights ("heart" or "gvsl_seg_heart"), folder with model.pt and model.json of a
             segmentation run, or zip of a bundle.
         device: where the network computes.
 
@@ -120,9 +120,9 @@ def load_segmenter(weights: str | os.PathLike, device: torch.device | str = "cpu
 @contextmanager
 def _folder_of(weights: str | os.PathLike) -> Iterator[Path]:
     """A folder with model.pt and model.json; that of a zip exists within the block."""
-    path, bundle = Path(weights), find_bundle(os.fspath(weights))
-    if bundle is not None:
-        yield bundle / "models"
+    path, shipped = Path(weights), find_weights(os.fspath(weights))
+    if shipped is not None:
+        yield shipped
     elif path.is_dir():
         described = [folder for folder in (path, path / "models") if (folder / DESCRIPTION).is_file()]
         if not described:
@@ -136,7 +136,7 @@ def _folder_of(weights: str | os.PathLike) -> Iterator[Path]:
             yield Path(temporary)
     else:
         raise FileNotFoundError(
-            f"{path} does not exist, expected one of {list(shipped_bundles())}, a folder with {WEIGHTS} and "
+            f"{path} does not exist, expected one of {list(shipped_weights())}, a folder with {WEIGHTS} and "
             f"{DESCRIPTION}, or the zip of a bundle"
         )
 

@@ -23,6 +23,22 @@ def shipped_bundles() -> dict[str, Path]:
     return dict(sorted((short_name(folder.name), folder) for folder in folders))
 
 
+def shipped_weights() -> dict[str, Path]:
+    """Name -> folder with model.pt and model.json: pretrain for those in models/, pretrain/brain for models/brain."""
+    found = {}
+    for short, bundle in shipped_bundles().items():
+        for described in sorted(bundle.glob("models/**/model.json")):
+            below = described.parent.relative_to(bundle / "models")
+            found["/".join((short, *below.parts))] = described.parent
+    return found
+
+
+def find_weights(name: str) -> Path | None:
+    """The folder of shipped weights by their name, whose bundle may have its full name, or None."""
+    bundle, *below = name.split("/")
+    return shipped_weights().get("/".join((short_name(bundle), *below)))
+
+
 def find_bundle(name: str) -> Path | None:
     """The folder of a bundle by its short or full name, or None."""
     return shipped_bundles().get(short_name(name))

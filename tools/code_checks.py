@@ -81,7 +81,7 @@ def weights(root: Path, schema: str, data: str) -> Iterator[str]:
 
     package = "scripts" if (root / "scripts").is_dir() else "custom"
     code = import_module(f"{package}.weights.state")  # the package may not export read_weights in a zip
-    for path in sorted((root / "models").glob("*.pt")):
+    for path in sorted((root / "models").rglob("*.pt")):
         try:
             state, _ = code.read_weights(path)
         except (FileNotFoundError, ValueError) as error:

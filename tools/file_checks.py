@@ -29,7 +29,7 @@ NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+(?![\w.])")
 
 def hashes(root: Path, results: str) -> Iterator[str]:
     """Every .pt in models/ has the hash that its description, NAME.json or model.json, names."""
-    for path in sorted((root / "models").glob("*.pt")):
+    for path in sorted((root / "models").rglob("*.pt")):
         own, shared = path.with_suffix(".json"), path.with_name("model.json")
         described_by = own if own.is_file() else shared
         described = read_json(described_by, "the description of the weights").get("files")

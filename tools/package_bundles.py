@@ -94,14 +94,14 @@ def check_weights(bundle: Path) -> None:
     models = bundle / "models"
     if not (models / "model.pt").is_file():
         raise ValueError(f"{models / 'model.pt'} does not exist: a bundle without weights is not packaged")
-    for path in sorted(models.glob("*.pt")):
+    for path in sorted(models.rglob("*.pt")):
         read_weights(path)
 
 
 def used_names(bundle: Path) -> set[str]:
     """Names below custom/ in the configs, in the networks of the weights and in the imports of the docs' Python."""
     texts = [path.read_text(encoding="utf-8") for path in bundle.glob("configs/**/*.json")]
-    for path in bundle.glob("models/*.json"):
+    for path in bundle.glob("models/**/*.json"):
         read = read_json(path)
         texts.append(json.dumps({name: value for name, value in read.items() if name not in ("config", "pretext")}))
     for path in bundle.glob("docs/*.md"):

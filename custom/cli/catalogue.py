@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import read_json
-from ..shipped import shipped_bundles
+from ..shipped import shipped_weights
 
 HEADER = ("BUNDLE", "TRAINED ON", "VOLUMES", "ON HELD-OUT VOLUMES", "WEIGHTS", "LICENCE", "TASK")
 MEASURES = {
@@ -18,23 +18,25 @@ MEASURES = {
     "dice_before": "Dice before",
     "dice_after": "Dice after",
 }
+WITHOUT_LABELS = {"registration_before": "registration loss before", "registration_after": "after"}
 
 
 def list_bundles() -> str:
-    """List the bundles: what their weights were trained on, how good they are, their size and licence.
+    """List the shipped weights: what they were trained on, how good they are, their size and licence.
 
     usage: gvsl list
     """
-    rows = [HEADER, *(_row(name, folder) for name, folder in shipped_bundles().items())]
+    rows = [HEADER, *(_row(name, folder) for name, folder in shipped_weights().items())]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     return "\n".join(lines)
 
 
 def _row(name: str, folder: Path) -> Sequence[str]:
-    weights = read_json(folder / "models" / "model.json", "the description of the weights")
-    metadata = read_json(folder / "configs" / "metadata.json", "the description of the bundle")
-    size = sum(path.stat().st_size for path in folder.glob("models/*.pt"))
+    weights = read_json(folder / "model.json", "the description of the weights")
+    bundle = next(path for path in folder.parents if (path / "configs" / "metadata.json").is_file())
+    metadata = read_json(bundle / "configs" / "metadata.json", "the description of the bundle")
+    size = sum(path.stat().st_size for path in folder.glob("*.pt"))
     return (
         name,
         weights["trained_on"],
@@ -47,4 +49,5 @@ def _row(name: str, folder: Path) -> Sequence[str]:
 
 
 def _measures(metrics: Mapping[str, Any]) -> str:
-    return ", ".join(f"{words} {metrics[name]:.2f}" for name, words in MEASURES.items() if name in metrics)
+    measures = MEASURES if MEASURES.keys() & metrics.keys() else WITHOUT_LABELS
+    return ", ".join(f"{words} {metrics[name]:.2f}" for name, words in measures.items() if name in metrics)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..shipped import find_bundle, shipped_bundles, short_name
+from ..files import read_json
+from ..shipped import find_bundle, find_weights, shipped_bundles, short_name
 from .config_run import ConfigRun, path_text, shown
 
 OUTPUT = "gvsl_output"  # in the working directory
 PRETRAIN = "pretrain"  # short name of the bundle that needs no labels
 MODELS = "models"
+DESCRIPTION = "model.json"
 NO_OVERLAYS = {"train", "inference", "register", "evaluate", "metadata", "multi_gpu_train"}  # the last needs torchrun
 
 
@@ -59,8 +61,9 @@ def features(input: str, *, output: str = "", weights: str = "", **overrides: st
 
       INPUT          a volume (NIfTI, NRRD, MetaImage, DICOM folder), or a folder of volumes
       -o, --output   folder of the results (default: gvsl_output/features)
-      --weights      folder with model.pt and model.json, or pretrain for the weights that came with this package
-                     (default: gvsl_output/pretrain where it has weights, else pretrain)
+      --weights      folder with model.pt and model.json, or pretrain (chest CT) or pretrain/brain (T1 MR) for the
+                     weights that came with this package (default: gvsl_output/pretrain where it has weights, else
+                     pretrain)
       --KEY VALUE    any other key of the config, such as --device cpu
 
     example: gvsl features ct.nii.gz -o out
@@ -89,8 +92,9 @@ def register(
       --refine        steps of optimisation for this pair after the network, such as 100 (default: 0)
       --moving_label  label map of the moving volume, which is warped too
       --fixed_label   label map of the fixed volume; with both, Dice is measured
-      --weights       folder with model.pt, heads.pt and model.json, or pretrain for the weights that came with this
-                      package (default: gvsl_output/pretrain where it has weights, else pretrain)
+      --weights       folder with model.pt, heads.pt and model.json, or pretrain (chest CT) or pretrain/brain (T1 MR)
+                      for the weights that came with this package (default: gvsl_output/pretrain where it has weights,
+                      else pretrain)
       --KEY VALUE     any other key of the config, such as --device cpu
 
     example: gvsl register moving.nii.gz fixed.nii.gz -o out --refine 100
@@ -127,15 +131,16 @@ def finetune(
       BUNDLE         heart, coronary or brain for segmentation, covid for classification
       FOLDER         folder of labelled volumes (default: synthetic volumes, drawn into gvsl_output/phantoms)
       -o, --output   folder of the results (default: gvsl_output/finetune_BUNDLE)
-      --weights      pre-trained weights: folder with model.pt and model.json, or pretrain for those that came with this
-                     package (default: gvsl_output/pretrain where it has weights, else pretrain)
+      --weights      pre-trained weights: folder with model.pt and model.json, or pretrain (chest CT) or pretrain/brain
+                     (T1 MR) for those that came with this package (default: gvsl_output/pretrain where it has weights,
+                     else those that came with the bundle)
       --overlay      names of config files to put on top, with commas, such as linear or scratch
       --KEY VALUE    any other key of the config, such as --max_epochs 100
 
     example: gvsl finetune heart labelled/
     """
     found = _bundle(bundle, "", "", PRETRAIN)
-    chosen = _pretrained(weights, overlay) | overrides
+    chosen = _pretrained(found, weights, overlay) | overrides
     return _training(f"finetune_{short_name(found.name)}", found, folder, output, overlay, chosen)
 
 
@@ -198,22 +203,38 @@ def _bundle(name: str, start: str = "", end: str = "", without: str = "") -> Pat
 
 
 def _weights(bundle: Path, weights: str) -> str:
-    """The folder of weights: the given one, that of a bundle's name, what was trained here, or what was shipped."""
-    if weights:
-        named = find_bundle(weights)
-        return path_text(weights if named is None else shown(named / MODELS))
-    trained = PRETRAIN if short_name(bundle.name) == PRETRAIN else f"finetune_{short_name(bundle.name)}"
-    here = os.path.join(OUTPUT, trained)
-    return here if os.path.isfile(os.path.join(here, "model.json")) else shown(bundle / MODELS)
+    """The folder of weights: the given one, that of a name, what was trained here, or what was shipped."""
+    name = short_name(bundle.name)
+    trained = _trained(PRETRAIN if name == PRETRAIN else f"finetune_{name}")
+    return _named(weights) if weights else trained or shown(bundle / MODELS)
 
 
-def _pretrained(weights: str, overlay: str) -> dict[str, str]:
-    """The weights that fine-tuning starts from; nothing for the shipped ones, which train.json names itself."""
+def _pretrained(bundle: Path, weights: str, overlay: str) -> dict[str, str]:
+    """The weights that fine-tuning starts from; nothing for those of the bundle, which train.json names itself."""
     if not weights and "scratch" in overlay.split(","):
         return {}
-    bundle = _bundle(PRETRAIN)
-    folder = _weights(bundle, weights)
-    return {} if folder == shown(bundle / MODELS) else {"pretrained_weights": folder}
+    shipped = find_weights(weights)
+    if shipped is not None and _file(shipped, "model") == _file(bundle / MODELS, "backbone"):
+        return {}
+    folder = _named(weights) if weights else _trained(PRETRAIN)
+    return {"pretrained_weights": folder} if folder else {}
+
+
+def _named(weights: str) -> str:
+    """A folder of weights by its path or by the name of shipped weights."""
+    found = find_weights(weights)
+    return path_text(weights if found is None else shown(found))
+
+
+def _trained(name: str) -> str:
+    """The folder of weights of a run in the working directory, or nothing."""
+    folder = os.path.join(OUTPUT, name)
+    return folder if os.path.isfile(os.path.join(folder, DESCRIPTION)) else ""
+
+
+def _file(folder: Path, name: str) -> dict[str, str]:
+    """What NAME.json says of NAME.pt, its hash among it."""
+    return read_json(folder / f"{name}.json", "the description of weights")["files"][f"{name}.pt"]
 
 
 def _overlay(bundle: Path, name: str) -> str:
