@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of README.md, as they stand there, one after the other in one folder; those that train at toy size."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from warm import Ended
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+SMALL = "--device cpu --patch_size [16,16,16] --figures False"
+SHORT = f"{SMALL} --max_epochs 1 --iterations_per_epoch 1 --val_interval 1 --num_workers 0"
+TOY = {
+    "pretrain": f"{SHORT} --validation_pairs 2",
+    "finetune": f"{SHORT} --warmup_iterations 1",
+    "evaluate": SMALL,
+    "segment": "--device cpu --patch_size [16,16,16]",
+    "register": "--device cpu --refine 3",
+}
+WRITTEN = {
+    "segment heart ct.nii.gz": "out/ct_label.nii.gz",
+    "register moving.nii.gz": "registered/warped.nii.gz",
+    "pretrain FOLDER": "gvsl_output/pretrain/heads.pt",
+    "finetune heart": "gvsl_output/finetune_heart/model.pt",
+    "evaluate heart": "gvsl_output/evaluate_heart/metrics.json",
+    "segment heart NEW": "gvsl_output/segment_heart/NEW_label.nii.gz",
+}
+
+
+def lines_of(language: str) -> list[str]:
+    """The lines of the blocks of a language, and of the code within sentences if it is a command of bash."""
+    blocks = re.findall(rf"^ *```{language}\n(.*?)^ *```", README, re.DOTALL | re.MULTILINE)
+    return [line.strip() if language == "bash" else line for block in blocks for line in block.splitlines()]
+
+
+def commands() -> list[str]:
+    """The commands of gvsl in their order, without "gvsl" and remarks."""
+    found = re.findall(r"^ *gvsl (.+)$|`gvsl ([^`]+\.nii\.gz)`", README, re.MULTILINE)
+    return [(first or second).partition("  #")[0].strip() for first, second in found]
+
+
+@pytest.fixture(scope="module")
+def folder(gvsl: Callable[[str, Path], Ended], volumes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory in which every command of the README was run."""
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(volumes, folder / "FOLDER")
+    for number, name in enumerate(("ct", "moving", "fixed", "NEW")):
+        shutil.copy(volumes / "images" / f"{number}.nii.gz", folder / f"{name}.nii.gz")
+    for command in commands():
+        done = gvsl(f"{command} {TOY.get(command.split()[0], '')}", folder)
+        assert done.status == 0, f"{command}: {done.errors[-3000:]}"
+    return folder
+
+
+def test_every_command_is_run() -> None:
+    names = [command.split()[0] for command in commands()]
+    assert names == ["list", "segment", "register", "pretrain", "pretrain", "finetune", "evaluate", "segment"]
+    assert len(names) == len(re.findall(r"^ *gvsl |`gvsl [^`]+\.nii\.gz`", README, re.MULTILINE))
+
+
+@pytest.mark.parametrize("command", WRITTEN)
+def test_it_writes(command: str, folder: Path) -> None:
+    assert any(line.startswith(command) for line in commands())
+    assert (folder / WRITTEN[command]).is_file()
+
+
+def test_python(folder: Path) -> None:
+    code = "\n".join(lines_of("python")) + "\nassert label_map.shape == (24, 24, 24) and backbone.training is False\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_first_command_trains(folder: Path, warm, tmp_path: Path) -> None:
+    """The part of the set-up block that runs the main job; the rest of it makes the environment of these tests."""
+    (line,) = (line for line in lines_of("bash") if line.endswith("configs/train.json"))
+    arguments = line.rpartition("&& python ")[2].split()
+    size = [f"--output_dir={tmp_path}", f"--dataset_dir={folder / 'FOLDER'}", *TOY["pretrain"].split()]
+    done = warm.run([*arguments, *size], ROOT)
+    assert done.status == 0, done.errors[-3000:]
+    assert (tmp_path / "model.pt").is_file()
