@@ -337,6 +337,8 @@ VALUES: dict[str, dict[str, dict[str, Any]]] = {
             "loss#weight#_target_": "custom.data.class_weights",
             "head_learning_rate": 0.03,
             "max_epochs": 12,
+            **crops(5, coeff_range=[0.0, 0.05], prob=0.3),
+            **crops(6, gamma=[0.7, 1.5], prob=0.3),
         }
     },
     "gvsl_covid_cls": OVERLAYS

@@ -30,7 +30,7 @@ MAY_DIFFER = {  # from gvsl_seg_heart; an entry covers what lies below it
     ("gvsl_seg_coronary", "paper.json"): set(),
     ("gvsl_seg_brain", "train.json"): DATA
     | {"task", "background_values", "spacing", "patch_size", "intensity"}
-    | {"loss#weight", "head_learning_rate", "max_epochs"},
+    | {"loss#weight", "head_learning_rate", "max_epochs", "train#random_transform"},
     ("gvsl_seg_brain", "inference.json"): DATA | {"spacing", "patch_size", "intensity"},
     ("gvsl_seg_brain", "evaluate.json"): {"gray_scale"},
     ("gvsl_seg_brain", "paper.json"): {"head_learning_rate"},
