@@ -15,16 +15,19 @@ PIPELINES = {  # format of the network's output in metadata.json -> task of the 
     "feature": "image-feature-extraction",
 }
 
+DATA_SETS = {"synthetic": "synthetic", "files": "medical"}  # "trained_on" of model.json -> type of the data
 
-def model_card(name: str, metadata: Mapping[str, Any], readme: str) -> str:
+
+def model_card(name: str, metadata: Mapping[str, Any], weights: Mapping[str, Any], readme: str) -> str:
     """The README.md of a repository that holds a bundle.
 
-    The data sets of the hub (`datasets`) are not named: the shipped weights were trained on none of them. The training
-    data stands in `model-index`, with the `eval_metrics` of the metadata.
+    The data sets of the hub (`datasets`) are not named: the shipped weights were trained on none of them. The data
+    stand in `model-index`, with the `eval_metrics` of the metadata.
 
     Args:
         name: name of the bundle.
         metadata: content of configs/metadata.json.
+        weights: content of models/model.json, whose licence is that of the card.
         readme: content of docs/README.md, with a line "Tags: a, b."
 
     Raises:
@@ -42,11 +45,11 @@ def model_card(name: str, metadata: Mapping[str, Any], readme: str) -> str:
     metrics = metadata["eval_metrics"]
     result = {
         "task": {"type": pipeline, "name": metadata["task"]},
-        "dataset": {"type": "synthetic", "name": metadata["data_source"]},
+        "dataset": {"type": DATA_SETS[weights["trained_on"]], "name": metadata["data_source"]},
         "metrics": [{"type": metric, "value": value} for metric, value in metrics.items()],
     }
     front = {
-        "license": "apache-2.0",
+        "license": weights["licence"].lower().replace(" ", "-"),
         "library_name": "monai",
         "pipeline_tag": pipeline,
         "tags": ["monai", "medical", *tags[1].split(", ")],

@@ -84,7 +84,8 @@ def bundle_files(bundle: Path) -> dict[str, bytes]:
         for path in sorted(path for path in (bundle / folder).rglob("*") if path.is_file()):
             files[path.relative_to(bundle).as_posix()] = standing_alone(path, bundle.name)
     metadata = read_json(bundle / "configs" / "metadata.json")
-    files["README.md"] = model_card(bundle.name, metadata, files["docs/README.md"].decode()).encode()
+    weights = read_json(bundle / "models" / "model.json", "the description of the weights")
+    files["README.md"] = model_card(bundle.name, metadata, weights, files["docs/README.md"].decode()).encode()
     code = reached_code(ROOT / CODE, used_names(bundle))
     return files | {f"{VENDORED}/{name}": source.encode() for name, source in code.items()}
 

@@ -65,12 +65,15 @@ def test_the_card_of_a_zip_parses(name: str, dist: Path) -> None:
         text, readme = (archive.read(f"{name}/{file}").decode() for file in ("README.md", "docs/README.md"))
         members = {member.removeprefix(f"{name}/") for member in archive.namelist()}
     card = ModelCard(text)
-    assert card.data.library_name == "monai" and card.data.license == "apache-2.0"
+    weights = read_json(ROOT / "bundles" / name / "models" / "model.json")
+    licences = {"Apache-2.0": "apache-2.0", "CC BY-SA 3.0": "cc-by-sa-3.0"}
+    assert card.data.library_name == "monai" and card.data.license == licences[weights["licence"]]
     assert {"monai", "3D"} <= set(card.data.tags)
     assert {result.metric_type: result.metric_value for result in card.data.eval_results} == metadata_of(name)[
         "eval_metrics"
     ]
-    assert all(result.dataset_type == "synthetic" for result in card.data.eval_results)
+    kinds = {"synthetic": "synthetic", "files": "medical"}
+    assert {result.dataset_type for result in card.data.eval_results} == {kinds[weights["trained_on"]]}
     links = [link for link in re.findall(r"\]\(([^)#]+)", card.text) if not link.startswith("https:")]
     assert links and set(links) <= members
     assert card.text.replace("](docs/", "](").strip() == readme.strip()
@@ -78,12 +81,13 @@ def test_the_card_of_a_zip_parses(name: str, dist: Path) -> None:
 
 def test_what_a_card_needs_is_named() -> None:
     metadata, readme = metadata_of("gvsl_seg_heart"), "Tags: CT, 3D.\n"
-    assert "pipeline_tag: image-segmentation\n" in model_card("heart", metadata, readme)
+    weights = {"licence": "Apache-2.0", "trained_on": "synthetic"}
+    assert "pipeline_tag: image-segmentation\n" in model_card("heart", metadata, weights, readme)
     with pytest.raises(ValueError, match=r"README\.md of heart has no tags, expected a line 'Tags: a, b\.'"):
-        model_card("heart", metadata, "nothing")
+        model_card("heart", metadata, weights, "nothing")
     for entry in ("data_source", "eval_metrics"):
         with pytest.raises(ValueError, match=rf"metadata\.json of heart has no {entry}"):
-            model_card("heart", {key: value for key, value in metadata.items() if key != entry}, readme)
+            model_card("heart", {key: value for key, value in metadata.items() if key != entry}, weights, readme)
     metadata["network_data_format"]["outputs"]["pred"]["format"] = "sound"
     with pytest.raises(ValueError, match=r"output of format 'sound', expected \['segmentation', "):
-        model_card("heart", metadata, readme)
+        model_card("heart", metadata, weights, readme)
