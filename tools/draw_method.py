@@ -92,7 +92,7 @@ def method_figure(moving: np.ndarray, transformed: np.ndarray, fixed: np.ndarray
     box(plot, (9.1, 1.8), (3.0, 0.9), "deformable head:\nlocal displacement", "white")
     arrow(plot, (10.6, 3.6), (10.6, 2.7), "moves the\nfeatures of A", at=(10.72, 3.15), ha="left")
     arrow(plot, (10.6, 1.8), (10.6, 1.25))
-    box(plot, (9.1, 0.55), (3.0, 0.7), "smoothness loss", LOSS)
+    box(plot, (9.1, 0.35), (3.0, 0.9), "smoothness loss,\ncontrast of matches", LOSS)
 
     arrow(plot, (7.85, A_ROW + 0.3), (8.85, 6.15), "local features", at=(8.0, 6.42))
     box(plot, (8.85, 5.7), (3.5, 0.9), "restoration head", HEAD, bold=True)
@@ -102,7 +102,7 @@ def method_figure(moving: np.ndarray, transformed: np.ndarray, fixed: np.ndarray
     arrow(plot, (12.35, 3.95), (13.35, 3.95))
     thumbnail(plot, warped, (14.35, 3.95), "A, registered to B")
     arrow(plot, (14.35, 2.5), (14.35, 2.05))
-    box(plot, (12.95, 1.15), (2.8, 0.9), "registration loss:\n1 \N{MINUS SIGN} NCC² with B", LOSS)
+    box(plot, (12.95, 1.15), (2.8, 0.9), "registration loss of both\nstages: 1 \N{MINUS SIGN} NCC²", LOSS)
     plot.plot([3.75, 3.75, 14.35], [0.4, 0.22, 0.22], color=EDGE, linewidth=1.4)
     arrow(plot, (14.35, 0.22), (14.35, 1.15))
     return figure

@@ -60,6 +60,13 @@ def test_metrics_of_the_metadata_are_measured(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BUNDLES)
+def test_the_table_of_the_readme_quotes_them(name: str) -> None:
+    (row,) = re.findall(rf"^\| \[{name}\]\(.*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    quoted = {float(number) for number in re.findall(r"\d+\.\d+", row)}
+    assert quoted and quoted <= set(metadata_of(name)["eval_metrics"].values())
+
+
+@pytest.mark.parametrize("name", BUNDLES)
 def test_the_card_of_a_zip_parses(name: str, dist: Path) -> None:
     with zipfile.ZipFile(zip_of(dist, name)) as archive:
         text, readme = (archive.read(f"{name}/{file}").decode() for file in ("README.md", "docs/README.md"))
