@@ -16,6 +16,7 @@ BENCHMARKS = Path(__file__).resolve().parent
 ROOT = BENCHMARKS.parent
 BUNDLES = ROOT / "bundles"
 PRETRAINING_CONFIGS = BUNDLES / "gvsl_pretrain" / "configs"
+EARLIER_OVERLAYS = BENCHMARKS / "tasks" / "overlays"  # of gvsl_pretrain, for tables measured with them
 
 
 def workflow(bundle: str, files: list[str], overrides: dict[str, Any], kind: str = "train") -> ConfigWorkflow:
@@ -23,13 +24,13 @@ def workflow(bundle: str, files: list[str], overrides: dict[str, Any], kind: str
 
     Args:
         bundle: folder in bundles/.
-        files: names in its configs/; later files override earlier ones.
+        files: names in its configs/ or in tasks/overlays/; later files override earlier ones.
         overrides: config keys and their values. They are copied, because MONAI changes nested ones in place.
         kind: "train", or "infer" for inference.
     """
     configs = BUNDLES / bundle / "configs"
     built = ConfigWorkflow(
-        [str(configs / name) for name in files],
+        [str(config_path(bundle, name)) for name in files],
         str(configs / "metadata.json"),
         logging_file=False,
         workflow_type=kind,
@@ -40,9 +41,15 @@ def workflow(bundle: str, files: list[str], overrides: dict[str, Any], kind: str
     return built
 
 
+def config_path(bundle: str, name: str) -> Path:
+    """A file in the configs of a bundle or, where it has none of this name, in tasks/overlays/."""
+    path = BUNDLES / bundle / "configs" / name
+    return path if path.is_file() else EARLIER_OVERLAYS / name
+
+
 def read_pretraining_config(name: str) -> dict[str, Any]:
-    """The content of a file in the configs of gvsl_pretrain."""
-    return read_json(PRETRAINING_CONFIGS / name, "a config")
+    """The content of a config of gvsl_pretrain."""
+    return read_json(config_path("gvsl_pretrain", name), "a config")
 
 
 @cache

@@ -201,7 +201,7 @@ def test_an_overlay_is_a_method(tiny_task: Path, transfer: Callable[..., str]) -
 
 
 def test_the_recipe_for_transfer_is_the_variant_that_won() -> None:
-    overlay = json.loads((ROOT / "bundles" / "gvsl_pretrain" / "configs" / "transfer.json").read_text())
+    overlay = json.loads((ROOT / "benchmarks" / "tasks" / "overlays" / "transfer.json").read_text())
     recipe = json.loads((ROOT / "benchmarks" / "tasks" / "brain.json").read_text())["recipe"]
     ablation = recipe["ablation"]
     variant = ablation["overrides"] | ablation["variants"]["paper_affine_head_small_transforms"]

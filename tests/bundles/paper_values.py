@@ -128,17 +128,6 @@ PRETRAIN: dict[str, dict[str, Any]] = {
         "spatial_mode": "shared",
         "train#spatial_transform": SPATIAL | {"rotation_degrees": 20.0, "scale": [0.75, 1.25], "shear_degrees": 10.0},
     },
-    "transfer.json": {
-        "matching_head#affine_head#_target_": "custom.networks.AffineHead",
-        "matching_head#affine_head#in_channels": 128,
-        "matching_head#affine_head#channels": 64,
-        "loss#affine_registration_weight": 0.0,
-        "loss#smoothness_weight": 30.0,
-        "spatial_mode": "independent",
-        "train#spatial_transform#rotation_degrees": 8.0,
-        "train#spatial_transform#scale": [0.9, 1.1],
-        "train#spatial_transform#translation": 0.04,
-    },
     "release.json": {"max_epochs": 25, "iterations_per_epoch": 20, "val_interval": 5},
     "mr.json": {"spacing": [1.0, 1.0, 1.0], "intensity": PERCENTILES},
     "brain.json": {
