@@ -27,7 +27,7 @@ def shipped_weights() -> dict[str, Path]:
     """Name -> folder with model.pt and model.json: pretrain for those in models/, pretrain/brain for models/brain."""
     found = {}
     for short, bundle in shipped_bundles().items():
-        for described in sorted(bundle.glob("models/**/model.json")):
+        for described in sorted(bundle.glob("models/**/model.json"), key=lambda path: (len(path.parts), path)):
             below = described.parent.relative_to(bundle / "models")
             found["/".join((short, *below.parts))] = described.parent
     return found

@@ -64,6 +64,10 @@ def test_a_backbone_by_name_and_folder(source):
     assert_equal(backbone, state_of(BUNDLES / "gvsl_pretrain" / "models" / "model.pt"))
 
 
+def test_the_second_weights_of_a_bundle_have_a_name():
+    assert_equal(load_backbone("pretrain/brain"), state_of(BUNDLES / "gvsl_pretrain" / "models" / "brain" / "model.pt"))
+
+
 def test_the_backbone_of_a_downstream_network_is_the_fine_tuned_one(heart_zip):
     state = state_of(HEART / "models" / "model.pt")
     expected = {name.removeprefix("backbone."): tensor for name, tensor in state.items() if "backbone." in name}

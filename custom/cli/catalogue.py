@@ -18,6 +18,7 @@ MEASURES = {
     "dice_before": "Dice before",
     "dice_after": "Dice after",
 }
+TRAINED_ON = {"synthetic": "phantoms", "files": "real volumes"}
 WITHOUT_LABELS = {"registration_before": "registration loss before", "registration_after": "after"}
 
 
@@ -39,7 +40,7 @@ def _row(name: str, folder: Path) -> Sequence[str]:
     size = sum(path.stat().st_size for path in folder.glob("*.pt"))
     return (
         name,
-        weights["trained_on"],
+        TRAINED_ON[weights["trained_on"]],
         str(weights["data"]["volumes"]),
         _measures(weights["metrics"]),
         f"{size / 1e6:.0f} MB",

@@ -19,7 +19,7 @@ from ignite.engine import Engine, Events
 from ..data import fingerprint
 from ..data.origin import trained_on
 from ..files import finite, read_json
-from ..running import resolved_config
+from ..running import published_config
 from ..weights import save_pretext
 from ..weights.compatibility import describe
 
@@ -55,7 +55,7 @@ def describe_run(
             "numpy": np.__version__,
             "pytorch-ignite": ignite.__version__,
         },
-        "config": resolved_config(),
+        "config": published_config(),
     }
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run of a config or of a tool: its config, checks of its values, the lock of its output, what an error prints."""
 
-from .config import resolved_component, resolved_config, running_parser
+from .config import published_config, resolved_component, resolved_config, running_parser
 from .determinism import seed_run
 from .overrides import Overrides
 from .start import start_run

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,6 +57,20 @@ def resolved_config() -> dict[str, Any]:
     """
     parser = running_parser()
     return {} if parser is None else _without_meta(parser.get())
+
+
+def published_config() -> dict[str, Any]:
+    """`resolved_config` as a published file holds it: of an absolute path only the last part."""
+    return without_folders(resolved_config())
+
+
+def without_folders(value: Any) -> Any:
+    """A JSON value in which an absolute path is only its last part: folders may name machines and persons."""
+    if isinstance(value, dict):
+        return {name: without_folders(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [without_folders(entry) for entry in value]
+    return os.path.basename(os.path.normpath(value)) if isinstance(value, str) and os.path.isabs(value) else value
 
 
 def resolved_component(component_id: str) -> dict[str, Any]:

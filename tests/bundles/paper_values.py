@@ -128,7 +128,7 @@ PRETRAIN: dict[str, dict[str, Any]] = {
         "spatial_mode": "shared",
         "train#spatial_transform": SPATIAL | {"rotation_degrees": 20.0, "scale": [0.75, 1.25], "shear_degrees": 10.0},
     },
-    "release.json": {"max_epochs": 25, "iterations_per_epoch": 20, "val_interval": 5},
+    "release.json": {"max_epochs": 45, "iterations_per_epoch": 20, "val_interval": 5},
     "mr.json": {"spacing": [1.0, 1.0, 1.0], "intensity": PERCENTILES},
     "brain.json": {
         "cohort#_target_": "custom.phantoms.BrainPhantomCohort",

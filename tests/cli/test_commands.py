@@ -156,6 +156,10 @@ def test_what_was_trained_here_is_used_and_a_name_takes_what_was_shipped(passed_
     assert overrides_of(passed_on("finetune heart a"))["pretrained_weights"] == "gvsl_output/pretrain"
     for text in ("finetune heart a --weights pretrain", "finetune heart a --overlay scratch"):
         assert "pretrained_weights" not in overrides_of(passed_on(text))
+    brain = BUNDLES / "gvsl_pretrain" / "models" / "brain"
+    assert overrides_of(passed_on("register a b --weights gvsl_pretrain/brain"))["model_dir"] == str(brain)
+    assert overrides_of(passed_on("finetune brain a --weights pretrain"))["pretrained_weights"] == MODELS["pretrain"]
+    assert "pretrained_weights" not in overrides_of(passed_on("finetune brain a --weights pretrain/brain"))
     scratch = overrides_of(passed_on("finetune heart a --overlay scratch --weights w"))
     assert scratch["pretrained_weights"] == "w"
     assert overrides_of(passed_on("segment brain a"))["model_dir"] == MODELS["brain"]

@@ -16,7 +16,7 @@ from custom.cli import main
 from custom.cli.catalogue import list_bundles
 from custom.cli.main import COMMANDS
 from custom.files import read_json
-from custom.shipped import BUNDLES, shipped_bundles
+from custom.shipped import BUNDLES, find_bundle, shipped_bundles, shipped_weights
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "command_line.md"
@@ -74,15 +74,16 @@ def test_help_and_list_import_neither_torch_nor_monai():
 
 def test_the_table_has_what_the_bundles_state():
     header, *lines = list_bundles().splitlines()
-    assert header.split()[0] == "BUNDLE" and [line.split()[0] for line in lines] == list(shipped_bundles())
-    for line, folder in zip(lines, shipped_bundles().values(), strict=True):
-        weights, metadata = (read_json(folder / name) for name in ("models/model.json", "configs/metadata.json"))
-        size = sum(path.stat().st_size for path in folder.glob("models/*.pt")) / 1e6
-        for value in (weights["trained_on"], weights["data"]["volumes"], f"{size:.0f} MB", weights["licence"]):
+    assert header.split()[0] == "BUNDLE" and [line.split()[0] for line in lines] == list(shipped_weights())
+    for line, (name, folder) in zip(lines, shipped_weights().items(), strict=True):
+        weights = read_json(folder / "model.json")
+        metadata = read_json(find_bundle(name.partition("/")[0]) / "configs" / "metadata.json")
+        size = sum(path.stat().st_size for path in folder.glob("*.pt")) / 1e6
+        for value in (weights["data"]["volumes"], f"{size:.0f} MB", weights["licence"]):
             assert f" {value} " in line
-        assert line.endswith(metadata["task"])
+        assert line.endswith(metadata["task"]) and ("phantoms" in line) == (weights["trained_on"] == "synthetic")
     heart = read_json(BUNDLES / "gvsl_seg_heart" / "models" / "model.json")["metrics"]["mean_dice"]
-    assert f"Dice {heart:.2f}" in lines[list(shipped_bundles()).index("heart")]
+    assert f"Dice {heart:.2f}" in lines[list(shipped_weights()).index("heart")]
 
 
 def test_the_page_has_every_command_and_no_flag_that_does_not_exist():
