@@ -37,13 +37,12 @@ def main(
     moving: str,
     fixed: str,
     output: str,
-    model_dir: str = str(CONFIGS.parent / "models"),
+    model_dir: str = str(CONFIGS.parent / "models" / "brain"),
     refine: int = 60,
-    spacing: float | None = None,
 ) -> None:
     """Draws the method with slices of two volumes. The arguments are those of tools.draw_registration."""
     with tempfile.TemporaryDirectory() as folder:
-        register(moving, fixed, folder, model_dir, refine, spacing)
+        register(moving, fixed, folder, model_dir, refine)
         pair, _ = read_pair(Path(folder))
     slices = [middle_plane(volume, 2) for volume in (pair.moving, damaged(pair.moving), pair.fixed, pair.warped)]
     save_small(method_figure(*slices), Path(output))

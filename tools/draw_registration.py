@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The README's picture of two real brains: python -m tools.draw_registration --moving FILE --fixed FILE --output PNG
 
-register.json of gvsl_pretrain registers two skull-stripped MRs, for docs/registration.png subjects 05 and 02 of
-OpenNeuro ds002748 (CC0). The outlines are those of brain and white matter, found by a threshold in each volume.
+register.json of gvsl_pretrain registers two skull-stripped MRs, for docs/registration.png subjects 07 and 04 of
+OpenNeuro ds002748 (CC0), which were held out when the weights were trained. The outlines are those of brain and white
+matter, found by a threshold in each volume.
 """
 
 from __future__ import annotations
@@ -33,9 +34,8 @@ def main(
     moving: str,
     fixed: str,
     output: str,
-    model_dir: str = str(CONFIGS.parent / "models"),
+    model_dir: str = str(CONFIGS.parent / "models" / "brain"),
     refine: int = 60,
-    spacing: float | None = None,
 ) -> None:
     """Registers two volumes and draws them on the grid of the fixed file.
 
@@ -45,23 +45,18 @@ def main(
         output: the PNG.
         model_dir: weights of gvsl_pretrain.
         refine: steps of the refinement of register.json.
-        spacing: of the registration in millimetres, for weights that were trained on CT: intensities are then scaled by
-            percentiles. By default spacing and intensities are those of the weights.
     """
     with tempfile.TemporaryDirectory() as folder:
-        register(moving, fixed, folder, model_dir, refine, spacing)
+        register(moving, fixed, folder, model_dir, refine)
         pair, measures = read_pair(Path(folder))
     measured = registration_in_words(measures)
     save_small(registration_figure(pair, UNITLESS, f"Two brains, T1 MR: {measured}"), Path(output))
 
 
-def register(moving: str, fixed: str, folder: str, model_dir: str, refine: int, spacing: float | None) -> None:
+def register(moving: str, fixed: str, folder: str, model_dir: str, refine: int) -> None:
     """Runs register.json; its files go to `folder`. The other arguments are those of `main`."""
     chosen = {"moving": str(Path(moving).resolve()), "fixed": str(Path(fixed).resolve()), "output_dir": folder}
     chosen |= {"model_dir": model_dir, "refine": refine}
-    if spacing is not None:
-        intensity = read_json(CONFIGS / "mr.json")["intensity"]
-        chosen |= {"spacing": [spacing] * 3, "intensity": intensity, "accept_mismatch": ["spacing", "intensity"]}
     workflow = ConfigWorkflow(
         str(CONFIGS / "register.json"),
         str(CONFIGS / "metadata.json"),

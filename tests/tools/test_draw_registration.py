@@ -55,7 +55,7 @@ def test_the_method_names_its_parts_and_losses() -> None:
     text = " ".join(text.get_text() for text in plot.texts).replace("\n", " ")
     for part in ("shared weights", "affine head", "deformable head", "restoration head", "Z-matching head"):
         assert part in text
-    for loss in ("registration loss", "smoothness loss", "restoration loss"):
+    for loss in ("registration loss of both stages", "smoothness loss", "contrast of matches", "restoration loss"):
         assert loss in text
     shown = {float(image.get_array()[0, 0]): image.get_extent() for image in plot.get_images()}
     assert list(shown) == [0.1, 0.2, 0.3, 0.4]
