@@ -67,7 +67,6 @@ def test_each_other_method_has_six_variants() -> None:
 
 QUOTED = {
     "random": "random weights",
-    "levels_2x3_1x1": "GVSL, displacement read off similarity, 320 iterations",
     "sharp_contrast_0.03": "GVSL as in `train.json`, 320 iterations",
 }
 
