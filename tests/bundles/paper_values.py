@@ -326,11 +326,8 @@ VALUES: dict[str, dict[str, dict[str, Any]]] = {
             "loss#weight#_target_": "custom.data.class_weights",
             "head_learning_rate": 0.03,
             "max_epochs": 12,
-            **crops(1, rotate_range=[0.35, 0.25, 0.25], scale_range=[0.2] * 3, prob=0.8),
-            **crops(2, factors=0.2, prob=0.5),
-            **crops(3, offsets=0.05, prob=0.5),
-            **crops(5, coeff_range=[0.0, 0.08], prob=0.5),
-            **crops(6, gamma=[0.6, 1.7], prob=0.5),
+            **crops(5, coeff_range=[0.0, 0.05], prob=0.3),
+            **crops(6, gamma=[0.7, 1.5], prob=0.3),
         }
     },
     "gvsl_covid_cls": OVERLAYS

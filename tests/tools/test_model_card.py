@@ -32,7 +32,7 @@ RESULTS = {  # eval_metrics of metadata.json -> the result file and the path of 
         },
     ),
     "gvsl_seg_brain": (
-        "benchmarks/results/gvsl_seg_brain_phantoms.json",
+        "benchmarks/results/gvsl_seg_brain_manual.json",
         {"mean_dice": "dice/overall/mean", "mean_hausdorff95": "hausdorff95/overall/mean"},
     ),
     "gvsl_covid_cls": (
