@@ -131,7 +131,7 @@ def test_the_overlay_for_mr_registers_with_the_shipped_weights(tmp_path):
     run.run()
     content = json.loads((tmp_path / "out" / "registration.json").read_text())
     assert content["grid"]["spacing"] == [1, 1, 1] and content["registration_before"] < 1e-3
-    assert next(iter(content)) == "weights" and content["weights"]["trained_on"] == "synthetic"
+    assert next(iter(content)) == "weights" and content["weights"]["trained_on"] == "files"
 
 
 def test_a_pair_in_and_files_out_that_itk_reproduces(overrides, tmp_path):
