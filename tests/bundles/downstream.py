@@ -35,6 +35,7 @@ class BundleTests:
     Attributes:
         bundle: its folder. own: overrides of train.json that fit it to `dataset`.
         shipped: overrides of train.json with which its own labels and network fit `dataset`.
+        pretrained: the weights of gvsl_pretrain whose copy is the shipped backbone.
         metric: the column of validation.csv by which the best network is kept.
         reports: files of an evaluation. own_words: keys of "validate" that pre-training has not.
     """
@@ -42,6 +43,7 @@ class BundleTests:
     bundle: Path
     own: dict[str, Any]
     shipped: dict[str, Any] = {}
+    pretrained: Path = PRETRAIN / "models"
     metric: str
     reports: tuple[str, ...]
     own_words: frozenset[str] = frozenset()
@@ -321,8 +323,8 @@ class BundleTests:
 
     def test_the_shipped_backbone_is_that_of_pre_training(self) -> None:
         state, description = read_weights(self.bundle / "models" / "backbone.pt")
-        source = read_json(PRETRAIN / "models" / "model.json")
-        assert (self.bundle / "models" / "backbone.pt").read_bytes() == (PRETRAIN / "models" / "model.pt").read_bytes()
+        source = read_json(self.pretrained / "model.json")
+        assert (self.bundle / "models" / "backbone.pt").read_bytes() == (self.pretrained / "model.pt").read_bytes()
         assert description == source | {"files": {"backbone.pt": source["files"]["model.pt"]}}
         parser = ConfigParser(read_config(self.bundle, "train.json"))
         parser.get_parsed_content("backbone").load_state_dict(state)

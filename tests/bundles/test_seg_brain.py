@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from downstream import BundleTests, DownstreamTests, read_config
+from downstream import PRETRAIN, BundleTests, DownstreamTests, read_config
 from monai.bundle import ConfigParser
 from runs import ROOT
 from segmentation import SegmentationTests
@@ -19,6 +19,7 @@ class SegBrain(SegmentationTests):
     bundle = ROOT / "bundles" / "gvsl_seg_brain"
     own: dict[str, Any] = {"labels": {"outer": 1, "inner": 2}}
     shipped = {"background_values": [1]}
+    pretrained = PRETRAIN / "models" / "brain"
 
 
 class TestSegBrain(SegBrain, BundleTests):
