@@ -18,7 +18,7 @@ import pytest
 
 from custom.labels import CARDIAC_LABELS
 from custom.phantoms import CardiacPhantomCohort
-from custom.shipped import shipped_bundles
+from custom.shipped import shipped_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 OFFLINE = ("--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check", "--quiet")
@@ -78,7 +78,7 @@ def test_the_wheel_brings_all_that_gvsl_needs(sources: Path, tmp_path: Path) -> 
     work = tmp_path / "work"
     work.mkdir()
     header, *rows = run(commands, work, "list")
-    assert [row.split()[0] for row in rows] == list(shipped_bundles())
+    assert [row.split()[0] for row in rows] == list(shipped_weights())
 
     cohort = CardiacPhantomCohort(str(tmp_path / "phantoms"), subjects=1, seed=9, workers=1)
     files = cohort.files(0)
@@ -104,7 +104,7 @@ def test_the_wheel_brings_all_that_gvsl_needs(sources: Path, tmp_path: Path) -> 
 
 def test_an_editable_install_uses_the_checkout(sources: Path, tmp_path: Path) -> None:
     commands = environment_with(tmp_path / "environment", "--editable", sources)
-    assert len(run(commands, tmp_path, "list")) == 1 + len(shipped_bundles())
+    assert len(run(commands, tmp_path, "list")) == 1 + len(shipped_weights())
     code = "import custom.shipped, custom.cli.main; print(custom.shipped.BUNDLES)"
     command = [commands / "python", "-c", code]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True)
