@@ -42,9 +42,9 @@ def workflow(bundle: str, files: list[str], overrides: dict[str, Any], kind: str
 
 
 def config_path(bundle: str, name: str) -> Path:
-    """A file in the configs of a bundle or, where it has none of this name, in tasks/overlays/."""
-    path = BUNDLES / bundle / "configs" / name
-    return path if path.is_file() else EARLIER_OVERLAYS / name
+    """A file in tasks/overlays/ or, where none has this name, in the configs of a bundle."""
+    path = EARLIER_OVERLAYS / name
+    return path if path.is_file() else BUNDLES / bundle / "configs" / name
 
 
 def read_pretraining_config(name: str) -> dict[str, Any]:

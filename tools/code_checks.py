@@ -88,7 +88,7 @@ def weights(root: Path, schema: str, data: str) -> Iterator[str]:
             yield str(error)
             continue
         if not all(isinstance(value, torch.Tensor) for value in state.values()):
-            yield f"{path.name} holds more than tensors"
+            yield f"{path.relative_to(root / 'models')} holds more than tensors"
 
 
 def properties(root: Path, schema: str, data: str) -> Iterator[str]:

@@ -36,7 +36,7 @@ def hashes(root: Path, results: str) -> Iterator[str]:
         entry = described.get(path.name) if isinstance(described, dict) else None
         expected = entry.get("sha256") if isinstance(entry, dict) else None
         if expected != (actual := sha256(path)):
-            yield f"{path.name} has SHA-256 {actual}, {described_by.name} names {expected}"
+            yield f"{path.relative_to(root / 'models')} has SHA-256 {actual}, {described_by.name} names {expected}"
 
 
 def files(root: Path, results: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import read_json
-from ..shipped import shipped_weights
+from ..shipped import shipped_bundles, shipped_weights
 
 HEADER = ("BUNDLE", "TRAINED ON", "VOLUMES", "ON HELD-OUT VOLUMES", "WEIGHTS", "LICENCE", "TASK")
 MEASURES = {
@@ -35,7 +35,7 @@ def list_bundles() -> str:
 
 def _row(name: str, folder: Path) -> Sequence[str]:
     weights = read_json(folder / "model.json", "the description of the weights")
-    bundle = next(path for path in folder.parents if (path / "configs" / "metadata.json").is_file())
+    bundle = shipped_bundles()[name.partition("/")[0]]
     metadata = read_json(bundle / "configs" / "metadata.json", "the description of the bundle")
     size = sum(path.stat().st_size for path in folder.glob("*.pt"))
     return (

@@ -16,7 +16,6 @@ from .config_run import ConfigRun, path_text, shown
 OUTPUT = "gvsl_output"  # in the working directory
 PRETRAIN = "pretrain"  # short name of the bundle that needs no labels
 MODELS = "models"
-DESCRIPTION = "model.json"
 NO_OVERLAYS = {"train", "inference", "register", "evaluate", "metadata", "multi_gpu_train"}  # the last needs torchrun
 
 
@@ -204,9 +203,10 @@ def _bundle(name: str, start: str = "", end: str = "", without: str = "") -> Pat
 
 def _weights(bundle: Path, weights: str) -> str:
     """The folder of weights: the given one, that of a name, what was trained here, or what was shipped."""
+    if weights:
+        return _named(weights)
     name = short_name(bundle.name)
-    trained = _trained(PRETRAIN if name == PRETRAIN else f"finetune_{name}")
-    return _named(weights) if weights else trained or shown(bundle / MODELS)
+    return _trained(PRETRAIN if name == PRETRAIN else f"finetune_{name}") or shown(bundle / MODELS)
 
 
 def _pretrained(bundle: Path, weights: str, overlay: str) -> dict[str, str]:
@@ -229,7 +229,7 @@ def _named(weights: str) -> str:
 def _trained(name: str) -> str:
     """The folder of weights of a run in the working directory, or nothing."""
     folder = os.path.join(OUTPUT, name)
-    return folder if os.path.isfile(os.path.join(folder, DESCRIPTION)) else ""
+    return folder if os.path.isfile(os.path.join(folder, "model.json")) else ""
 
 
 def _file(folder: Path, name: str) -> dict[str, str]:

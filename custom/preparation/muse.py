@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..labels import BRAIN_LABELS
 from ..transforms import LoadVolumed, SameGridd
 from ..volumes import VolumeError
 from .cases import Case, PreparationReport, existing_folder, prepare_cases
-from .segmentation import label_counts, write_description
+from .segmentation import label_counts, segmentation_case, write_description
 from .volumes import prepared, save_volume
 
 SIZES = {"training": 6, "validation": 2, "test": 2}
@@ -72,7 +73,9 @@ def prepare_muse(
         ValueError: there are no such pairs of files, or too few can be used.
     """
     files_of = find_muse(existing_folder(source))
-    cases = [muse_case(name, files, stripped) for name, files in files_of.items()]
+    cases = [segmentation_case(name, files) for name, files in files_of.items()]
+    if stripped:
+        cases = [replace(case, targets={**case.targets, "stripped": f"stripped/{case.name}.nii.gz"}) for case in cases]
     parameters = {"data": "MUSE", "stripped": stripped}
     report = prepare_cases(cases, prepare_case, Path(output_dir), parameters, workers)
     return write_description(report, "MUSE", "MR", BRAIN_LABELS, SIZES, seed, parameters)
@@ -94,12 +97,6 @@ def find_muse(source: Path) -> dict[str, dict[str, str]]:
     if not found:
         raise ValueError(f"{source} holds no NAME.nii.gz with NAME{LABEL_ENDING}.nii.gz, and no images/ with labels/")
     return found
-
-
-def muse_case(name: str, files: Mapping[str, str], stripped: bool) -> Case:
-    """The files that are written for a subject."""
-    folders = {"image": "images", "label": "labels"} | ({"stripped": "stripped"} if stripped else {})
-    return Case(name, files, {key: f"{folder}/{name}.nii.gz" for key, folder in folders.items()})
 
 
 def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) -> None:

@@ -44,9 +44,9 @@ def write_description(
 ) -> PreparationReport:
     """Write dataset.json as in the Decathlon: name, modality, labels and the lists of the split.
 
-    Items are {"image", "label", "subject"}, with "group" if there are groups; a case with the target `stripped` is two
-    items. Images without labels are listed by
-    their paths in the list `test`, or in the list `unlabelled` if `sizes` has the list `test`.
+    Items are {"image", "label", "subject"}, with "group" if there are groups, one for each target but the label.
+    Images without labels are listed by their paths in the list `test`, or in the list `unlabelled` if `sizes` has the
+    list `test`.
 
     Args:
         report: result of `prepare_cases`.
@@ -96,7 +96,7 @@ def write_description(
 
 
 def _items(case: Case) -> list[dict[str, str]]:
-    """The images of a case with its label map: the one of the target `image`, and of `stripped` if it has one."""
+    """The images of a case, every target but the label, each with the label map if there is one."""
     paths = {key: f"./{path}" for key, path in case.targets.items()}
-    label = {"label": paths["label"]} if "label" in paths else {}
-    return [{"image": paths[key]} | label for key in ("image", "stripped") if key in paths]
+    label = {key: path for key, path in paths.items() if key == "label"}
+    return [{"image": path} | label for key, path in paths.items() if key != "label"]

@@ -3,27 +3,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from warm import Ended
+from sizes import SHORT, SMALL
+from warm import Ended, WarmProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-SMALL = "--device cpu --patch_size [16,16,16] --figures False"
-SHORT = f"{SMALL} --max_epochs 1 --iterations_per_epoch 1 --val_interval 1 --num_workers 0"
 TOY = {
     "pretrain": f"{SHORT} --validation_pairs 2",
     "finetune": f"{SHORT} --warmup_iterations 1",
-    "evaluate": SMALL,
-    "segment": "--device cpu --patch_size [16,16,16]",
+    "evaluate": f"{SMALL} --figures False",
+    "segment": SMALL,
     "register": "--device cpu --refine 3",
 }
 WRITTEN = {
@@ -38,9 +33,9 @@ WRITTEN = {
 
 
 def lines_of(language: str) -> list[str]:
-    """The lines of the blocks of a language, and of the code within sentences if it is a command of bash."""
+    """The lines of the blocks of a language."""
     blocks = re.findall(rf"^ *```{language}\n(.*?)^ *```", README, re.DOTALL | re.MULTILINE)
-    return [line.strip() if language == "bash" else line for block in blocks for line in block.splitlines()]
+    return [line for block in blocks for line in block.splitlines()]
 
 
 def commands() -> list[str]:
@@ -74,13 +69,13 @@ def test_it_writes(command: str, folder: Path) -> None:
     assert (folder / WRITTEN[command]).is_file()
 
 
-def test_python(folder: Path) -> None:
+def test_python(folder: Path, warm: WarmProcess) -> None:
     code = "\n".join(lines_of("python")) + "\nassert label_map.shape == (24, 24, 24) and backbone.training is False\n"
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = warm.run(["-c", code], folder)
+    assert done.status == 0, done.errors[-3000:]
 
 
-def test_the_first_command_trains(folder: Path, warm, tmp_path: Path) -> None:
+def test_the_first_command_trains(folder: Path, warm: WarmProcess, tmp_path: Path) -> None:
     """The part of the set-up block that runs the main job; the rest of it makes the environment of these tests."""
     (line,) = (line for line in lines_of("bash") if line.endswith("configs/train.json"))
     arguments = line.rpartition("&& python ")[2].split()

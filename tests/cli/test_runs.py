@@ -11,12 +11,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from sizes import SHORT, SMALL
 from warm import Ended, WarmProcess
 
 from custom.files import read_json
-
-SMALL = "--patch_size [16,16,16] --device cpu"
-SHORT = f"{SMALL} --max_epochs 1 --iterations_per_epoch 1 --val_interval 1 --num_workers 0 --figures False"
 
 
 def succeeded(done: Ended) -> list[str]:

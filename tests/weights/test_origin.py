@@ -46,3 +46,5 @@ def test_shipped_weights_say_whether_they_saw_phantoms_alone(path: Path) -> None
     description = read_json(path)
     own = description["config"]["dataset_dir"] == description["config"]["cohort"]["root"]
     assert description["trained_on"] == ("synthetic" if own else "files")
+    if "started_from" in description:
+        assert description["started_from"]["trained_on"] == read_json(path.with_name("backbone.json"))["trained_on"]
