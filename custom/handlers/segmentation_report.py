@@ -18,12 +18,12 @@ from .report import Report, case_file, case_name
 
 
 class Case(NamedTuple):
-    """A segmented case: its name, its file, its measures (see `segmentation_measures`), its planes if drawn."""
+    """A segmented case: its name, its file, its measures (see `segmentation_measures`), its planes."""
 
     name: str
     file: str
     measures: dict[str, dict[str, float]]
-    planes: Planes | None
+    planes: Planes
 
 
 class SegmentationReport(Report):
@@ -67,10 +67,8 @@ class SegmentationReport(Report):
         affine = np.asarray(output["label"].affine, dtype=np.float64)
         spacing = voxel_sizes(affine)
         measures = segmentation_measures(prediction, label, self.structures, spacing, self.centre_lines)
-        planes = None
-        if self.figures:
-            image = output["image"][0].as_tensor().float().cpu()
-            planes = middle_planes(image.numpy(), label.numpy(), prediction.numpy(), affine, self.centre_lines)
+        image = output["image"][0].as_tensor().float().cpu()
+        planes = middle_planes(image.numpy(), label.numpy(), prediction.numpy(), affine, self.centre_lines)
         return Case(case_name(item, output["label"]), case_file(output["image"]), measures, planes)
 
     def rows(self) -> list[dict[str, str]]:
