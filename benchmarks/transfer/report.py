@@ -34,6 +34,7 @@ METHODS = {
     "byol": "BYOL",
     "simclr": "SimCLR",
     "gvsl_default": "GVSL as in train.json",
+    "published": "GVSL as published",
     "without_matching": "GVSL without Z-matching",
     "without_restoration": "GVSL without restoration",
     "without_affine": "GVSL without affine head",
