@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Converts the checkpoint of GVSL's authors to weights of this zoo, and back.
+"""Converts the checkpoint of GVSL's authors to weights of this zoo, and weights to the authors' names or nnU-Net's.
 
 python -m tools.convert_weights from_authors --source F.pth --output_dir D
 python -m tools.convert_weights to_authors --source D --output_file F.pth
+python -m tools.convert_weights to_nnunet --source D --output_file F.pth --plans nnUNetResEncUNetLPlans.json
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from custom.files import sha256, write_tensors
+from custom.files import read_json, sha256, write_json, write_tensors
 from custom.running import run_tool
 from custom.weights import read_weights, save_weights
 from custom.weights.authors import from_authors, read_authors_state, to_authors
+from custom.weights.nnunet import in_plans, to_nnunet
 
 
 def convert_from_authors(source: str, output_dir: str) -> str:
@@ -64,5 +66,29 @@ def convert_to_authors(source: str, output_file: str, backbone_only: bool = Fals
     return f"{output_file}: {len(state)} tensors"
 
 
+def convert_to_nnunet(source: str, output_file: str, plans: str | None = None) -> str:
+    """Writes a checkpoint for nnU-Net 2 (`nnUNetv2_train -pretrained_weights`) and for nnssl's fine-tuning.
+
+    Args:
+        source: folder of weights that were pre-trained with the overlay nnunet.json.
+        output_file: the .pth to write.
+        plans: a plans file of nnU-Net. Beside it NAME_gvsl.json is written: the plans with the network and the patch
+            size of the weights, because nnU-Net loads weights into an equal network only.
+
+    Returns:
+        What was written, as a sentence.
+    """
+    backbone, description = read_weights(source)
+    checkpoint = to_nnunet(backbone, description)
+    write_tensors(output_file, checkpoint, "the checkpoint for nnU-Net")
+    written = f"{output_file}: {len(checkpoint['network_weights'])} tensors"
+    if plans is None:
+        return written
+    name = f"{Path(plans).stem}_gvsl"
+    changed = in_plans(read_json(plans, "plans of nnU-Net"), description, name)
+    write_json(Path(plans).with_name(f"{name}.json"), changed, "the plans")
+    return f"{written}; {Path(plans).with_name(name)}.json: train with -p {name}"
+
+
 if __name__ == "__main__":
-    run_tool({"from_authors": convert_from_authors, "to_authors": convert_to_authors})
+    run_tool({"from_authors": convert_from_authors, "to_authors": convert_to_authors, "to_nnunet": convert_to_nnunet})

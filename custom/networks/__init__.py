@@ -5,6 +5,7 @@ from .adapted import AdaptedBackbone
 from .downstream import ClassificationNetwork, SegmentationNetwork
 from .heads import AffineHead, DeformableHead, RestorationHead
 from .keypoints import KeypointAffineHead
+from .nnunet import ResidualEncoderBackbone
 from .on_device import on_device
 from .similarity import SimilarityHead
 from .unet import UNet3D

@@ -139,6 +139,15 @@ PRETRAIN: dict[str, dict[str, Any]] = {
         "patch_size": [48, 64, 48],
         "intensity": PERCENTILES,
     },
+    # nnU-Net's ResEnc L: nnUNetPlannerResEncL with a patch of 128^3
+    "nnunet.json": {
+        "channels": [32, 64, 128, 256, 320, 320],
+        "spacing": [1.0, 1.0, 1.0],
+        "patch_size": [128, 128, 128],
+        "network_def#_target_": "custom.networks.ResidualEncoderBackbone",
+        "network_def#blocks": [1, 3, 4, 6, 6, 6],
+        "has_unused_parameters": True,
+    },
     "authors.json": {
         "conventions": {"_target_": "custom.layers.AuthorsConventions"},
         "loss#correlation": {"_target_": "custom.losses.AuthorsNCCLoss"},
