@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +58,11 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         command = training_command(Path(folder), iterations, workers, side, subjects)
         with open(Path(folder, "log"), "wb") as log:
-            process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+            process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
         try:
             samples = watch(process, Path(folder, "output", "training.csv"), every)
         finally:
-            process.kill()
+            stop(process)
         if process.returncode:
             raise RuntimeError(f"the run failed:\n{Path(folder, 'log').read_text(encoding='utf-8')[-2000:]}")
     measured = {name: growth(of_process) for name, of_process in samples.items()}
@@ -137,6 +139,13 @@ def look(pid: int) -> tuple[float, int] | None:
         return None
 
 
+def stop(process: subprocess.Popen) -> None:
+    """Kills the process group of a run, with its loader workers, and waits for the run."""
+    with suppress(ProcessLookupError):  # all have ended
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def growth(samples: list[Sample]) -> dict[str, Any]:
     """What a process keeps after `SETTLED` iterations.
 
@@ -171,4 +180,5 @@ def check(measured: dict[str, dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what this process has started ends with it
     run_tool(main)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ WRITTEN = {
     "warped": "warped.nii.gz",
     "warped_label": "warped_label.nii.gz",
 }
+WORSE = 0.01  # rise of the registration loss, which lies in [0, 1], that is worth a warning
 Grid = tuple[np.ndarray, tuple[int, ...]]  # affine and shape
 
 
@@ -49,6 +51,24 @@ def label_dice(moved: np.ndarray, fixed: np.ndarray) -> dict[int, float]:
     }
 
 
+def worse_than_before(measured: Mapping[str, float | None]) -> str | None:
+    """A sentence where the volumes match worse after the registration than before it.
+
+    Args:
+        measured: with "registration_before" and the loss of the last stage, "registration_refined" or
+            "registration_after"; where one is missing or None, nothing is said.
+    """
+    before = measured.get("registration_before")
+    last = "registration_refined" if "registration_refined" in measured else "registration_after"
+    after = measured.get(last)
+    if before is None or after is None or after <= before + WORSE:
+        return None
+    return (
+        f"the volumes match worse after the registration than before (registration_before {before:.4f}, {last} "
+        f"{after:.4f}; lower is better): do not use the result, these weights may not suit such volumes"
+    )
+
+
 class RegistrationFiles:
     """Writes the files of a registered pair on the grid of the original fixed file.
 
@@ -60,7 +80,8 @@ class RegistrationFiles:
       label before the registration (with the centres of the preprocessed volumes on each other), after the affine
       stage, after both stages, and after the refinement if there was one (`RefineDisplacement`). The measures of the
       refined displacement have names with "refined"; the files are those of the refined displacement. It also holds the
-      weights and, if they never saw a patient, a notice, which is logged too (`origin_of`).
+      weights and, if they never saw a patient, a notice, which is logged too (`origin_of`), and so is "warning" if the
+      volumes match worse than before (`worse_than_before`).
 
     Files of an earlier registration in the folder are moved to earlier/NUMBER. The mean Dice of each stage is added to
     the outputs of the evaluator, for handlers that come later.
@@ -144,10 +165,14 @@ class RegistrationFiles:
         used = {"spacing": np.linalg.norm(affine[:3, :3], axis=0).round(6).tolist(), "size": list(size)}
         content = {**self.described, "files": files, "written": written, "outputs": list(written.values())}
         content |= {"background": background[0] if channels == 1 else background, "grid": used, **measured}
+        warning = worse_than_before(measured)
+        content |= {"warning": warning} if warning else {}
         write_json(self.directory / REPORT, content, "the measures of the registration")
         listed = ", ".join(f"{name} {value:.4f}" for name, value in measured.items() if isinstance(value, float))
         names = " to ".join(image_name(files[side]) for side in ("moving", "fixed"))
         logger.info(f"registered {names}: {listed}; written to {self.directory}")
+        if warning:
+            logger.warning(warning)
 
     def _field(self, displacement: torch.Tensor, batch: dict[str, Any], grid: Grid) -> np.ndarray:
         """Convert a displacement (1, 3, *spatial) from voxels to millimetres, resampled to the original fixed grid."""

@@ -6,6 +6,8 @@ from __future__ import annotations
 import mmap
 import multiprocessing
 import os
+import signal
+import subprocess
 
 import pytest
 
@@ -47,6 +49,17 @@ def test_the_family_of_a_process() -> None:
     worker.start()
     assert soak.family(os.getpid()) == sorted([*before, worker.pid], key=lambda pid: (pid != os.getpid(), pid))
     worker.kill()
+
+
+def test_a_run_is_stopped_with_its_children() -> None:
+    shell = subprocess.Popen(
+        ["sh", "-c", "sleep 60 & echo $!; wait"], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    child = int(shell.stdout.readline())
+    soak.stop(shell)
+    assert shell.returncode == -signal.SIGKILL
+    assert soak.look(child) is None
+    soak.stop(shell)  # nothing is left to stop
 
 
 @pytest.mark.slow

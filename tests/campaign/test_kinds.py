@@ -44,7 +44,7 @@ def last_words(screen: str) -> list[str]:
 
 @pytest.mark.parametrize("kind", parameters())
 def test_is_named(kind: Kind, tmp_path: Path, warm: WarmProcess) -> None:
-    ended = warm.run(kind.make(tmp_path), ROOT, one_stream=True, limit=120)
+    ended = warm.run(kind.make(tmp_path), ROOT, one_stream=True)
     end = last_words(ended.output)
     print(f"{ended.seconds:.2f} s of processor time, {len(end)} lines", *end[-40:], sep="\n")
     assert ended.status > 0, f"exit {ended.status}"
@@ -66,6 +66,11 @@ def test_each_kind_has_a_name_of_its_own_and_every_bundle_and_config_occurs(tmp_
             assert any(f"{bundle}/configs/{config}" in files for files in commands), (bundle, config)
     for config in ("evaluate.json", "register.json"):
         assert any(config in files for files in commands)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/runs.md"])
+def test_the_documentation_has_the_number_of_kinds(page: str) -> None:
+    assert f"{len(TABLE)} of {len(TABLE)} kinds of bad input" in (ROOT / page).read_text(encoding="utf-8")
 
 
 AS_PROCESSES = (

@@ -28,7 +28,7 @@ def python() -> Path:
 def app(python: Path, tmp_path: Path) -> Path:
     """The stock app, without models."""
     command = [python, "-m", "monailabel.main", "apps", "--download", "--name", "monaibundle", "--output", "apps"]
-    subprocess.run([str(part) for part in command], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run([str(part) for part in command], cwd=tmp_path, check=True, capture_output=True, timeout=300)
     (tmp_path / "apps" / "monaibundle" / "model").mkdir()
     return tmp_path / "apps" / "monaibundle"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Segmentation bundles in a real MONAI Label server: info, label maps; gvsl_seg_heart: submitted labels, training too.
+"""All bundles in a real MONAI Label server: info, label maps; gvsl_seg_heart: submitted labels, training too.
 
 `python -m pytest -m monailabel` makes its own environment (requirements-monailabel.txt). With MONAI_LABEL_OVERLAY set,
 the picture of a returned label map goes to that file.
@@ -20,7 +20,13 @@ from server import MonaiLabelServer
 
 from custom.figures import GrayScale, middle_planes, save_figure, segmentation_figure
 from custom.files import read_json, sha256
-from custom.phantoms import CARDIAC_LABELS, make_brain_subject, make_cardiac_subject, make_coronary_subject
+from custom.phantoms import (
+    CARDIAC_LABELS,
+    make_brain_subject,
+    make_cardiac_subject,
+    make_chest_subject,
+    make_coronary_subject,
+)
 from custom.phantoms.cohort import subject_seed
 from custom.weights import read_weights
 from tools import package_bundles
@@ -112,6 +118,27 @@ def test_the_other_bundles_label_studies(
     found = returned(tmp_path / "label.nii.gz", study, len(labels))
     scores = dice(found, reference, places)
     assert np.mean(list(scores.values())) > lowest, scores
+
+
+def test_the_bundles_without_label_maps(
+    python: Path, app: Path, add_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    """MONAI Label takes every bundle for a segmentation; what these two answer is no label map of a study."""
+    names = ["gvsl_covid_cls", "gvsl_pretrain"]
+    for name in names:
+        add_bundle(name, name)
+    studies = tmp_path / "studies"
+    studies.mkdir()
+    image, _, affine = make_chest_subject(subject_seed(UNSEEN, 0), diseased=True)
+    nibabel.save(nibabel.Nifti1Image(image, affine), studies / "chest.nii.gz")
+    with MonaiLabelServer(python, app, studies, names, tmp_path / "server.log") as server:
+        assert sorted(server.info()["models"]) == names
+        with pytest.raises(AssertionError, match="500"):
+            server.infer("gvsl_covid_cls", "chest", tmp_path / "scores")
+        server.infer("gvsl_pretrain", "chest", tmp_path / "features.nrrd")
+    assert not (tmp_path / "scores").exists()
+    header = (tmp_path / "features.nrrd").read_bytes().partition(b"\n\n")[0].decode()
+    assert "type: float" in header and f"sizes: 16 {' '.join(map(str, image.shape))}" in header
 
 
 def draw(study: Path, reference: np.ndarray, label: np.ndarray, folder: Path) -> None:

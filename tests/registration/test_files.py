@@ -22,7 +22,7 @@ from torch import nn
 from custom.engines import PrepareBatch, PretextEvaluator
 from custom.layers import PhysicalConventions
 from custom.registration import RegistrationFiles, RegistrationPair, label_dice, read_displacement_field
-from custom.registration.files import _read_label
+from custom.registration.files import _read_label, worse_than_before
 from custom.registration.world import pull_image
 from custom.volumes import write_volume
 
@@ -161,6 +161,19 @@ def test_overlap_and_measures_are_written(registered):
 def test_label_dice_by_hand():
     moved, fixed = np.array([0, 1, 1, 2, 3]), np.array([1, 1, 0, 2, 4])
     assert label_dice(moved, fixed) == {1: 0.5, 2: 1.0, 4: 0.0}
+
+
+def test_a_worse_match_is_said():
+    """By the loss of the last stage; the loss of noise rises a little."""
+    assert worse_than_before({}) is None
+    assert worse_than_before({"registration_before": 0.5, "registration_after": None}) is None
+    assert worse_than_before({"registration_before": 0.5, "registration_after": 0.505}) is None
+    assert "registration_before 0.5000, registration_after 0.6000" in worse_than_before(
+        {"registration_before": 0.5, "registration_after": 0.6}
+    )
+    stages = {"registration_before": 0.5, "registration_after": 0.6, "registration_refined": 0.4}
+    assert worse_than_before(stages) is None
+    assert "registration_refined 0.6000" in worse_than_before(stages | {"registration_refined": 0.6})
 
 
 def test_an_earlier_registration_is_moved_away(registered, tmp_path):
