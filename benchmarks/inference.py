@@ -158,6 +158,7 @@ def nnunet_prediction(
     spacing, patch_size, intensity = (run.parser[key] for key in ("spacing", "patch_size", "intensity"))
     window = (intensity["a_min"], intensity["a_max"]) if "a_min" in intensity else None
     predictor = nnunet_predictor(network, classes, spacing, patch_size, window)
+    Path(output, "nnunet").mkdir(exist_ok=True)
     return partial(predictor.predict_from_files_sequential, [[volume]], [f"{output}/nnunet/case_label"])
 
 

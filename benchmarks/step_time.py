@@ -4,10 +4,11 @@
 python -m benchmarks.step_time --widths paper --side 64 --repeats 7
 
 Each repeat measures first the backbone, then each part of the step, then the whole step. The result has medians and
-quartiles over the repeats; the first repeat warms up and is dropped. Then the trainer of train.json runs for
-`iterations` steps. The time between asking for a batch and having it counts as waiting for data. The time to the first
-iteration is that of building the trainer with its data (volumes that stay in memory are preprocessed there), starting
-the loader workers and the first step.
+quartiles over the repeats; the first repeat warms up and is dropped. The multiply-adds of backbone and step are counted
+too: their ratio is the floor of the measured one. Then the trainer of train.json runs for `iterations` steps. The time
+between asking for a batch and having it counts as waiting for data. The time to the first iteration is that of building
+the trainer with its data (volumes that stay in memory are preprocessed there), starting the loader workers and the
+first step.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.bundles import BUNDLES
 from benchmarks.machine import machine
@@ -51,6 +53,36 @@ def parsed_config(overrides: dict[str, Any], overlays: tuple[str, ...] = ()) -> 
     return parser
 
 
+def backbone_pass(trainer: Engine, views: torch.Tensor) -> None:
+    """Forward and backward pass of the trainer's backbone alone; views: of both volumes, (2 * pairs, 1, *spatial)."""
+    with autocast(views.device, trainer.autocast):
+        bottleneck, local = trainer.network.backbone.forward_features(views)
+        value = bottleneck.float().mean() + local.float().mean()
+    value.backward()
+
+
+def multiply_adds(parser: ConfigParser) -> dict[str, float]:
+    """10^9 multiply-adds of all convolutions and matrix products: the bare backbone, the step, and their ratio.
+
+    The ratio is what a step would take if all else were free and every multiply-add took the same time.
+    """
+    trainer = parser.get_parsed_content("train::trainer")
+    batch = next(iter(parser.get_parsed_content("train::dataloader")))
+    views = torch.cat((batch["moving_transformed"], batch["fixed"])).to(parser.get_parsed_content("device"))
+    runs = {
+        "bare backbone": lambda: backbone_pass(trainer, views),
+        "step": lambda: trainer._iteration(trainer, batch),
+    }
+    counted = {}
+    for name, run in runs.items():
+        with FlopCounterMode(display=False) as counter:
+            run()
+        counted[name] = counter.get_total_flops() / 2e9
+    counted["step / bare backbone"] = counted["step"] / counted["bare backbone"]
+    trainer.optimizer.zero_grad(set_to_none=True)
+    return {name: round(value, 3) for name, value in counted.items()}
+
+
 def measure_parts(parser: ConfigParser, repeats: int, clock: str = "wall") -> dict[str, list[float]]:
     """Seconds of the backbone, the parts and the step by a clock of `CLOCKS`; `repeats` entries each."""
     now = CLOCKS[clock]
@@ -69,12 +101,6 @@ def measure_parts(parser: ConfigParser, repeats: int, clock: str = "wall") -> di
         yield
         wait()
         measured[name].append(now() - start)
-
-    def backbone() -> None:
-        with autocast(device, trainer.autocast):
-            bottleneck, local = network.backbone.forward_features(views)
-            value = bottleneck.float().mean() + local.float().mean()
-        value.backward()
 
     def parts() -> None:
         with watch("spatial transform"):
@@ -108,7 +134,7 @@ def measure_parts(parser: ConfigParser, repeats: int, clock: str = "wall") -> di
     trainer.scaler = torch.amp.GradScaler(device.type) if trainer.autocast and device.type == "cuda" else None
     network.train()
     for _ in range(repeats + 1):
-        repeat(backbone, "bare backbone forward + backward")
+        repeat(lambda: backbone_pass(trainer, views), "bare backbone forward + backward")
         repeat(parts)
         repeat(lambda: trainer._iteration(trainer, batch), "step")
     return {name: seconds[1:] for name, seconds in measured.items()}
@@ -183,6 +209,7 @@ def main(
     parser.get_parsed_content("train::trainer")
     built = time.perf_counter() - start
     seconds = measure_parts(parser, repeats, clock)
+    arithmetic = multiply_adds(parser)
     trainer = measure_waiting(parser)
     trainer["seconds_to_first_iteration"] = round(built + trainer.pop("first_step"), 4)
     base, step = (np.array(seconds[name]) for name in ("bare backbone forward + backward", "step"))
@@ -195,6 +222,7 @@ def main(
         "repeats": repeats,
         "clock": clock,
         "step / bare backbone": summary(list(step / base)),
+        "multiply-adds, 10^9": arithmetic,
         "seconds": {name: summary(values) for name, values in seconds.items()},
         "trainer": trainer,
         **machine(),

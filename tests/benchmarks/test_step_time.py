@@ -29,6 +29,8 @@ def test_reports_ratio_parts_waiting_and_memory(tmp_path: Path) -> None:
     assert {"spatial transform", "backward", "optimizer", "loss forward"} < set(seconds)
     assert 0 <= result["trainer"]["waiting_share"] < 1 and result["trainer"]["steps"] == 2
     assert result["trainer"]["seconds_to_first_iteration"] > 0
+    arithmetic = result["multiply-adds, 10^9"]
+    assert 1 < arithmetic["step / bare backbone"] < 2 and arithmetic["step"] > arithmetic["bare backbone"] > 0
     assert result["peak_memory_gib"] > 0 and result["clock"] == "processor"
 
 
