@@ -13,8 +13,15 @@ from torch import nn
 for folder in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):  # read when nnunetv2 is imported, not used here
     os.environ.setdefault(folder, "")
 
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # noqa: E402
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: E402
+try:
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+except ModuleNotFoundError as error:
+    if error.name != "nnunetv2":
+        raise
+    raise ModuleNotFoundError(
+        "nnunetv2 is not installed, expected the extra `nnunet`: pip install .[nnunet]"
+    ) from error
 
 DEFAULT = "resample_data_or_seg_to_shape"  # what nnU-Net plans by default; likewise the arguments below
 
@@ -65,8 +72,8 @@ def plans_of(spacing: Sequence[float], patch_size: Sequence[int], window: Sequen
     }
     return {
         "image_reader_writer": "SimpleITKIO",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
+        "transpose_forward": [2, 1, 0],  # their readers give (z, y, x), our networks take (x, y, z)
+        "transpose_backward": [2, 1, 0],
         "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": {"0": scaling},
         "configurations": {"3d_fullres": configuration},

@@ -4,10 +4,11 @@
 python -m benchmarks.step_time --widths paper --side 64 --repeats 7
 
 Each repeat measures first the backbone, then each part of the step, then the whole step. The result has medians and
-quartiles over the repeats; the first repeat warms up and is dropped. Then the trainer of train.json runs for
-`iterations` steps. The time between asking for a batch and having it counts as waiting for data. The time to the first
-iteration is that of building the trainer with its data (volumes that stay in memory are preprocessed there), starting
-the loader workers and the first step.
+quartiles over the repeats; the first repeat warms up and is dropped. The multiply-adds of backbone and step are counted
+too: their ratio is the floor of the measured one. Then the trainer of train.json runs for `iterations` steps. The time
+between asking for a batch and having it counts as waiting for data. The time to the first iteration is that of building
+the trainer with its data (volumes that stay in memory are preprocessed there), starting the loader workers and the
+first step.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.bundles import BUNDLES
 from benchmarks.machine import machine
@@ -33,6 +35,7 @@ from custom.engines.mixed_precision import autocast
 from custom.files import write_json
 from custom.running import run_tool
 
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 OVERLAYS = {"demo": (), "paper": ("paper.json",)}  # over train.json, for the widths and heads
 
 
@@ -50,8 +53,39 @@ def parsed_config(overrides: dict[str, Any], overlays: tuple[str, ...] = ()) -> 
     return parser
 
 
-def measure_parts(parser: ConfigParser, repeats: int) -> dict[str, list[float]]:
-    """Seconds of the backbone, the parts and the step; `repeats` entries each."""
+def backbone_pass(trainer: Engine, views: torch.Tensor) -> None:
+    """Forward and backward pass of the trainer's backbone alone; views: of both volumes, (2 * pairs, 1, *spatial)."""
+    with autocast(views.device, trainer.autocast):
+        bottleneck, local = trainer.network.backbone.forward_features(views)
+        value = bottleneck.float().mean() + local.float().mean()
+    value.backward()
+
+
+def multiply_adds(parser: ConfigParser) -> dict[str, float]:
+    """10^9 multiply-adds of all convolutions and matrix products: the bare backbone, the step, and their ratio.
+
+    The ratio is what a step would take if all else were free and every multiply-add took the same time.
+    """
+    trainer = parser.get_parsed_content("train::trainer")
+    batch = next(iter(parser.get_parsed_content("train::dataloader")))
+    views = torch.cat((batch["moving_transformed"], batch["fixed"])).to(parser.get_parsed_content("device"))
+    runs = {
+        "bare backbone": lambda: backbone_pass(trainer, views),
+        "step": lambda: trainer._iteration(trainer, batch),
+    }
+    counted = {}
+    for name, run in runs.items():
+        with FlopCounterMode(display=False) as counter:
+            run()
+        counted[name] = counter.get_total_flops() / 2e9
+    counted["step / bare backbone"] = counted["step"] / counted["bare backbone"]
+    trainer.optimizer.zero_grad(set_to_none=True)
+    return {name: round(value, 3) for name, value in counted.items()}
+
+
+def measure_parts(parser: ConfigParser, repeats: int, clock: str = "wall") -> dict[str, list[float]]:
+    """Seconds of the backbone, the parts and the step by a clock of `CLOCKS`; `repeats` entries each."""
+    now = CLOCKS[clock]
     get = parser.get_parsed_content
     device, network, loss, optimizer = get("device"), get("network"), get("loss"), get("optimizer")
     trainer, prepare = get("train::trainer"), get("train::trainer").prepare_batch
@@ -63,16 +97,10 @@ def measure_parts(parser: ConfigParser, repeats: int) -> dict[str, list[float]]:
     @contextlib.contextmanager
     def watch(name: str) -> Iterator[None]:
         wait()
-        start = time.perf_counter()
+        start = now()
         yield
         wait()
-        measured[name].append(time.perf_counter() - start)
-
-    def backbone() -> None:
-        with autocast(device, trainer.autocast):
-            bottleneck, local = network.backbone.forward_features(views)
-            value = bottleneck.float().mean() + local.float().mean()
-        value.backward()
+        measured[name].append(now() - start)
 
     def parts() -> None:
         with watch("spatial transform"):
@@ -106,7 +134,7 @@ def measure_parts(parser: ConfigParser, repeats: int) -> dict[str, list[float]]:
     trainer.scaler = torch.amp.GradScaler(device.type) if trainer.autocast and device.type == "cuda" else None
     network.train()
     for _ in range(repeats + 1):
-        repeat(backbone, "bare backbone forward + backward")
+        repeat(lambda: backbone_pass(trainer, views), "bare backbone forward + backward")
         repeat(parts)
         repeat(lambda: trainer._iteration(trainer, batch), "step")
     return {name: seconds[1:] for name, seconds in measured.items()}
@@ -150,6 +178,7 @@ def main(
     dataset_dir: str | None = None,
     amp: bool | None = None,
     recompute: bool = False,
+    clock: str = "wall",
     output: str | None = None,
 ) -> None:
     """Measures and prints; with `output` also writes the JSON there.
@@ -164,10 +193,13 @@ def main(
         dataset_dir: folder with volumes; the phantom cohort by default.
         amp: mixed precision: float16 on GPUs (the default there), bfloat16 on CPUs that have it.
         recompute: keep less for the backward pass, see docs/gpu.md.
+        clock: "wall", or on a CPU "processor": the seconds of all threads, which other work there changes less.
         output: file for the JSON.
     """
     if widths not in OVERLAYS:
         raise ValueError(f"widths is {widths!r}, expected one of {list(OVERLAYS)}")
+    if clock not in CLOCKS:
+        raise ValueError(f"clock is {clock!r}, expected one of {list(CLOCKS)}")
     overrides = {"patch_size": [side] * 3, "batch_size": batch_size, "spacing": [3.5] * 3, "recompute": recompute}
     overrides |= {"num_workers": workers, "iterations_per_epoch": iterations, "cache_dir": None}
     optional = {"dataset_dir": dataset_dir, "amp": amp}
@@ -176,7 +208,8 @@ def main(
     start = time.perf_counter()
     parser.get_parsed_content("train::trainer")
     built = time.perf_counter() - start
-    seconds = measure_parts(parser, repeats)
+    seconds = measure_parts(parser, repeats, clock)
+    arithmetic = multiply_adds(parser)
     trainer = measure_waiting(parser)
     trainer["seconds_to_first_iteration"] = round(built + trainer.pop("first_step"), 4)
     base, step = (np.array(seconds[name]) for name in ("bare backbone forward + backward", "step"))
@@ -187,7 +220,9 @@ def main(
         "shape": [batch_size, 1, side, side, side],
         "mixed_precision": parser.get_parsed_content("train::trainer").autocast,
         "repeats": repeats,
+        "clock": clock,
         "step / bare backbone": summary(list(step / base)),
+        "multiply-adds, 10^9": arithmetic,
         "seconds": {name: summary(values) for name, values in seconds.items()},
         "trainer": trainer,
         **machine(),

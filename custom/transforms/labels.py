@@ -14,6 +14,8 @@ from monai.utils import convert_to_dst_type
 
 from ..volumes import VolumeError, on_grid_of
 
+BLOCK = 16  # planes whose values are looked up at once
+
 
 class EncodeLabelsd(MapTransform):
     """
@@ -96,8 +98,10 @@ class DecodeLabelsd(MapTransform):
     """
     Convert classes 0 to K to the values of the data set. Class 0 becomes 0, also for other values of the background.
 
+    The result has the Fortran order of NIfTI files in memory, in which it is written fastest.
+
     Args:
-        keys: keys of maps of classes.
+        keys: keys of maps of classes (1, *spatial).
         labels: structure -> value, in the order of the classes.
         allow_missing_keys: whether an item may lack a key.
 
@@ -114,9 +118,11 @@ class DecodeLabelsd(MapTransform):
         item = dict(data)
         for key in self.key_iterator(item):
             classes = item[key].as_tensor() if isinstance(item[key], MetaTensor) else item[key]
-            values = torch.empty_like(classes, dtype=torch.int32)
-            for plane in range(classes.shape[1]):  # the index of a whole volume would be eight bytes for each voxel
-                values[:, plane] = self.values.to(classes.device)[classes[:, plane].long()]
+            values = torch.empty(classes.shape[::-1], dtype=torch.int32, device=classes.device).permute(3, 2, 1, 0)
+            table = self.values.to(classes.device)
+            for start in range(0, classes.shape[1], BLOCK):  # an index of all voxels would be eight bytes for each
+                block = slice(start, start + BLOCK)
+                values[:, block] = table[classes[:, block].long()]
             item[key] = convert_to_dst_type(values, item[key], dtype=torch.int32)[0]
         return item
 

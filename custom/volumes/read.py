@@ -21,6 +21,7 @@ from .geometry import VolumeError, check_affine
 from .nifti import NIFTI_SUFFIXES, check_complete, nifti_affine, nifti_shape, read_nifti
 from .text_header import ITK_SUFFIXES, check_text_header, is_complete
 
+BLOCK = 16  # planes that are copied at once into another memory order
 META_KEYS = (MetaKeys.SPATIAL_SHAPE, MetaKeys.SPACE, MetaKeys.ORIGINAL_CHANNEL_DIM)
 
 
@@ -76,6 +77,14 @@ def check_channels(found: int, shape: Sequence[int], name: str, is_label: bool, 
             f"one 3D volume with one number per voxel{hint}"
         )
     raise VolumeError(f"{name}: {found} channels of shape {tuple(shape)}, expected {channels} channels (in_channels)")
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    """A copy in float32 and C order. NIfTI files have Fortran order: blocks stay in the cache of the processor."""
+    copy = np.empty(array.shape, np.float32)
+    for start in range(0, array.shape[-1], BLOCK):
+        copy[..., start : start + BLOCK] = array[..., start : start + BLOCK]
+    return copy
 
 
 def _as_integers(volume: MetaTensor, name: str) -> MetaTensor:
@@ -165,7 +174,7 @@ def load_volume(path: str | os.PathLike, is_label: bool = False, channels: int =
             raise VolumeError(f"{name}: label value {array.max()}, expected at most {np.iinfo(np.int64).max}")
         if not is_label:
             with np.errstate(over="ignore"):  # too large for float32: `check_volume` counts infinite voxels
-                array = array.astype(np.float32, order="C")
+                array = _float32(array)
         elif array.dtype.kind in "bu":  # torch has few operations for unsigned integers
             array = array.astype(np.int64)
         else:

@@ -133,3 +133,10 @@ def test_absent_structures_become_a_tensor_of_classes():
     assert encode({"absent": []})["absent"].tolist() == [False] * 3
     with pytest.raises(ValueError, match=r"absent has the structures \['liver'\], expected some of \['cord', 'jaw'\]"):
         encode({"absent": ["liver"]})
+
+
+def test_decoded_labels_have_the_memory_order_of_nifti_files():
+    classes = torch.randint(0, 4, (1, 37, 5, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    decoded = DecodeLabelsd("label", LABELS)({"label": MetaTensor(classes)})["label"].as_tensor()
+    assert decoded[0].numpy().flags.f_contiguous
+    assert torch.equal(decoded, torch.tensor([0, *LABELS.values()], dtype=torch.int32)[classes.long()])

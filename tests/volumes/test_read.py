@@ -405,3 +405,12 @@ def test_real_cardiac_ct_with_labels():
         {"image": folder / "ct.nii.gz", "label": folder / "label_heart1_aorta2_pa3.nii.gz"}
     )
     assert item["image"].shape == item["label"].shape and sorted(item["label"].unique().tolist()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_blocks_of_planes_keep_every_voxel(tmp_path, order):
+    array = np.asarray(np.random.default_rng(0).integers(-1000, 1000, (5, 6, 37)), dtype=np.int16, order=order)
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / "case.nii.gz")
+    volume = load_volume(tmp_path / "case.nii.gz")
+    assert volume.is_contiguous() and volume.dtype == torch.float32
+    assert np.array_equal(volume[0].numpy(), array)
