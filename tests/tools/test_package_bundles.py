@@ -207,7 +207,7 @@ class TestVerify:
         command += ["--data", tmp_path]
         done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, encoding="utf-8")
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-        assert done.stdout.count("6 checks of its files, 0 failures") == len(BUNDLES)
+        assert done.stdout.count("7 checks of its files, 0 failures") == len(BUNDLES)
         assert done.stdout.count("4 checks of its code, 0 failures") == len(BUNDLES)
 
     def test_a_zip_is_checked_without_this_repository(self, dist: Path, tmp_path: Path) -> None:
