@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import torch
 from monai.bundle import ckpt_export, onnx_export
 from torch import nn
 
-from custom.files import write_json
+from custom.files import read_json, write_json
 from custom.running import run_tool
 from custom.shipped import find_bundle, shipped_bundles
 from custom.weights import load_strictly, network_from, read_weights
@@ -42,8 +43,11 @@ def export(
     weights: str = "",
     check: bool = False,
     results: str = "",
-) -> list[dict[str, Any]]:
+) -> None:
     """Writes output_dir/BUNDLE.onnx, .ts and .pt2: one input `image` (N, C, x, y, z), one output `pred`.
+
+    A line of JSON is printed for each file: bundle, format, size in MB, and with `check` the largest difference and the
+    processor seconds of a volume, of the file and of the network.
 
     Args:
         bundle: names such as heart or gvsl_seg_heart, separated by commas; `all`; or the folder of a bundle.
@@ -52,16 +56,12 @@ def export(
         weights: folder with model.pt and model.json, such as the output of your training; by default those in the
             bundle's models/.
         check: load each file without our code and compare its output with the network's.
-        results: JSON file for what was measured.
-
-    Returns:
-        For each file: bundle, format, size in MB, and with `check` the largest difference and the processor seconds of
-        a volume, of the file and of the network.
+        results: JSON file for what was measured; a table of it is printed. It means `check`.
 
     Raises:
         ValueError: a format or a bundle does not exist, or an output differs by more than 1e-4.
     """
-    formats = listed(to)
+    formats, check = listed(to), check or bool(results)
     if unknown := [name for name in formats if name not in ENDINGS]:
         raise ValueError(f"to names {unknown[0]!r}, expected of {[*ENDINGS]}")
     rows = []
@@ -76,9 +76,20 @@ def export(
             print(json.dumps(rows[-1]), flush=True)
     if results:
         write_json(results, {"shapes": SHAPES, "torch": torch.__version__, "exports": rows})
+        print(table(rows))
     if wrong := [row for row in rows if row.get("difference", 0.0) > TOLERANCE]:
         raise ValueError(f"{wrong[0]['bundle']} as {wrong[0]['format']} differs by {wrong[0]['difference']:.1e}")
-    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """What `export` measured with `check`, as a table in Markdown."""
+    head = ["bundle", "format", "MB", "difference", "seconds", "seconds of torch"]
+    lines = [head, ["---"] * len(head)]
+    for row in rows:
+        numbers = [f"{row['megabytes']:.1f}", f"{row['difference']:.0e}" if row["difference"] else "0"]
+        numbers += [f"{row[name]:.2f}" for name in ("seconds", "seconds_of_network")]
+        lines.append([row["bundle"], row["format"], *numbers])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def listed(value: str | tuple[str, ...]) -> list[str]:
@@ -133,17 +144,13 @@ def write_onnx(path: Path, folder: Path, weights: Path, network: nn.Module, desc
     """
     batch, *sides = EXAMPLE
     free = {0: "batch", 2: "x", 3: "y", 4: "z"}
-    outputs = {0: "batch"} if is_classifier(network) else free
+    metadata = read_json(folder / "configs" / "metadata.json")
+    outputs = free if metadata["network_data_format"]["outputs"]["pred"]["spatial_shape"] else {0: "batch"}
     arguments = {"dynamo": False, "input_names": ["image"], "output_names": ["pred"]}
     arguments["dynamic_axes"] = {"image": free, "pred": outputs}
     common = of_bundle(path, folder, weights, description)
     shape = [batch, in_channels(description), *sides]
     onnx_export(**common, use_trace=True, input_shape=shape, converter_kwargs=arguments)
-
-
-def is_classifier(network: nn.Module) -> bool:
-    """Whether the output has no spatial axes."""
-    return type(network).__name__ == "ClassificationNetwork"
 
 
 def write_torchscript(path: Path, folder: Path, weights: Path, network: nn.Module, description: dict[str, Any]) -> None:
@@ -166,20 +173,23 @@ WRITERS = {"onnx": write_onnx, "torchscript": write_torchscript, "pt2": write_pt
 
 
 @torch.inference_mode()
-def compared(path: Path, network: nn.Module, channels: int) -> dict[str, Any]:
+def compared(
+    path: Path, network: nn.Module, channels: int, shapes: Sequence[Sequence[int]] | None = None
+) -> dict[str, Any]:
     """Compares a file with its network in another process, which cannot import our code.
 
     Args:
         path: the file.
         network: in eval mode.
         channels: of the volumes.
+        shapes: batch and sides of each volume; `SHAPES` by default.
 
     Returns:
-        The largest absolute difference of the outputs for `SHAPES`, and the processor seconds that file and network
+        The largest absolute difference of the outputs, and the processor seconds that file and network
         need for the first of them, on one thread.
     """
     generator = torch.Generator().manual_seed(0)
-    images = [torch.rand(batch, channels, *sides, generator=generator) for batch, *sides in SHAPES]
+    images = [torch.rand(batch, channels, *sides, generator=generator) for batch, *sides in shapes or SHAPES]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     cases = [(image, network(image)) for image in images]

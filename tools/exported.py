@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable
 
-import numpy as np
 import torch
 
 for package in ("custom", "scripts"):
@@ -25,7 +24,8 @@ def loaded(path: str) -> Callable[[torch.Tensor], torch.Tensor]:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        return lambda image: torch.from_numpy(np.asarray(session.run(["pred"], {"image": image.numpy()})[0]))
+        name = session.get_inputs()[0].name
+        return lambda image: torch.from_numpy(session.run(None, {name: image.numpy()})[0])
     if path.endswith(".pt2"):
         return torch.export.load(path).module()
     return torch.jit.load(path)

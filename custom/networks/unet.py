@@ -36,8 +36,8 @@ def group_norm_by_axes(
 ) -> torch.Tensor:
     """Group norm whose means are taken axis by axis.
 
-    ONNX has group norm as InstanceNormalization. onnxruntime sums a whole group for it in float32, which made the
-    logits of 48x48x48 voxels wrong by 2e-4; sums of one axis are short.
+    ONNX has group norm as InstanceNormalization. onnxruntime sums a whole group for it in float32, which made logits
+    wrong by more than 1e-4; sums of one axis are short.
 
     Args:
         features: (N, C, *spatial).

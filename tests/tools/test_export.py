@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
-from zips import BUNDLES, ROOT
+from zips import BUNDLES, ROOT, run_alone, unpacked
 
 from custom.files import read_json
 from tools import export
+
+PAGE = (ROOT / "docs" / "exports.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.exports
@@ -18,23 +21,28 @@ from tools import export
 def test_every_format_gives_the_network_s_output(name: str, tmp_path: Path) -> None:
     """At two sizes, one of them with a batch of two."""
     pytest.importorskip("onnxruntime", reason="the extra `onnx` of setup.cfg is not installed")
-    rows = export.export(name, output_dir=str(tmp_path), check=True, results=str(tmp_path / "results.json"))
+    export.export(name, output_dir=str(tmp_path), check=True, results=str(tmp_path / "results.json"))
+    rows = read_json(tmp_path / "results.json")["exports"]
     assert [row["format"] for row in rows] == ["onnx", "torchscript", "pt2"]
     assert all(0 <= row["difference"] <= 1e-4 for row in rows)
-    assert read_json(tmp_path / "results.json")["exports"] == rows
 
 
 @pytest.mark.exports
-def test_the_command_of_monai_gives_the_network_s_output(tmp_path: Path) -> None:
-    """onnx_export as docs/exports.md has it, and its default shape from the metadata."""
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
-    folder = ROOT / "bundles" / "gvsl_seg_heart"
-    network, description = export.weighted_network(folder / "models")
-    common = export.of_bundle(tmp_path / "heart.onnx", folder, folder / "models", description)
-    export.onnx_export(**common, use_trace=True, converter_kwargs={"dynamo": False})
-    (image,) = onnx.load(tmp_path / "heart.onnx").graph.input
-    assert [axis.dim_value for axis in image.type.tensor_type.shape.dim] == [1, 1, 16, 16, 16]
+def test_the_commands_of_monai_work_in_a_zip(dist: Path, tmp_path: Path) -> None:
+    """Those of docs/exports.md: TorchScript, ONNX of one size, ONNX of any size."""
+    pytest.importorskip("onnxruntime", reason="the extra `onnx` of setup.cfg is not installed")
+    lines = [shlex.split(line) for line in PAGE.splitlines() if line.startswith("python -m monai.bundle")]
+    assert [words[3] for words in lines] == ["ckpt_export", "onnx_export", "onnx_export"]
+    folder = unpacked(dist, "gvsl_seg_heart", tmp_path) / "gvsl_seg_heart"
+    network, _ = export.weighted_network(ROOT / "bundles" / "gvsl_seg_heart" / "models")
+    for words, shapes in zip(lines, (export.SHAPES, export.SHAPES[:1], export.SHAPES), strict=True):
+        run_alone(words[1:], folder)
+        file = folder / words[words.index("--filepath") + 1]
+        assert export.compared(file, network, 1, shapes)["difference"] <= 1e-4
+
+
+def test_the_page_has_the_measured_table() -> None:
+    assert export.table(read_json(ROOT / "benchmarks" / "results" / "exports.json")["exports"]) in PAGE
 
 
 def test_a_file_that_gives_another_output_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
