@@ -8,8 +8,11 @@ figures in the documentation and the metadata that come from a result file.
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,20 @@ NEW_KEYS = {  # that an overlay may add to train.json
 # keys of inference.json that may differ from the same key of train.json
 OWN_OF_INFERENCE = {"imports", "accept_mismatch", "output_dir", "data", "network_def", "network", "run", "initialize"}
 QUOTES = re.compile(r"<!-- figures: (\S+) -->\n(.*?)<!-- end of figures -->", re.DOTALL)
+LINE_LENGTH = 120
 NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+(?![\w.])")
+
+
+def formatted(root: Path, results: str) -> Iterator[str]:
+    """Black with the zoo's line length changes nothing; not checked where black is not installed."""
+    if find_spec("black") is None:
+        print(f"{root.name}: not checked by black, which is not installed (extra `zoo` of setup.cfg)", flush=True)
+        return
+    code = [path for path in (root / "scripts",) if path.is_dir()]
+    command = [sys.executable, "-m", "black", "--check", "--line-length", str(LINE_LENGTH), *map(str, code)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8") if code else None
+    if done and done.returncode:
+        yield from (line for line in done.stderr.splitlines() if line.startswith(("would reformat", "error")))
 
 
 def hashes(root: Path, results: str) -> Iterator[str]:
@@ -159,4 +175,4 @@ def numbers(content: Any) -> Iterator[float]:
         yield float(content)
 
 
-CHECKS = (files, versions, overlays, preprocessing, quoted_figures, eval_metrics)
+CHECKS = (files, formatted, versions, overlays, preprocessing, quoted_figures, eval_metrics)

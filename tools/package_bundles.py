@@ -23,6 +23,7 @@ from custom.weights import read_weights
 
 from .model_card import model_card
 from .reached_code import reached_code
+from .zoo import pull_request
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,7 +33,7 @@ EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can hold
 SNIPPET = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
-def package(output_dir: str = "dist", bundles: str = "", url: str = "") -> list[str]:
+def package(output_dir: str = "dist", bundles: str = "", url: str = "", zoo: str = "") -> list[str]:
     """Writes the zips and model_info.json: SHA-1 as in MONAI's model zoo, SHA-256 and download address of each zip.
 
     Files over 25 MB are written beside the zip, and large_files.yml in the zip names them for
@@ -42,20 +43,24 @@ def package(output_dir: str = "dist", bundles: str = "", url: str = "") -> list[
         output_dir: folder to write to; made if missing.
         bundles: names below bundles/, separated by commas; all by default.
         url: address of the folder from which the zips and the large files will be downloaded.
+        zoo: folder for the files of a pull request to MONAI's model zoo: models/NAME, in which large_files.yml stands
+            for all weights, and ci/unit_tests/test_NAME.py. The weights are written to output_dir, and no zips.
 
     Returns:
-        Paths of the zips.
+        Paths of the zips, or of models/NAME in `zoo`.
 
     Raises:
         FileNotFoundError: weights without description.
         ValueError: a bundle without weights, with weights that its model.json does not describe, with a config that
-            names code that does not exist, or with a file over 25 MB where no url is given. No file of that bundle
-            is written.
+            names code that does not exist, or with a file over 25 MB, or `zoo`, where no url is given. No file of that
+            bundle is written.
     """
     names = bundles.split(",") if isinstance(bundles, str) and bundles else list(bundles)
     names = names or sorted(path.parents[1].name for path in ROOT.glob("bundles/*/configs/metadata.json"))
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
+    if zoo:
+        return [write_pull_request(name, folder, url, Path(zoo)) for name in names]
     info_file = folder / "model_info.json"
     info = read_json(info_file) if info_file.is_file() else {}
     written = []
@@ -74,6 +79,18 @@ def package(output_dir: str = "dist", bundles: str = "", url: str = "") -> list[
         written.append(str(path))
     write_json(info_file, dict(sorted(info.items())))
     return written
+
+
+def write_pull_request(name: str, folder: Path, url: str, zoo: Path) -> str:
+    """Writes a bundle as the zoo's repository has it, and its weights to the folder; returns the bundle's folder."""
+    bundle = ROOT / "bundles" / name
+    stem = f"{name}_v{read_json(bundle / 'configs' / 'metadata.json')['version']}"
+    inside, weights = without_large_files(bundle_files(bundle), stem, url, weights=True)
+    for file_name, content in weights.items():
+        write_bytes(folder / file_name, content, f"weights of {name}")
+    for path, content in pull_request(name, inside).items():
+        write_bytes(zoo / path, content, f"a file of {name}")
+    return str(zoo / "models" / name)
 
 
 def bundle_files(bundle: Path) -> dict[str, bytes]:
@@ -127,23 +144,27 @@ def standing_alone(path: Path, name: str) -> bytes:
     return path.read_bytes()
 
 
-def without_large_files(files: Mapping[str, bytes], stem: str, url: str) -> tuple[dict[str, bytes], dict[str, bytes]]:
+def without_large_files(
+    files: Mapping[str, bytes], stem: str, url: str, weights: bool = False
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """Takes large files out of a zip.
 
     Args:
         files: path in the zip -> content.
         stem: name of the zip without suffix; names of the large files start with it.
         url: address of the folder from which they will be downloaded.
+        weights: take all weights out, as the zoo's repository has none.
 
     Returns:
         Two dictionaries. Path in the zip -> content, with large_files.yml, which MONAI reads, if there are large files;
         name of a large file beside the zip -> content.
     """
-    large = [path for path, content in files.items() if len(content) > LARGEST]
+    large = [path for path in files if len(files[path]) > LARGEST or (weights and path.endswith(".pt"))]
     if large and not url:
         raise ValueError(
-            f"{stem}: {large} are over {LARGEST / 1e6:g} MB, the zoo's limit for a file in a zip; with --url, the "
-            "address of your downloads, they are written beside the zip and named in its large_files.yml"
+            f"{stem}: {large} are over {LARGEST / 1e6:g} MB, the zoo's limit for a file in a zip, or weights for its "
+            "repository; with --url, the address of your downloads, they are written beside the zip and named in its "
+            "large_files.yml"
         )
     names = {path: f"{stem}_{path.replace('/', '_')}" for path in large}
     lines = ["large_files:"]

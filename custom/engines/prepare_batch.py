@@ -25,12 +25,9 @@ class PrepareBatch:
     def __call__(
         self, batch: dict[str, Any], device: torch.device | None = None, non_blocking: bool = False, **to_kwargs: Any
     ) -> dict[str, Any]:
-        batch = {
-            name: value.to(device, non_blocking=non_blocking, **to_kwargs)
-            if torch.is_tensor(value) and value.ndim > 1
-            else value
-            for name, value in batch.items()
-        }
+        volumes = {name: value for name, value in batch.items() if torch.is_tensor(value) and value.ndim > 1}
+        moved = {name: value.to(device, non_blocking=non_blocking, **to_kwargs) for name, value in volumes.items()}
+        batch = batch | moved
         if self.transform is None:
             return batch
         with torch.no_grad():

@@ -201,7 +201,7 @@ def test_metadata_network_and_export(trained: Path, shared_data: Path, tmp_path:
         net_id="network_def",
         meta_file=str(CONFIGS / "metadata.json"),
         config_file=str(CONFIGS / "inference.json"),
-        n=16,
+        n=1,
         device="cpu",
     )
     ckpt_export(

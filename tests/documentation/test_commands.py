@@ -14,7 +14,7 @@ from pages import PAGES, ROOT, commands
 from custom.files import read_json
 from tools.file_checks import has_key
 
-OF_MONAI = {"config_file", "run_id", "meta_file", "logging_file", "net_id", "filepath", "ckpt_file"}
+OF_MONAI = {"config_file", "run_id", "meta_file", "logging_file", "tracking", "net_id", "filepath", "ckpt_file"}
 
 
 def runs(page: Path) -> list[list[str]]:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from custom.networks import UNet3D, on_device, unet
-from custom.networks.unet import ConvGroup, group_norm
+from custom.networks.unet import ConvGroup, group_norm, group_norm_by_axes
 
 NARROW = (8, 16, 32)  # divisor 4
 
@@ -103,6 +103,17 @@ def test_wrong_widths_are_named(channels, found):
 @pytest.mark.parametrize(("channels", "groups"), [(4, 1), (8, 1), (15, 1), (16, 2), (32, 4), (512, 64)])
 def test_groups_hold_eight_channels(channels, groups):
     assert group_norm(channels).num_groups == groups and group_norm(channels).eps == 1e-5
+
+
+@torch.no_grad()
+def test_the_group_norm_of_onnx_is_group_norm():
+    torch.manual_seed(0)
+    norm = nn.GroupNorm(2, 16).double()
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    features = 100 + torch.randn(2, 16, 3, 4, 5, dtype=torch.float64)
+    found = group_norm_by_axes(features, 2, norm.weight, norm.bias, norm.eps)
+    torch.testing.assert_close(found, norm(features), atol=1e-12, rtol=1e-12)
 
 
 def test_convolutions_start_he_normal():

@@ -3,25 +3,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import subprocess
 import sys
-import urllib.request
 import zipfile
-from http.client import HTTPResponse
-from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import pytest
-import requests
+from hosts_on_loopback import Hub, redirect_https
 from monai.bundle import download
 from zips import BUNDLES, bundle_command, clean_environment, served, unpacked, version_of, zip_of
 
 GITHUB = "owner/repository/tag"  # as `--repo` takes it
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def check_complete(folder: Path, dist: Path, name: str) -> None:
@@ -43,24 +36,6 @@ def releases(dist: Path, tmp_path: Path) -> Path:
     (files / tag / "models").mkdir(parents=True)
     shutil.copy(dist / "model_info.json", files / tag / "models")
     return tmp_path / "server"
-
-
-def redirect_https(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    """Sends what urllib (the zip) and requests (the version) ask of any https host to another address."""
-
-    class Redirected(urllib.request.HTTPSHandler):
-        def https_open(self, request: urllib.request.Request) -> HTTPResponse:
-            return self.parent.open(address + request.selector)
-
-    request = requests.Session.request
-
-    def redirected(self: requests.Session, method: str, url: str, **arguments: Any) -> requests.Response:
-        return request(self, method, address + urllib.request.urlparse(url).path, **arguments)
-
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), Redirected())
-    monkeypatch.setattr(urllib.request, "_opener", opener)  # what install_opener sets
-    monkeypatch.setattr(requests.Session, "request", redirected)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 @pytest.mark.parametrize("latest", [False, True])
@@ -94,57 +69,14 @@ def test_a_release_with_members_outside_is_refused(
 # -------------------------------------------------------------------------------------------------- Hugging Face
 
 
-class Hub(SimpleHTTPRequestHandler):
-    """The answers of the hub that a snapshot needs; the folder that it serves has OWNER/NAME/files."""
-
-    def send_head(self) -> Any:
-        parts = self.path.partition("?")[0].strip("/").split("/")
-        if parts[:2] == ["api", "models"]:
-            content = json.dumps(self.answer(Path(self.directory, *parts[2:4]), parts[4])).encode()
-            (answer := Path(self.directory, "answer.json")).write_bytes(content)
-            parts = [answer.name]
-        else:  # OWNER/NAME/resolve/REVISION/path
-            parts = parts[:2] + parts[4:]
-        self.path = "/" + "/".join(parts)
-        return super().send_head()
-
-    def answer(self, repository: Path, verb: str) -> Any:
-        """What the api says: of a revision, of the refs, or (tree) of the files."""
-        if verb == "refs":
-            references = [{"name": "main", "ref": "refs/heads/main", "targetCommit": COMMIT}]
-            return {"branches": references, "tags": [], "converts": []}
-        paths = sorted(path for path in repository.rglob("*") if path.is_file())
-        files = {path.relative_to(repository).as_posix(): path for path in paths}
-        if verb == "revision":
-            siblings = [{"rfilename": name} for name in files]
-            return {"id": "/".join(repository.parts[-2:]), "sha": COMMIT, "siblings": siblings}
-        return [
-            {"type": "file", "path": name, "size": path.stat().st_size, "oid": digest(path)}
-            for name, path in files.items()
-        ]
-
-    def end_headers(self) -> None:
-        served = Path(self.translate_path(self.path))
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("ETag", f'"{digest(served)}"')
-        super().end_headers()
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha1(path.read_bytes()).hexdigest()
-
-
-@pytest.mark.parametrize("source", ["huggingface_hub", "monaihosting"])
-def test_from_the_hugging_face_hub(source: str, dist: Path, tmp_path: Path) -> None:
-    """The commands of a user; `monaihosting` is the hub's owner MONAI and wants a version."""
+def test_from_the_hub_s_owner_of_the_zoo(dist: Path, tmp_path: Path) -> None:
+    """`monaihosting` is the hub's owner MONAI and wants a version. test_publish.py downloads from another owner."""
     pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: pip install huggingface_hub")
     name, server, target = "gvsl_covid_cls", tmp_path / "server", tmp_path / "target"
-    owner, asked = "MONAI", {"version": version_of(dist, name)}
-    if source == "huggingface_hub":
-        owner, asked = "owner", {"repo": f"owner/{name}"}
-    unpacked(dist, name, server / owner)
+    asked = {"name": name, "source": "monaihosting", "version": version_of(dist, name)}
+    unpacked(dist, name, server / "MONAI")
     target.mkdir()
-    command = bundle_command("download", name=name, source=source, bundle_dir=".", progress=False, **asked)
+    command = bundle_command("download", bundle_dir=".", progress=False, **asked)
     with served(server, Hub) as address:
         environment = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1"}
         subprocess.run([sys.executable, *command], cwd=target, env=clean_environment(**environment), check=True)

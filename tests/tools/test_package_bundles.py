@@ -18,6 +18,7 @@ from zips import BUNDLES, ROOT, TINY, bundle_command, run_alone, served, unpacke
 
 from custom.files import sha256
 from tools import code_checks, file_checks, package_bundles, verify_bundles
+from tools.export import weighted_network
 
 
 def copy_of(name: str, folder: Path) -> Path:
@@ -207,7 +208,7 @@ class TestVerify:
         command += ["--data", tmp_path]
         done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, encoding="utf-8")
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-        assert done.stdout.count("6 checks of its files, 0 failures") == len(BUNDLES)
+        assert done.stdout.count("7 checks of its files, 0 failures") == len(BUNDLES)
         assert done.stdout.count("4 checks of its code, 0 failures") == len(BUNDLES)
 
     def test_a_zip_is_checked_without_this_repository(self, dist: Path, tmp_path: Path) -> None:
@@ -333,6 +334,23 @@ class TestVerify:
         assert self.problems(file_checks.quoted_figures, bundle) == [
             "docs/README.md quotes no figures from a result file"
         ]
+
+    def test_a_network_with_other_weights_is_found(self) -> None:
+        """What the zoo's check_workflow does not see: it says OK for any network that runs."""
+        bundle = ROOT / "bundles" / "gvsl_seg_heart"
+        network, _ = weighted_network(bundle / "models")
+        assert code_checks.changed(network, bundle) == []
+        with torch.no_grad():
+            network.head.bias += 1
+        assert code_checks.changed(network, bundle) == ["head.bias"]
+        assert len(code_checks.changed(network.backbone, bundle)) == 2  # the head is missing
+
+    def test_code_that_black_would_change_is_found(self, tmp_path: Path) -> None:
+        pytest.importorskip("black", reason="the extra `zoo` of setup.cfg is not installed")
+        (tmp_path / "scripts").mkdir()
+        (tmp_path / "scripts" / "module.py").write_text("x = [1,2]\n")
+        (found,) = file_checks.formatted(tmp_path, "")
+        assert found.startswith("would reformat")
 
     def test_metadata_without_a_key_the_schema_wants(self, tmp_path: Path, shared_data: Path) -> None:
         bundle = copy_of("gvsl_seg_heart", tmp_path)

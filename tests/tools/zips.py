@@ -16,20 +16,12 @@ from typing import Any
 
 from warm import WarmProcess
 
+from tools import zoo
+
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = ("gvsl_covid_cls", "gvsl_pretrain", "gvsl_seg_brain", "gvsl_seg_coronary", "gvsl_seg_heart")
 
-# one epoch of one iteration on the fewest phantoms that can be split
-SHORT = {"max_epochs": 1, "iterations_per_epoch": 1, "val_interval": 1, "num_workers": 0}
-SHORT |= {"patch_size": [32, 32, 32], "warmup_iterations": 1}
-SEGMENTATION = {"cohort#subjects": 3, "validation_share": 1, "test_share": 1, "validate#inferer#overlap": 0.0}
-TINY: dict[str, dict[str, Any]] = {
-    "gvsl_covid_cls": SHORT | {"cohort#subjects": 6},
-    "gvsl_pretrain": SHORT | {"cohort#subjects": 4, "validation_pairs": 2},
-    "gvsl_seg_brain": SHORT | SEGMENTATION,
-    "gvsl_seg_coronary": SHORT | SEGMENTATION,
-    "gvsl_seg_heart": SHORT | SEGMENTATION,
-}
+TINY: dict[str, dict[str, Any]] = {name: zoo.OVERRIDES.get(name, zoo.SHORT | zoo.SEGMENTATION) for name in BUNDLES}
 
 
 def zip_of(dist: Path, name: str) -> Path:
