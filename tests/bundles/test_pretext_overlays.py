@@ -19,6 +19,7 @@ from custom.weights import read_weights
 PRETRAIN = ROOT / "bundles" / "gvsl_pretrain"
 OVERLAYS = sorted(path.stem for path in (PRETRAIN / "configs" / "pretext").glob("*.json"))
 DOWNSTREAM = sorted(path.name for path in (ROOT / "bundles").iterdir() if path.name != "gvsl_pretrain")
+LIKE_OTHERS = ("denoising", "in_painting", "simsiam")  # code that models_genesis and byol run as well
 SCHEDULE = {"max_epochs": 6, "iterations_per_epoch": 5, "val_interval": 3, "warmup_iterations": 3}
 
 
@@ -26,7 +27,10 @@ def pretraining(overlay: str, overrides: dict) -> ConfigWorkflow:
     return workflow(PRETRAIN, ["train.json", f"pretext/{overlay}.json"], "train", overrides | SCHEDULE)
 
 
-@pytest.fixture(scope="module", params=OVERLAYS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] if name in LIKE_OTHERS else []) for name in OVERLAYS],
+)
 def overlay(request: pytest.FixtureRequest) -> str:
     return request.param
 
