@@ -347,7 +347,7 @@ class TestVerify:
         with torch.no_grad():
             network.head.bias += 1
         assert code_checks.changed(network, bundle) == ["head.bias"]
-        assert len(code_checks.changed(network.backbone, bundle)) == 2  # the head is missing
+        assert "head.weight" in code_checks.changed(network.backbone, bundle)
 
     def test_code_that_black_would_change_is_found(self, tmp_path: Path) -> None:
         pytest.importorskip("black", reason="the extra `zoo` of setup.cfg is not installed")
