@@ -3,6 +3,7 @@
 
 from .config import published_config, resolved_component, resolved_config, running_parser
 from .determinism import seed_run
+from .group import leave_group
 from .overrides import Overrides
 from .start import start_run
 from .tool import run_tool

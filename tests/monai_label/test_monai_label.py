@@ -16,6 +16,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from monai.bundle import ConfigWorkflow
 from server import MonaiLabelServer
 
 from custom.figures import GrayScale, middle_planes, save_figure, segmentation_figure
@@ -100,24 +101,35 @@ def test_label_train_label(python: Path, app: Path, add_bundle: Callable[..., Pa
     assert server.process.poll() is not None
 
 
-@pytest.mark.parametrize(("name", "lowest"), [("gvsl_seg_brain", 0.5), ("gvsl_seg_coronary", 0.25)])
-def test_the_other_bundles_label_studies(
-    name: str, lowest: float, python: Path, app: Path, add_bundle: Callable[..., Path], tmp_path: Path
+def bundle_run(name: str, study: Path, output: Path) -> np.ndarray:
+    """The label map that `monai.bundle run` gives of a study."""
+    config = ROOT / "bundles" / name / "configs" / "inference.json"
+    chosen = {"bundle_root": str(config.parents[1]), "dataset_dir": str(study), "output_dir": str(output)}
+    run = ConfigWorkflow(str(config), workflow_type="infer", logging_file=False, device="cpu", **chosen)
+    run.initialize()
+    run.run()
+    (file,) = output.glob("*_label.nii.gz")
+    return np.asarray(nibabel.load(file).dataobj)
+
+
+@pytest.mark.parametrize("name", ["gvsl_seg_brain", "gvsl_seg_coronary"])
+def test_the_other_bundles_label_studies_as_they_do_alone(
+    name: str, python: Path, app: Path, add_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
     make = {"gvsl_seg_brain": make_brain_subject, "gvsl_seg_coronary": make_coronary_subject}[name]
     labels = read_json(add_bundle(name, name) / "configs" / "inference.json")["labels"]
-    image, label, affine = make(subject_seed(UNSEEN, 0))
+    image, _, affine = make(subject_seed(UNSEEN, 0))
     (tmp_path / "studies").mkdir()
     study = tmp_path / "studies" / "study.nii.gz"
     nibabel.save(nibabel.Nifti1Image(image, affine), study)
-    reference = np.searchsorted([0, *labels.values()], label)
+    alone = np.searchsorted([0, *labels.values()], bundle_run(name, study, tmp_path / "alone"))
     with MonaiLabelServer(python, app, study.parent, [name], tmp_path / "server.log") as server:
         places = {structure: place for place, structure in enumerate(labels, start=1)}
         assert server.info()["models"][name]["labels"] == places
         server.infer(name, "study", tmp_path / "label.nii.gz")
     found = returned(tmp_path / "label.nii.gz", study, len(labels))
-    scores = dice(found, reference, places)
-    assert np.mean(list(scores.values())) > lowest, scores
+    assert len(np.unique(alone)) > len(labels) / 2
+    assert (found == alone).mean() > 0.9999
 
 
 def test_the_bundles_without_label_maps(
