@@ -22,7 +22,7 @@ def test_slope_of_what_stays_after_400_iterations() -> None:
     ]
     measured = soak.growth(samples)
     assert measured["mb_per_1000_iterations"] == pytest.approx(2.0)
-    assert measured["open_files"] == [12, 12] and measured["samples"] == 80
+    assert measured["open_files"] == [[12, 16], [12, 16]] and measured["samples"] == 80
     soak.check({"main": measured})
 
 
@@ -31,6 +31,13 @@ def test_growing_memory_or_files_are_refused(per_iteration: float, files: int) -
     samples = [(n, 200 + per_iteration * n, 12 if n < 1000 else files) for n in range(0, 2001, 100)]
     with pytest.raises(ValueError, match="worker 1"):
         soak.check({"worker 1": soak.growth(samples)})
+
+
+def test_a_fuller_loader_is_no_leak() -> None:
+    """Each waiting batch has open files; there are never more than the loader may hold."""
+    assert not soak.keeps_files([20, 28], [27, 28])
+    assert not soak.keeps_files([20, 28], [20, 29])  # for a moment
+    assert soak.keeps_files([20, 28], [21, 29])
 
 
 def test_private_memory_and_files_of_this_process() -> None:

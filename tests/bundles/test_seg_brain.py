@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,3 +47,10 @@ class TestSegBrain(SegBrain, BundleTests):
 @pytest.mark.slow
 class TestSegBrainThoroughly(SegBrain, DownstreamTests):
     """What runs the same code as gvsl_seg_heart."""
+
+    def test_two_processes_train_like_one_with_the_doubled_batch(
+        self, overrides: dict[str, Any], tmp_path: Path
+    ) -> None:
+        """Without class weights: with them the cross-entropy is divided by the weights of each process's own batch."""
+        loss = {"_target_": "DiceCELoss", "to_onehot_y": True, "softmax": True}
+        super().test_two_processes_train_like_one_with_the_doubled_batch(overrides | {"loss": loss}, tmp_path)
