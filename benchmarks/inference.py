@@ -194,10 +194,11 @@ def measured_alone(kind: str, python: str, *arguments: Any) -> dict[str, Any]:
     ended = subprocess.run([python, "-c", code], cwd=ROOT, capture_output=True, text=True)
     if ended.returncode == 0:
         return read_json(Path(arguments[2]) / f"{kind}.json", "a result")
-    last = "".join(ended.stderr.strip().splitlines()[-1:])[-300:]
-    if OUT_OF_MEMORY.search(last) or ended.returncode == -signal.SIGKILL:
-        return {"out_of_memory": last or "killed"}
-    raise RuntimeError(f"{kind}: exit status {ended.returncode}: {ended.stderr[-2000:]}")
+    end = ended.stderr[-2000:]  # frames of C++ may follow the reason
+    reasons = [line for line in end.splitlines() if OUT_OF_MEMORY.search(line)]
+    if reasons or ended.returncode == -signal.SIGKILL:
+        return {"out_of_memory": reasons[-1][-300:] if reasons else "killed"}
+    raise RuntimeError(f"{kind}: exit status {ended.returncode}: {end}")
 
 
 def main(
