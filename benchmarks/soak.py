@@ -94,6 +94,7 @@ def training_command(folder: Path, iterations: int, workers: int, side: int, sub
         "cohort#subjects": subjects,
         "channels": [8, 16],
         "patch_size": [side] * 3,
+        "places": 128,  # of the contrast; those of train.json take most of the time
         "max_epochs": iterations // EPOCH,
         "iterations_per_epoch": EPOCH,
         "val_interval": 1,
