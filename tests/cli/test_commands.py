@@ -219,7 +219,7 @@ def test_a_path_stays_a_path(text, expected):
         ("segment heart a b", "too many positional arguments; usage: gvsl segment BUNDLE INPUT ...\n"),
         ("segment heart a --bundle b", "multiple values for argument 'bundle'; usage: gvsl segment BUNDLE INPUT"),
         ("list --device cpu", "got an unexpected keyword argument 'device'; usage: gvsl list\n"),
-        ("pretrain a --overlay mri", "overlay is 'mri', expected one of authors, brain, mr, nnunet, paper, pretext/byol, "),
+        ("pretrain a --overlay mri", "overlay is 'mri', expected one of authors, brain, mr, nnunet, paper, "),
         ("finetune heart a --overlay evaluate", "overlay is 'evaluate', expected one of linear, paper, scratch\n"),
     ],
 )
