@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import nibabel
@@ -78,7 +77,7 @@ def test_nnunet_trains_from_our_weights(folder: Path) -> None:
 
     variables = {name: str(folder / name.removeprefix("nnUNet_")) for name in ("nnUNet_raw", "nnUNet_preprocessed")}
     variables |= {"nnUNet_results": str(folder / "results"), "nnUNet_compile": "f", "nnUNet_n_proc_DA": "1"}
-    nnunet = {"env": os.environ | variables, "timeout": 900}
+    nnunet = {"env": os.environ | variables, "timeout": 1800}
     command = python.with_name("nnUNetv2_plan_and_preprocess")
     planner = ["-pl", "nnUNetPlannerResEncL", "-c", "3d_fullres", "-npfp", "1", "-np", "1"]
     run([command, "-d", "901", *planner], **nnunet)
@@ -97,8 +96,6 @@ def test_nnunet_trains_from_our_weights(folder: Path) -> None:
 
     train = [python.with_name("nnUNetv2_train"), "901", "3d_fullres", "0", "-p", f"{PLANS}_gvsl", "-device", "cpu"]
     run([*train, "-tr", "nnUNetTrainer_1epoch", "-pretrained_weights", checkpoint], **nnunet)
-    trained = next((folder / "results").rglob("fold_0"))
+    (trained,) = (folder / "results").glob("*/nnUNetTrainer_1epoch__*/fold_0")
     assert (trained / "checkpoint_final.pth").is_file()
-    assert "summary.json" in os.listdir(trained / "validation")
-    assert read_json(trained / "validation" / "summary.json")["foreground_mean"]["Dice"] >= 0
-    shutil.rmtree(folder / "preprocessed")
+    assert read_json(trained / "validation" / "summary.json")["foreground_mean"]["Dice"] > 0.1
