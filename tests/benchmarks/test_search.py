@@ -63,17 +63,3 @@ def test_each_other_method_has_six_variants() -> None:
     counts = Counter(name.split("/")[0] for name in OF_OTHER_METHODS)
     others = {name for name, overlay in pretext_overlays().items() if "loss" in overlay}
     assert counts == dict.fromkeys(others, 6)
-
-
-QUOTED = {
-    "random": "random weights",
-    "sharp_contrast_0.03": "GVSL as in `train.json`, 320 iterations",
-}
-
-
-@pytest.mark.parametrize("variant", QUOTED)
-def test_the_readme_quotes_means_of_three_seeds(variant: str) -> None:
-    cells = [cell for cell in measured_variants() if cell["settings"]["variant"] == variant]
-    assert sorted(cell["settings"]["seed"] for cell in cells) == [0, 1, 2]
-    row = " | ".join(f"{value:.1f}" for value in np.mean([values_of(cell)[[0, 1, 3]] for cell in cells], axis=0))
-    assert f"| {QUOTED[variant]} | {row} " in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -560,6 +560,19 @@ def test_the_page_quotes_the_committed_table() -> None:
 
 
 @pytest.mark.parametrize(
+    "method, name", [("scratch", "random"), ("gvsl", "GVSL (`train.json`, 640 iterations)")], ids=["random", "gvsl"]
+)
+def test_the_readme_quotes_the_committed_table(method: str, name: str) -> None:
+    """One and four labelled brains, probe and fine-tuned, three seeds."""
+    with (ROOT / "benchmarks" / "results" / "transfer" / "RESULTS.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["task"] == "brains" and row["method"] == method]
+    assert {row["seeds"] for row in rows} == {"3"}
+    scores = {(row["protocol"], row["labelled"]): row["score"] for row in rows}
+    probe, fine_tuned = (f"{scores[protocol, '1']} / {scores[protocol, '4']}" for protocol in ("probe", "fine_tuned"))
+    assert f"| {name} | {probe} | {fine_tuned} |" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
     "methods, rows",
     [
         pytest.param("scratch,gvsl", 2, id="two methods"),
