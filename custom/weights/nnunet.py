@@ -39,11 +39,12 @@ def to_nnunet(backbone: Mapping[str, torch.Tensor], description: Mapping[str, An
         for name, tensor in backbone.items()
         if ".seg_layers." not in name
     }
-    preprocessing = description["preprocessing"]
-    patch_size = list(preprocessing["patch_size"])[::-1]
+    patch_size = in_their_order(description, "patch_size")
     plan = {
         "architecture_plans": architecture_of(network),
-        "pretrain_plan": {"configurations": {"gvsl": {"patch_size": patch_size, "spacing": spacing_of(description)}}},
+        "pretrain_plan": {
+            "configurations": {"gvsl": {"patch_size": patch_size, "spacing": in_their_order(description, "spacing")}}
+        },
         "pretrain_num_input_channels": network["in_channels"],
         "recommended_downstream_patchsize": patch_size,
         "key_to_encoder": "encoder.stages",
@@ -72,14 +73,14 @@ def in_plans(plans: Mapping[str, Any], description: Mapping[str, Any], name: str
         raise ValueError(
             f"the plans have the configurations {sorted(plans.get('configurations', {}))}, expected 3d_fullres"
         )
-    planned = architecture_of(described_network(description))
-    planned = {
-        "network_class_name": planned["arch_class_name"],
-        "arch_kwargs": planned["arch_kwargs"],
-        "_kw_requires_import": planned["arch_kwargs_requiring_import"],
+    of_nnssl = architecture_of(described_network(description))
+    architecture_in_plans = {
+        "network_class_name": of_nnssl["arch_class_name"],
+        "arch_kwargs": of_nnssl["arch_kwargs"],
+        "_kw_requires_import": of_nnssl["arch_kwargs_requiring_import"],
     }
-    patch_size = list(description["preprocessing"]["patch_size"])[::-1]
-    full = dict(plans["configurations"]["3d_fullres"]) | {"architecture": planned, "patch_size": patch_size}
+    changed = {"architecture": architecture_in_plans, "patch_size": in_their_order(description, "patch_size")}
+    full = {**plans["configurations"]["3d_fullres"], **changed}
     return {**plans, "plans_name": name, "configurations": {"3d_fullres": full}}
 
 
@@ -92,9 +93,9 @@ def architecture_of(network: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def spacing_of(description: Mapping[str, Any]) -> list[float]:
-    """The spacing of the weights in mm, in the order z, y, x."""
-    return list(description["preprocessing"]["spacing"])[::-1]
+def in_their_order(description: Mapping[str, Any], name: str) -> list[Any]:
+    """A value of each axis, such as the spacing in mm, in nnU-Net's order z, y, x."""
+    return list(description["preprocessing"][name])[::-1]
 
 
 def described_network(description: Mapping[str, Any]) -> Mapping[str, Any]:
