@@ -55,8 +55,7 @@ def package(output_dir: str = "dist", bundles: str = "", url: str = "", zoo: str
             names code that does not exist, or with a file over 25 MB, or `zoo`, where no url is given. No file of that
             bundle is written.
     """
-    names = bundles.split(",") if isinstance(bundles, str) and bundles else list(bundles)
-    names = names or sorted(path.parents[1].name for path in ROOT.glob("bundles/*/configs/metadata.json"))
+    names = listed(bundles) or all_bundles()
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     if zoo:
@@ -66,7 +65,7 @@ def package(output_dir: str = "dist", bundles: str = "", url: str = "", zoo: str
     written = []
     for name in names:
         bundle = ROOT / "bundles" / name
-        path = folder / f"{name}_v{read_json(bundle / 'configs' / 'metadata.json')['version']}.zip"
+        path = folder / f"{name}_v{version_of(name)}.zip"
         files, large_files = without_large_files(bundle_files(bundle), path.stem, url)
         for file_name, content in large_files.items():
             write_bytes(folder / file_name, content, f"a large file of {name}")
@@ -81,11 +80,25 @@ def package(output_dir: str = "dist", bundles: str = "", url: str = "", zoo: str
     return written
 
 
+def listed(names: str | tuple[str, ...]) -> list[str]:
+    """Names separated by commas, which the command line may have made a tuple; none for an empty text."""
+    return names.split(",") if isinstance(names, str) and names else list(names)
+
+
+def all_bundles() -> list[str]:
+    """The names of the bundles in the repository."""
+    return sorted(path.parents[1].name for path in ROOT.glob("bundles/*/configs/metadata.json"))
+
+
+def version_of(name: str) -> str:
+    """The version in the metadata of a bundle."""
+    return read_json(ROOT / "bundles" / name / "configs" / "metadata.json")["version"]
+
+
 def write_pull_request(name: str, folder: Path, url: str, zoo: Path) -> str:
     """Writes a bundle as the zoo's repository has it, and its weights to the folder; returns the bundle's folder."""
     bundle = ROOT / "bundles" / name
-    stem = f"{name}_v{read_json(bundle / 'configs' / 'metadata.json')['version']}"
-    inside, weights = without_large_files(bundle_files(bundle), stem, url, weights=True)
+    inside, weights = without_large_files(bundle_files(bundle), f"{name}_v{version_of(name)}", url, weights=True)
     for file_name, content in weights.items():
         write_bytes(folder / file_name, content, f"weights of {name}")
     for path, content in pull_request(name, inside).items():

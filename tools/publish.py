@@ -12,11 +12,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from custom.files import read_json
 from custom.running import run_tool
 
 from . import hosts
-from .package_bundles import ROOT, bundle_files, package
+from .package_bundles import ROOT, all_bundles, bundle_files, listed, package, version_of
 
 SUMS = "SHA256SUMS"
 INFO = "model_info.json"
@@ -63,8 +62,7 @@ def publish(
 
 def bundle_names(bundles: str | tuple[str, ...]) -> list[str]:
     """The names that `bundles` of `publish` means; ValueError if one is no folder below bundles/."""
-    known = sorted(path.parents[1].name for path in ROOT.glob("bundles/*/configs/metadata.json"))
-    names = bundles.split(",") if isinstance(bundles, str) and bundles else list(bundles)
+    known, names = all_bundles(), listed(bundles)
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"bundles names {unknown[0]!r}, expected of {known}")
     return names or known
@@ -79,11 +77,6 @@ def check_arguments(to: str, repo: str, tag: str) -> None:
         raise ValueError(f"repo is {repo!r}, expected {words} for {to}")
     if to == "github" and not re.fullmatch(r"[\w.-]+", str(tag)):
         raise ValueError(f"tag is {tag!r}, expected the tag of the release, such as v0.1.0")
-
-
-def version_of(name: str) -> str:
-    """The version in the metadata of a bundle."""
-    return read_json(ROOT / "bundles" / name / "configs" / "metadata.json")["version"]
 
 
 def release_files(names: list[str], url: str, folder: Path) -> dict[str, bytes]:
