@@ -48,6 +48,10 @@ class Training:
     overrides: Overrides = field(default_factory=dict)  # for its train.json
 
 
+# keys of train.json that make the method: pre-trainings with other contents are not comparable
+METHOD = ("network_def", "affine_head", "deformable_head", "matching_head", "restoration_head", "pretext_network")
+METHOD += ("places", "smoothness_weight", "affine_registration_weight", "contrast_weight", "smooth_field", "loss")
+METHOD += ("learning_rate", "lr_cycles", "optimizer", "batch_size", "lr_scheduler", "spatial_mode")
 TRAININGS = {
     "linear": Training(overlays=("linear.json",)),
     "fine_tuned": Training(overrides={"pretrained_parts": []}),  # from all pre-trained weights
@@ -61,7 +65,7 @@ def pretraining(task: Task, method: str, seed: int) -> Cell:
     overrides, source = {**chosen.overrides, "seed": seed}, chosen.source
     settings = {"method": method, "seed": seed, "overrides": overrides}
     settings |= {"source": source} if source else volumes_of(task)
-    settings |= contents_of(chosen.overlays)
+    settings |= method_settings(chosen.overlays)
     output = task.weights(method, seed)
     volumes = {"dataset_dir": str(task.data / source)} if source else measure.unlabelled_data(task.cohort)
     measured = partial(measure.pretrain, volumes | overrides, chosen.overlays, output, every=task.recipe.keep_every)
@@ -126,7 +130,7 @@ def variant(task: Task, name: str, seed: int) -> Cell:
     overlays = [f"pretext/{method}.json"] if method else []
     own = {**({} if method else ablation.get("gvsl", {})), **ablation["variants"][name], "seed": seed}
     overrides = {**recipe.pretraining, **ablation["overrides"], **own}
-    settings = {"variant": name, "seed": seed, "overrides": overrides, **volumes_of(task), **contents_of(overlays)}
+    settings = {"variant": name, "seed": seed, "overrides": overrides, **volumes_of(task), **method_settings(overlays)}
     downstream = Downstream(task.cohort, recipe.overrides(pretraining=overrides))
     kept = {"every": ablation["keep_every"], "probes": ablation.get("probes", 0)}
     cell = f"{name.replace('/', '_')}_seed{seed}"
@@ -134,9 +138,13 @@ def variant(task: Task, name: str, seed: int) -> Cell:
     return _cell(task, f"ablation_{cell}", "ablation", settings, measured)
 
 
-def contents_of(overlays: list[str]) -> dict[str, Any]:
-    """Overlays of train.json with their contents, as settings of a pre-training."""
-    return {"overlays": {name: read_pretraining_config(name) for name in overlays}} if overlays else {}
+def method_settings(overlays: list[str]) -> dict[str, Any]:
+    """What train.json says of the method, and its overlays with their contents, as settings of a pre-training."""
+    content = read_pretraining_config("train.json")
+    method = {key: content[key] for key in METHOD}
+    method |= {key: content["train"][key] for key in ("pair_transform", "spatial_transform")}
+    contents = {name: read_pretraining_config(name) for name in overlays}
+    return {"train": method} | ({"overlays": contents} if contents else {})
 
 
 def volumes_of(task: Task) -> dict[str, Any]:
