@@ -29,7 +29,7 @@ from custom.data.cache import VolumeCache
 from custom.data.pretraining import pretraining_data
 from custom.files import write_json
 from custom.running import run_tool
-from custom.transforms import LoadVolumed, RandRelativeCropd
+from custom.transforms import CheckedLoadImaged, RandRelativeCropd
 
 VALIDATION_SHARE, VALIDATION_PAIRS = 0.2, 8
 
@@ -61,7 +61,7 @@ def measure_planning(folder: Path, count: int, header_only: bool) -> dict[str, A
         data = pretraining_data(str(folder / "data"), None, VALIDATION_SHARE, VALIDATION_PAIRS)
     with seconds(measured, "check the training volumes"):
         cache = {"cache_dir": folder / "cache", "header_only": header_only}
-        PairDataset(data["training"], LoadVolumed("image"), None, seed=0, samples_per_epoch=1, **cache)
+        PairDataset(data["training"], CheckedLoadImaged("image"), None, seed=0, samples_per_epoch=1, **cache)
     whole = {kind: round(sum(part[kind] for part in measured.values()), 2) for kind in ("clock", "processor")}
     described = {"volumes": count, "header_only": header_only, "seconds": measured | {"whole": whole}}
     return described | {"peak_memory_gib": round(peak_memory() / 2**30, 2)}
@@ -72,7 +72,7 @@ def measure_crop(folder: Path, side: int, crop: int, repeats: int) -> dict[str, 
     path = folder / "volume.nii"
     array = np.random.default_rng(0).random((side, side, side), dtype=np.float32)
     nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
-    cache = VolumeCache([{"image": str(path)}], LoadVolumed("image"), cache_dir=folder / "crops")
+    cache = VolumeCache([{"image": str(path)}], CheckedLoadImaged("image"), cache_dir=folder / "crops")
     cache[0]
     (file,) = (folder / "crops").glob("*.pt")
     transform = RandRelativeCropd("image", crop)

@@ -124,7 +124,7 @@ def in_channels(description: dict[str, Any]) -> int:
     return int(network.get("backbone", network)["in_channels"])
 
 
-def of_bundle(path: Path, folder: Path, weights: Path, description: dict[str, Any]) -> dict[str, Any]:
+def of_bundle(path: Path, folder: Path, weights: Path, network: nn.Module) -> dict[str, Any]:
     """The arguments that MONAI's exports share. The network is that of the weights, not of inference.json."""
     return {
         "net_id": "network_def",
@@ -133,7 +133,7 @@ def of_bundle(path: Path, folder: Path, weights: Path, description: dict[str, An
         "meta_file": str(folder / "configs" / "metadata.json"),
         "config_file": str(folder / "configs" / "inference.json"),
         "bundle_root": str(folder),
-        "network_def": description["network"],
+        "network_def": network,
     }
 
 
@@ -148,14 +148,14 @@ def write_onnx(path: Path, folder: Path, weights: Path, network: nn.Module, desc
     outputs = free if metadata["network_data_format"]["outputs"]["pred"]["spatial_shape"] else {0: "batch"}
     arguments = {"dynamo": False, "input_names": ["image"], "output_names": ["pred"]}
     arguments["dynamic_axes"] = {"image": free, "pred": outputs}
-    common = of_bundle(path, folder, weights, description)
+    common = of_bundle(path, folder, weights, network)
     shape = [batch, in_channels(description), *sides]
     onnx_export(**common, use_trace=True, input_shape=shape, converter_kwargs=arguments)
 
 
 def write_torchscript(path: Path, folder: Path, weights: Path, network: nn.Module, description: dict[str, Any]) -> None:
     """TorchScript for any batch and any sides, with metadata.json and inference.json inside."""
-    ckpt_export(**of_bundle(path, folder, weights, description))
+    ckpt_export(**of_bundle(path, folder, weights, network))
 
 
 def write_pt2(path: Path, folder: Path, weights: Path, network: nn.Module, description: dict[str, Any]) -> None:

@@ -225,7 +225,7 @@ def draw_probe(plot: Axes, cells: list[dict[str, Any]]) -> None:
 def features_figure(cells: list[dict[str, Any]]) -> Figure | None:
     """t-SNE of local features of a validation volume, by structure, a panel for each method (figure 7).
 
-    Structures of the left are circles, of the right triangles; others are circles.
+    Where left and right have one color, structures of the right are triangles; all others are circles.
     """
     points = {cell["settings"]["method"]: cell["points"] for cell in cells if "points" in cell}
     if not points:
@@ -233,16 +233,17 @@ def features_figure(cells: list[dict[str, Any]]) -> Figure | None:
     figure = Figure(figsize=(4.5 * len(points) + 2.5, 5.4), layout="constrained")
     plots = figure.subplots(1, len(points), squeeze=False)[0]
     for plot, method in zip(plots, in_order(list(points)), strict=True):
-        structures = points[method]
-        for color, (name, positions) in zip(structure_colors(structures), structures.items(), strict=True):
-            marker = "^" if name.startswith("right") else "o"
+        structures, colors = points[method], structure_colors(points[method])
+        has_sides = len(set(colors)) < len(structures)
+        for color, (name, positions) in zip(colors, structures.items(), strict=True):
+            marker = "^" if has_sides and name.startswith("right") else "o"
             plot.scatter(*np.array(positions).T, s=10, color=color, marker=marker, edgecolors="0.4", linewidths=0.2)
         plot.set_title(METHODS.get(method, method), fontsize="medium")
         plot.set(xticks=[], yticks=[])
-    colors = dict(zip(map(without_side, structures), structure_colors(structures), strict=True))
+    named = dict(zip(map(without_side, structures) if has_sides else structures, colors, strict=True))
     dot = {"linestyle": "", "markeredgecolor": "0.4", "markersize": 7}
-    handles = [Line2D([], [], marker="o", color=color, label=in_words(name), **dot) for name, color in colors.items()]
-    if len(colors) < len(structures):
+    handles = [Line2D([], [], marker="o", color=color, label=in_words(name), **dot) for name, color in named.items()]
+    if has_sides:
         sides = {"left": "o", "right": "^"}.items()
         handles += [Line2D([], [], marker=marker, color="white", label=side, **dot) for side, marker in sides]
     figure.legend(handles=handles, loc="outside right upper", fontsize="small", frameon=False)

@@ -19,7 +19,7 @@ from monai.utils import convert_to_tensor
 from torch.utils.data import Dataset
 
 from ..files import remove_leftovers, write_tensors
-from ..transforms import LoadVolumed
+from ..transforms import CheckedLoadImaged
 from ..volumes import VolumeError, check_file, check_image, image_name, is_image, paths_of, volume_state
 from .errors import case_error, volume_error
 from .memory import available_memory
@@ -37,9 +37,9 @@ def _raise_together(errors: list[VolumeError], count: int) -> None:
 
 
 def _check_files(items: Sequence[dict[str, Any]], transform: Compose, header_only: bool) -> None:
-    """Check the files that the `LoadVolumed` of the preprocessing will read later; see `check_file`."""
+    """Check the files that the `CheckedLoadImaged` of the preprocessing will read later; see `check_file`."""
     start = time.perf_counter()
-    loaders = [loader for loader in transform.transforms if isinstance(loader, LoadVolumed)]
+    loaders = [loader for loader in transform.transforms if isinstance(loader, CheckedLoadImaged)]
     errors, count = [], 0
     for item in items:
         try:

@@ -14,7 +14,7 @@ import torch
 from monai.transforms import ResizeWithPadOrCropd
 
 from ..labels import BRAIN_LABELS
-from ..transforms import LoadVolumed
+from ..transforms import CheckedLoadImaged
 from ..volumes import VolumeError
 from .cases import Case, PreparationReport, existing_folder, prepare_cases
 from .segmentation import label_counts, segmentation_case, write_description
@@ -101,7 +101,7 @@ def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) ->
     keys = ["image", "label"]
     item = prepared(
         dict(case.sources),
-        LoadVolumed(keys, label_keys="label"),
+        CheckedLoadImaged(keys, label_keys="label"),
         _clear_other_labels,
         to_ras(keys),
         to_spacing(keys, parameters["spacing"]),
@@ -120,7 +120,7 @@ def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) ->
 def _clear_other_labels(item: dict) -> dict:
     """Set undeclared labels to 0. Adds `cleared` (value -> voxels) and `dtype` (int16 if it holds all intensities)."""
     label, image = item["label"], item["image"]
-    label.affine = image.affine  # both have one grid, although LoadVolumed accepts a difference of half a voxel
+    label.affine = image.affine  # both have one grid, although CheckedLoadImaged accepts a difference of half a voxel
     counted, declared = label_counts(label), set(BRAIN_LABELS.values())
     if not declared & set(counted):
         name = label.meta["filename_or_obj"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..labels import CARDIAC_LABELS as MMWHS_LABELS
-from ..transforms import LoadVolumed
+from ..transforms import CheckedLoadImaged
 from ..volumes import VolumeError
 from .cases import Case, PreparationReport, existing_folder, prepare_cases
 from .segmentation import label_counts, segmentation_case, write_description
@@ -83,7 +83,7 @@ def find_mmwhs(source: Path) -> tuple[dict[str, dict[str, str]], dict[str, str]]
 def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) -> str | None:
     """Write image and label of one volume; return a remark on values of `STRAY`."""
     keys = list(case.sources)
-    transforms = [LoadVolumed(keys, label_keys=[key for key in keys if key == "label"]), to_ras(keys)]
+    transforms = [CheckedLoadImaged(keys, label_keys=[key for key in keys if key == "label"]), to_ras(keys)]
     if "label" in keys:
         transforms += [_check_labels, MarginCropd(keys, "label", parameters["margin_mm"])]
     item = prepared(dict(case.sources), *transforms, to_spacing(keys, parameters["spacing"]))

@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from scipy import ndimage
 
 from ..labels import BRAIN_LABELS
-from ..transforms import LoadVolumed, SameGridd
+from ..transforms import CheckedLoadImaged, SameGridd
 from ..volumes import VolumeError
 from .cases import Case, PreparationReport, existing_folder, prepare_cases
 from .segmentation import label_counts, segmentation_case, write_description
@@ -102,7 +102,7 @@ def find_muse(source: Path) -> dict[str, dict[str, str]]:
 def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) -> None:
     """Write the files of one subject."""
     keys = ["image", "label"]
-    item = prepared(dict(case.sources), LoadVolumed(keys, label_keys="label"), SameGridd(keys), window=None)
+    item = prepared(dict(case.sources), CheckedLoadImaged(keys, label_keys="label"), SameGridd(keys), window=None)
     image, label = item["image"], item["label"]
     translated = to_freesurfer(label)
     save_volume(output_dir / case.targets["label"], translated)

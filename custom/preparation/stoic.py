@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_json
-from ..transforms import LoadVolumed
+from ..transforms import CheckedLoadImaged
 from ..transforms.lungs import LungMaskd
 from ..volumes import VOLUME_SUFFIXES
 from .cases import Case, PreparationReport, existing_folder, prepare_cases
@@ -97,7 +97,7 @@ def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) ->
     keys = ["image", "mask"]
     item = prepared(
         dict(case.sources),
-        LoadVolumed("image"),
+        CheckedLoadImaged("image"),
         to_ras(["image"]),
         LungMaskd("image", "mask"),
         MarginCropd(keys, "mask", parameters["margin_mm"]),

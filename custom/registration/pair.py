@@ -14,7 +14,7 @@ from monai.transforms import Compose, MapTransform, ResizeWithPadOrCrop
 from monai.utils import ensure_tuple_rep
 from torch.utils.data import Dataset
 
-from ..transforms import LoadVolumed
+from ..transforms import CheckedLoadImaged
 from ..volumes import Image, check_geometry, image_name, paths_of
 
 
@@ -62,7 +62,8 @@ class RegistrationPair(Dataset):
         moving: path of the moving volume, in any format, orientation and spacing that `load_volume` reads, or a list of
             paths, one a channel.
         fixed: the same of the fixed volume.
-        transform: preprocessing of an item with the keys moving and fixed; `LoadVolumed` first, `CommonSized` last.
+        transform: preprocessing of an item with the keys moving and fixed; `CheckedLoadImaged` first,
+            `CommonSized` last.
         moving_label: path of a label map on the grid of the moving volume, or None. It is checked, not returned.
         fixed_label: path of a label map on the grid of the fixed volume, or None.
         dataset_dir: folder of relative paths.
@@ -89,7 +90,7 @@ class RegistrationPair(Dataset):
                 full = [os.path.normpath(os.path.join(folder, os.path.expanduser(path))) for path in paths_of(image)]
                 self.files[key] = full[0] if len(full) == 1 else tuple(full)
         self.transform = Compose(transform) if not isinstance(transform, Compose) else transform
-        loaders = [step for step in self.transform.flatten().transforms if isinstance(step, LoadVolumed)]
+        loaders = [step for step in self.transform.flatten().transforms if isinstance(step, CheckedLoadImaged)]
         self.channels = loaders[0].channels if loaders else 1
 
     def __len__(self) -> int:
@@ -106,7 +107,7 @@ class RegistrationPair(Dataset):
         for side in ("moving", "fixed"):
             label = f"{side}_label"
             if label in self.files:  # not in `transform`, because MONAI's Spacingd fails with a key moving_*
-                LoadVolumed((side, label), label_keys=label, channels=self.channels)(self.files)
+                CheckedLoadImaged((side, label), label_keys=label, channels=self.channels)(self.files)
         volumes = {side: self.files[side] for side in ("moving", "fixed")}
         for (
             transform

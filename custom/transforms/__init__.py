@@ -8,7 +8,7 @@ from .crop import RandRelativeCropd
 from .in_painting import RandInPainting, RandInPaintingd
 from .intensity import CheckedIntensityd, looks_like_hu
 from .labels import DecodeLabelsd, EncodeAbsentd, EncodeLabelsd, SameGridd
-from .load import LoadVolumed
+from .load import CheckedLoadImaged
 from .local_shuffle import RandLocalShuffle, RandLocalShuffled
 from .lungs import LungMaskd, lung_mask
 from .out_painting import RandOutPainting, RandOutPaintingd

@@ -13,7 +13,7 @@ from monai.utils import ensure_tuple
 from ..volumes import VolumeError, image_name, is_image, load_image, load_volume, on_grid_of
 
 
-class LoadVolumed(MapTransform):
+class CheckedLoadImaged(MapTransform):
     """
     Load and check one 3D volume for each key: a path becomes a MetaTensor (channels, *spatial); see `load_volume`.
 

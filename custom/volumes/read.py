@@ -22,7 +22,7 @@ from .nifti import NIFTI_SUFFIXES, check_complete, nifti_affine, nifti_shape, re
 from .text_header import ITK_SUFFIXES, check_text_header, is_complete
 
 BLOCK = 16  # planes that are copied at once into another memory order
-META_KEYS = (MetaKeys.SPATIAL_SHAPE, MetaKeys.SPACE, MetaKeys.ORIGINAL_CHANNEL_DIM)
+META_KEYS = (MetaKeys.SPATIAL_SHAPE, MetaKeys.SPACE)
 
 
 def check_volume(volume: torch.Tensor, name: str, is_label: bool = False, channels: int = 1) -> None:
@@ -185,6 +185,7 @@ def load_volume(path: str | os.PathLike, is_label: bool = False, channels: int =
     affine = torch.as_tensor(np.array(loaded.meta[MetaKeys.AFFINE]), dtype=torch.float64)
     meta = {key: loaded.meta[key] for key in META_KEYS}
     meta |= {MetaKeys.ORIGINAL_AFFINE: affine.numpy().copy(), "filename_or_obj": name}
+    meta[MetaKeys.ORIGINAL_CHANNEL_DIM] = 0  # `EnsureChannelFirst` has nothing to do
     volume = MetaTensor(loaded.as_tensor().contiguous(), affine=affine, meta=meta)
     check_volume(volume, name, is_label, channels)
     return _as_integers(volume, name) if is_label else volume

@@ -18,6 +18,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain, product
@@ -48,6 +49,7 @@ from benchmarks.transfer.task_file import Recipe, TaskFile, read_task_file
 from benchmarks.transfer.volumes import Cohort, coarse_affine, fetch_volumes, merged, reduced
 
 ROOT = Path(__file__).resolve().parents[2]
+COMMITTED = ROOT / "benchmarks" / "results" / "transfer"
 SUBJECTS = [f"s{number}" for number in range(9)]
 
 
@@ -268,6 +270,19 @@ def test_features_and_restoration_are_drawn(tiny_task: Path, transfer: Callable[
     ranks = results["rank_gvsl_seed0"]["rank"]
     line = f"| GVSL | 1 | {ranks['local']:.0f} | {ranks['bottleneck']:.0f} |"
     assert line in transfer("table", tiny_task).splitlines() and 12.5 <= ranks["local"] <= 100
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "legend"),
+    [
+        ("left_atrium", "right_atrium", ["left atrium", "right atrium"]),  # two colors
+        ("left_caudate", "right_caudate", ["caudate", "left", "right"]),  # one
+    ],
+)
+def test_the_legend_of_the_features_names_every_color(left: str, right: str, legend: list[str]) -> None:
+    points = {left: [[0.0, 1.0]], right: [[1.0, 0.0]]}
+    figure = features_figure([{"settings": {"method": "gvsl"}, "points": points}])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == legend
 
 
 def test_rows_of_the_table_have_a_figure_of_their_own(tmp_path: Path) -> None:
@@ -536,24 +551,37 @@ def test_committed_table_is_that_of_the_committed_cells(tmp_path: Path) -> None:
 
 
 def test_committed_cells_have_the_settings_of_the_committed_files(tmp_path: Path, no_volumes: None) -> None:
-    """Task files, overlays and plan still ask for what was measured."""
-    committed, checked = ROOT / "benchmarks" / "results" / "transfer", 0
-    for name in ("brain", "brain_t1", "hippocampus", "heart_phantoms", "covid_phantoms"):
-        task = prepare_task(name, tmp_path, tmp_path, committed)
-        methods = task.methods(["scratch", *task.file.methods, *(["all"] if name != "brain_t1" else [])])
-        planned_cells = list(stages(task, methods, plan.PROTOCOLS, [0, 1, 2], searched=False))[:3]
-        results = {path.stem: read_results(path) for path in {task.results, task.pretraining_task.results}}
-        for chosen in chain.from_iterable(planned_cells):
-            checked += result_of(chosen, results[chosen.results.stem]) is not None
-    assert checked > 500
-    brains = prepare_task("brains", tmp_path, tmp_path, committed)
+    """Task files, overlays and plan still ask for what was measured; `earlier` was measured with another train.json."""
+    earlier = ("brain", "brain_t1", "hippocampus", "heart_phantoms", "covid_phantoms")
+    checked = [committed_cells(name, tmp_path, with_train=False) for name in earlier]
+    assert sum(checked) > 500
+    assert committed_cells("brains", tmp_path) > 70 and committed_cells("heart_phantoms_similarity", tmp_path) > 4
+    with pytest.raises(ValueError, match=r"pretraining_\w+_seed0 was measured with other \['train'\]"):
+        committed_cells("brain", tmp_path)
+    brains = prepare_task("brains", tmp_path, tmp_path, COMMITTED)
     results = read_results(brains.results)
-    variants = plan.variant_cells(brains, [], [0, 1, 2])
+    variants = [without_train(chosen) for chosen in plan.variant_cells(brains, [], [0, 1, 2])]
     assert any([result_of(chosen, results) is not None for chosen in variants])
 
 
+def committed_cells(name: str, folder: Path, with_train: bool = True) -> int:
+    """The number of a task's planned cells that have committed results, whose settings are compared."""
+    task = prepare_task(name, folder, folder, COMMITTED)
+    every = [] if name in ("brain_t1", "brains", "heart_phantoms_similarity") else ["all"]
+    methods = task.methods(["scratch", *task.file.methods, *every])
+    planned_cells = chain.from_iterable(list(stages(task, methods, plan.PROTOCOLS, [0, 1, 2], searched=False))[:3])
+    results = {path.stem: read_results(path) for path in {task.results, task.pretraining_task.results}}
+    compared = (chosen if with_train else without_train(chosen) for chosen in planned_cells)
+    return sum([result_of(chosen, results[chosen.results.stem]) is not None for chosen in compared])
+
+
+def without_train(chosen: Cell) -> Cell:
+    """A cell that does not say what train.json held, like those of the earlier recipe."""
+    return replace(chosen, settings={key: value for key, value in chosen.settings.items() if key != "train"})
+
+
 def test_the_page_quotes_the_committed_table() -> None:
-    with (ROOT / "benchmarks" / "results" / "transfer" / "RESULTS.csv").open(newline="") as file:
+    with (COMMITTED / "RESULTS.csv").open(newline="") as file:
         measured = {f"{row['score']} ± {row['spread']}" for row in csv.DictReader(file)}
     quoted = set(re.findall(r"\d+\.\d ± \d+\.\d", (ROOT / "docs" / "transfer.md").read_text(encoding="utf-8")))
     assert quoted and not quoted - measured
@@ -564,7 +592,7 @@ def test_the_page_quotes_the_committed_table() -> None:
 )
 def test_the_readme_quotes_the_committed_table(method: str, name: str) -> None:
     """One and four labelled brains, probe and fine-tuned, three seeds."""
-    with (ROOT / "benchmarks" / "results" / "transfer" / "RESULTS.csv").open(newline="") as file:
+    with (COMMITTED / "RESULTS.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["task"] == "brains" and row["method"] == method]
     assert {row["seeds"] for row in rows} == {"3"}
     scores = {(row["protocol"], row["labelled"]): row["score"] for row in rows}

@@ -12,10 +12,10 @@ import torch
 
 import custom.data.cache as cache_module
 from custom.data.cache import VolumeCache
-from custom.transforms import LoadVolumed, RandRelativeCropd
+from custom.transforms import CheckedLoadImaged, RandRelativeCropd
 from custom.volumes import VolumeError
 
-LOAD = LoadVolumed(("image", "label"), "label", allow_missing_keys=True)
+LOAD = CheckedLoadImaged(("image", "label"), "label", allow_missing_keys=True)
 
 
 @pytest.fixture

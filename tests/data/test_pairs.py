@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 
 import custom.data.pairs as pairs_module
 from custom.data import FixedPairDataset, GlobalSampler, PairDataset, find_volumes, fixed_pairs
-from custom.transforms import LoadVolumed
+from custom.transforms import CheckedLoadImaged
 from custom.transforms.crop import RandRelativeCropd
 from custom.volumes import VolumeError
 
@@ -57,7 +57,7 @@ def items(tmp_path):
 
 
 def load():
-    return Compose([LoadVolumed(("image", "label"), "label", allow_missing_keys=True)])
+    return Compose([CheckedLoadImaged(("image", "label"), "label", allow_missing_keys=True)])
 
 
 class RandDamaged(Randomizable, MapTransform):
@@ -197,7 +197,7 @@ def test_without_copies_the_crop_protects_the_cache(items):
 
 
 def test_labels_only_where_all_have_them_and_they_are_loaded(items, caplog):
-    images_only = Compose([LoadVolumed("image")])
+    images_only = Compose([CheckedLoadImaged("image")])
     assert "moving_label" not in PairDataset(items, images_only, None, 0, 1, progress=False)[0]
     assert not caplog.records
     del items[1]["label"]
@@ -216,7 +216,7 @@ def test_constructor_errors(items):
         make(items, seed=-1)
     with pytest.raises(ValueError, match="samples_per_epoch 0"):
         PairDataset(items, load(), None, 0, 0)
-    random = [LoadVolumed("image"), Compose([RandGaussianNoised("image"), RandRicianNoised("image")])]
+    random = [CheckedLoadImaged("image"), Compose([RandGaussianNoised("image"), RandRicianNoised("image")])]
     with pytest.raises(ValueError, match="transform must be deterministic, got RandGaussianNoised, RandRicianNoised"):
         PairDataset(items, random, None, 0, 1)
     with pytest.raises(IndexError, match="index is -1"):
@@ -263,7 +263,7 @@ def test_bad_volume_found_later_is_named_through_loader_workers(items, tmp_path,
 
 
 def test_other_preprocessing_errors_name_the_file_too(items):
-    transform = Compose([LoadVolumed("image"), ScaleIntensityd("image", minv="a")])
+    transform = Compose([CheckedLoadImaged("image"), ScaleIntensityd("image", minv="a")])
     with pytest.raises(VolumeError, match="image0.nii: preprocessing failed .TypeError: ") as caught:
         PairDataset(items, transform, None, 0, 1, progress=False)
     assert caught.value.__cause__ is not None
@@ -287,8 +287,10 @@ def test_errors_of_pair_transforms_name_pair_and_files(items):
 
 def count_loads(monkeypatch):
     loads = []
-    original = LoadVolumed.__call__
-    monkeypatch.setattr(LoadVolumed, "__call__", lambda self, data: loads.append(data["image"]) or original(self, data))
+    original = CheckedLoadImaged.__call__
+    monkeypatch.setattr(
+        CheckedLoadImaged, "__call__", lambda self, data: loads.append(data["image"]) or original(self, data)
+    )
     return loads
 
 
@@ -305,9 +307,9 @@ def test_disk_cache_is_used_until_file_or_transform_change(items, tmp_path, monk
         nibabel.save(nibabel.Nifti1Image(np.round(image * 9), np.eye(4)), items[1][key])
     changed = [again.volumes[place]["image"] for place in range(4)]
     assert loads[4:] == [items[1]["image"]] and changed[1].max() <= 9
-    transform = Compose([LoadVolumed("image"), ScaleIntensityd("image", 0, 1)])
+    transform = Compose([CheckedLoadImaged("image"), ScaleIntensityd("image", 0, 1)])
     for maximum in (1, 2):
-        transform = Compose([LoadVolumed("image"), ScaleIntensityd("image", 0, maximum)])
+        transform = Compose([CheckedLoadImaged("image"), ScaleIntensityd("image", 0, maximum)])
         scaled = PairDataset(items, transform, None, 0, 1, cache_dir=tmp_path / "cache").volumes[0]["image"]
         assert scaled.max() == maximum
 
@@ -417,7 +419,9 @@ def test_real_chest_ct():
         pytest.skip("../shared/data/chest_ct is absent")
     items = find_volumes(SHARED / "chest_ct")[:2]
     crop = RandRelativeCropd(("moving", "fixed"), 64)
-    sample = PairDataset(items, Compose([LoadVolumed("image")]), crop, seed=0, samples_per_epoch=1, progress=False)[0]
+    sample = PairDataset(
+        items, Compose([CheckedLoadImaged("image")]), crop, seed=0, samples_per_epoch=1, progress=False
+    )[0]
     assert sample["moving"].shape == sample["fixed"].shape == (1, 64, 64, 64)
     assert not torch.equal(sample["moving"], sample["fixed"]) and not isinstance(sample["moving"], MetaTensor)
 

@@ -13,10 +13,10 @@ from monai.data import DataLoader
 from monai.transforms import Compose, MapTransform, RandGaussianNoised, RandScaleIntensityd, RandSpatialCropSamplesd
 
 from custom.data import GlobalSampler, SampleDataset, VolumeCache
-from custom.transforms import LoadVolumed
+from custom.transforms import CheckedLoadImaged
 from custom.volumes import VolumeError
 
-LOAD = LoadVolumed(("image", "label"), label_keys="label")
+LOAD = CheckedLoadImaged(("image", "label"), label_keys="label")
 NOISE = Compose([RandGaussianNoised("image", prob=1.0, std=0.1), RandScaleIntensityd("image", 0.2, prob=0.5)])
 
 
@@ -75,7 +75,7 @@ def test_samples_are_plain_tensors_and_numbers(items):
 
 def test_the_class_of_a_volume_is_a_label(items):
     items = [item | {"label": number % 2} for number, item in enumerate(items)]
-    dataset = SampleDataset(items, LoadVolumed("image"), None, 0, progress=False)
+    dataset = SampleDataset(items, CheckedLoadImaged("image"), None, 0, progress=False)
     assert [dataset[index]["label"] for index in range(5)] == [dataset.volume_of(index) % 2 for index in range(5)]
     batch = next(iter(DataLoader(dataset, batch_size=5, num_workers=0)))
     assert batch["label"].dtype == torch.int64
@@ -84,7 +84,9 @@ def test_the_class_of_a_volume_is_a_label(items):
 def test_a_changed_class_is_not_taken_from_the_disk_cache(items, tmp_path):
     for label in (0, 1):
         labelled = [item | {"label": label} for item in items]
-        dataset = SampleDataset(labelled, LoadVolumed("image"), None, 0, cache_dir=tmp_path / "cache", progress=False)
+        dataset = SampleDataset(
+            labelled, CheckedLoadImaged("image"), None, 0, cache_dir=tmp_path / "cache", progress=False
+        )
         assert dataset[0]["label"] == label
 
 

@@ -9,11 +9,11 @@ from monai.transforms import Orientationd, Spacingd
 from scipy.spatial.transform import Rotation
 
 from custom.registration import CommonSized
-from custom.transforms import LoadVolumed
+from custom.transforms import CheckedLoadImaged
 
 BOTH = ("moving", "fixed")
 PREPROCESSING = (
-    LoadVolumed(BOTH),
+    CheckedLoadImaged(BOTH),
     Orientationd(BOTH, "RAS"),
     Spacingd(BOTH, (2.0, 2.2, 1.8)),
     CommonSized(BOTH),

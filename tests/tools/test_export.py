@@ -41,6 +41,13 @@ def test_the_commands_of_monai_work_in_a_zip(dist: Path, tmp_path: Path) -> None
         assert export.compared(file, network, 1, shapes)["difference"] <= 1e-4
 
 
+def test_an_unpacked_zip_is_exported(dist: Path, tmp_path: Path) -> None:
+    """Its configs name `scripts`, which is not installed here."""
+    folder = unpacked(dist, "gvsl_seg_heart", tmp_path) / "gvsl_seg_heart"
+    export.export(str(folder), to="torchscript", output_dir=str(tmp_path), check=True)
+    assert (tmp_path / "gvsl_seg_heart.ts").is_file()
+
+
 def test_the_page_has_the_measured_table() -> None:
     assert export.table(read_json(ROOT / "benchmarks" / "results" / "exports.json")["exports"]) in PAGE
 

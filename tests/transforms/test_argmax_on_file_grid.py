@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from benchmarks.machine import CLEAR_REFS, peak_main_memory, reset_peak_memory
-from custom.transforms import ArgmaxOnFileGridd, LoadVolumed, ToSpacingd, argmax_on_grid
+from custom.transforms import ArgmaxOnFileGridd, CheckedLoadImaged, ToSpacingd, argmax_on_grid
 
 TURNED = Rotation.from_euler("xyz", [12, -8, 31], degrees=True).as_matrix()[:, [1, 2, 0]] * [-1, 1, 1]
 GRIDS = {  # directions and spacing of the file, shape, classes, spacing of the network
@@ -34,7 +34,7 @@ def transformed(folder: Path, directions: np.ndarray, shape: tuple[int, ...], sp
     path = folder / "image.nii.gz"
     nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).normal(size=shape).astype(np.float32), affine), path)
     orient = Orientationd("image", axcodes="RAS", labels=[["L", "R"], ["P", "A"], ["I", "S"]])
-    chain = Compose([LoadVolumed("image"), orient, ToSpacingd("image", [spacing] * 3, mode="bilinear")])
+    chain = Compose([CheckedLoadImaged("image"), orient, ToSpacingd("image", [spacing] * 3, mode="bilinear")])
     return chain, dict(chain({"image": str(path)}))
 
 

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, Orientationd
 
-from custom.transforms import DecodeLabelsd, EncodeAbsentd, EncodeLabelsd, LoadVolumed, SameGridd, ToSpacingd
+from custom.transforms import CheckedLoadImaged, DecodeLabelsd, EncodeAbsentd, EncodeLabelsd, SameGridd, ToSpacingd
 from custom.volumes import VolumeError
 
 LABELS = {"aorta": 820, "myocardium": 205, "left_atrium": 420}  # not in the order of the values
@@ -96,7 +96,7 @@ def test_a_label_map_a_fraction_of_a_voxel_off_gets_the_grid_of_its_image(tmp_pa
         files[key] = str(tmp_path / f"{key}.nii.gz")
         nibabel.save(nibabel.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), affine), files[key])
     keys = ["image", "label"]
-    chain = Compose([LoadVolumed(keys, label_keys="label"), SameGridd(keys), ToSpacingd(keys, (1.0, 1.0, 1.0))])
+    chain = Compose([CheckedLoadImaged(keys, label_keys="label"), SameGridd(keys), ToSpacingd(keys, (1.0, 1.0, 1.0))])
     item = chain(files)
     assert item["label"].shape == item["image"].shape and torch.equal(item["label"].affine, item["image"].affine)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.transforms import Compose, Invertd, Spacingd
 
-from custom.transforms import LoadVolumed, ToSpacingd
+from custom.transforms import CheckedLoadImaged, ToSpacingd
 
 ARGUMENTS = {"keys": ("image", "label"), "pixdim": (1.5, 2.0, 1.0), "mode": ("bilinear", "nearest")}
 
@@ -21,7 +21,7 @@ def item(tmp_path):
     for key, array in (("image", image), ("label", (image > 0).astype(np.uint8))):
         paths[key] = str(tmp_path / f"{key}.nii.gz")
         nibabel.save(nibabel.Nifti1Image(array, np.diag([1.0, 1.2, 2.0, 1.0])), paths[key])
-    return LoadVolumed(("image", "label"), label_keys="label")(paths)
+    return CheckedLoadImaged(("image", "label"), label_keys="label")(paths)
 
 
 def test_strings_beside_a_volume_stay_as_they_are(item):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from custom.transforms import LoadVolumed
+from custom.transforms import CheckedLoadImaged
 from custom.volumes import VolumeError, check_image, load_image, load_volume
 
 SHAPE, CHANNELS = (6, 5, 4), 3
@@ -95,6 +95,6 @@ def test_the_label_map_of_an_image_of_channels_gets_its_grid(files: list[str], t
     nearly = AFFINE.copy()
     nearly[0, 3] = 0.1
     label = write(tmp_path / "label.nii.gz", (ARRAY[..., 0] > 0).astype(np.uint8), nearly)
-    item = LoadVolumed(("image", "label"), "label", channels=3)({"image": files, "label": label})
+    item = CheckedLoadImaged(("image", "label"), "label", channels=3)({"image": files, "label": label})
     assert item["image"].shape == (3, *SHAPE) and item["label"].shape == (1, *SHAPE)
     assert torch.equal(item["label"].affine, item["image"].affine)

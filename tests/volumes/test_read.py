@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LoadVolumed: every format and orientation gives one array; everything wrong names the file and the finding."""
+"""CheckedLoadImaged: every format and orientation gives one array; everything wrong names the file and the finding."""
 
 import gzip
 import os
@@ -14,7 +14,7 @@ import torch
 from monai.data import ITKReader, MetaTensor
 from monai.transforms import Compose, LoadImage, Orientationd, Spacingd
 
-from custom.transforms import LoadVolumed
+from custom.transforms import CheckedLoadImaged
 from custom.volumes import VolumeError, check_volume, is_dicom_file, load_volume
 
 SHAPE = (12, 10, 8)
@@ -109,7 +109,7 @@ FORMATS = ("RAS.nii.gz", "LPI.nii.gz", "SAR.nii.gz", "volume.nrrd", "volume.mha"
 
 
 def test_every_format_and_orientation_gives_the_same_volume(one_volume_in_all_formats):
-    orient = Compose([LoadVolumed("image"), Orientationd("image", "RAS", labels=None)])
+    orient = Compose([CheckedLoadImaged("image"), Orientationd("image", "RAS", labels=None)])
     resample = Spacingd("image", (1.25, 1.25, 1.25))
     judge = nibabel.as_closest_canonical(nibabel.Nifti1Image(make_array(), make_affine()))
     resampled = []
@@ -359,12 +359,12 @@ def test_is_dicom_file(tmp_path):
     ]
 
 
-# ------------------------------------------------------------------------------------------------------ LoadVolumed
+# ----------------------------------------------------------------------------------------------- CheckedLoadImaged
 
 
 def test_label_map_must_lie_on_its_image(tmp_path):
     image = write_nifti(tmp_path / "image.nii.gz", make_array())
-    load = LoadVolumed(("image", "label"), label_keys="label")
+    load = CheckedLoadImaged(("image", "label"), label_keys="label")
     moved = make_affine()
     moved[0, 3] += 0.4
     item = load({"image": image, "label": write_nifti(tmp_path / "near.nii.gz", make_array(1), moved), "id": 3})
@@ -380,7 +380,7 @@ def test_label_maps_of_a_pair_belong_to_their_own_image(tmp_path):
     big = write_nifti(tmp_path / "big.nii.gz", make_array())
     small = write_nifti(tmp_path / "small.nii.gz", make_array()[:, :, :7])
     keys = ("moving", "fixed", "moving_label", "fixed_label")
-    load = LoadVolumed(keys, label_keys=keys[2:])
+    load = CheckedLoadImaged(keys, label_keys=keys[2:])
     load({"moving": big, "fixed": small, "moving_label": big, "fixed_label": small})
     with pytest.raises(VolumeError, match="label map of shape"):
         load({"moving": big, "fixed": small, "moving_label": small, "fixed_label": big})
@@ -389,19 +389,19 @@ def test_label_maps_of_a_pair_belong_to_their_own_image(tmp_path):
 def test_keys(tmp_path):
     image = write_nifti(tmp_path / "image.nii.gz", make_array())
     with pytest.raises(KeyError):
-        LoadVolumed(("image", "label"))({"image": image})
-    assert set(LoadVolumed(("image", "label"), "label", allow_missing_keys=True)({"image": image})) == {"image"}
+        CheckedLoadImaged(("image", "label"))({"image": image})
+    assert set(CheckedLoadImaged(("image", "label"), "label", allow_missing_keys=True)({"image": image})) == {"image"}
     with pytest.raises(ValueError, match="label_keys"):
-        LoadVolumed("image", label_keys="label")
+        CheckedLoadImaged("image", label_keys="label")
     with pytest.raises(VolumeError, match="image.nii.gz: 2 files, expected 1, one a channel"):
-        LoadVolumed("image")({"image": [image, image]})
+        CheckedLoadImaged("image")({"image": [image, image]})
 
 
 def test_real_cardiac_ct_with_labels():
     folder = SHARED / "cardiac_cta"
     if not folder.is_dir():
         pytest.skip("../shared/data/cardiac_cta is absent")
-    item = LoadVolumed(("image", "label"), "label")(
+    item = CheckedLoadImaged(("image", "label"), "label")(
         {"image": folder / "ct.nii.gz", "label": folder / "label_heart1_aorta2_pa3.nii.gz"}
     )
     assert item["image"].shape == item["label"].shape and sorted(item["label"].unique().tolist()) == [0, 1, 2, 3]
