@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The default tests with the oldest and with the newest packages that setup.cfg allows.
+
+nox -f tools/noxfile.py -s oldest            every package at its lower bound
+nox -f tools/noxfile.py -s newest-3.13       what the registry has today, for one Python
+
+Arguments after -- go to pytest. docs/clients.md says what was run last.
+"""
+
+from __future__ import annotations
+
+from configparser import ConfigParser
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).resolve().parents[1]
+EXTRAS = ("test", "docs", "pretext", "benchmarks")  # what the default tests need
+
+
+@nox.session(python="3.10", venv_backend="venv")
+def oldest(session: nox.Session) -> None:
+    """Every package that setup.cfg names at its lower bound, with the oldest Python."""
+    constraints = Path(session.create_tmp()) / "oldest.txt"
+    constraints.write_text("\n".join(lower_bounds()), encoding="utf-8")
+    check(session, "--constraint", str(constraints))
+
+
+@nox.session(python=["3.10", "3.11", "3.12", "3.13"], venv_backend="venv")
+def newest(session: nox.Session) -> None:
+    """The newest packages that the registry has."""
+    check(session)
+
+
+def check(session: nox.Session, *options: str) -> None:
+    """Installs the project with these options of pip, prints what pip chose, and runs the default tests."""
+    session.chdir(ROOT)
+    session.install(*options, "-e", f".[{','.join(EXTRAS)}]")
+    session.run("python", "-m", "pip", "freeze")
+    session.run("pytest", "-n", "2", "--dist", "loadscope", "--no-loadscope-reorder", *session.posargs)
+
+
+def lower_bounds() -> list[str]:
+    """A line for pip's --constraint for each package that setup.cfg names."""
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    lists = [config["options"]["install_requires"], *(config["options.extras_require"][name] for name in EXTRAS)]
+    lines = [line.strip() for text in lists for line in text.splitlines()]
+    return sorted({line.replace(">=", "==") for line in lines if line and not line.startswith("#")})
