@@ -21,7 +21,7 @@ EXTRAS = ("test", "docs", "pretext", "benchmarks")  # what the default tests nee
 @nox.session(python="3.10", venv_backend="venv")
 def oldest(session: nox.Session) -> None:
     """Every package that setup.cfg names at its lower bound, with the oldest Python."""
-    constraints = Path(session.create_tmp()) / "oldest.txt"
+    constraints = Path(session.create_tmp()).resolve() / "oldest.txt"
     constraints.write_text("\n".join(lower_bounds()), encoding="utf-8")
     check(session, "--constraint", str(constraints))
 
