@@ -34,7 +34,7 @@ def arguments() -> Namespace:
 
 
 def upload(archive: Server, folder: Path | None) -> tuple[str, list[str]]:
-    """Stores a study over DICOMweb; returns its UID and those of its CT series.
+    """Stores a study over DICOMweb; returns its UID and those of its CT series, without localizers.
 
     Args:
         archive: Orthanc.
@@ -45,7 +45,8 @@ def upload(archive: Server, folder: Path | None) -> tuple[str, list[str]]:
     """
     files = [dcmread(file) for file in sorted(folder.rglob("*")) if file.is_file()] if folder else phantom_series()
     studies = {str(file.StudyInstanceUID) for file in files}
-    series = {str(file.SeriesInstanceUID) for file in files if file.Modality == "CT"}
+    slices = [file for file in files if file.Modality == "CT" and "LOCALIZER" not in file.ImageType]
+    series = {str(file.SeriesInstanceUID) for file in slices}
     if len(studies) != 1 or not series:
         raise ValueError(f"{folder}: {len(studies)} studies, {len(series)} series of CT; expected one study with a CT")
     client = DICOMwebClient(f"{archive.address}/dicom-web")
