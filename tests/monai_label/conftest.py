@@ -10,12 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from environments import monai_label_python
 
-sys.path.insert(0, str(Path(__file__).parent))
+from tools import package_bundles
 
-from environment import monai_label_python  # noqa: E402
-
-from tools import package_bundles  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parent))  # server
 
 
 @pytest.fixture(scope="session")
