@@ -19,7 +19,7 @@ import nibabel
 import numpy as np
 import requests
 
-STRUCTURES = Path(__file__).with_name("structures.json")
+STRUCTURES = Path(__file__).resolve().parents[1] / "structures.json"
 INFERS_IN = 900  # seconds at most
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,26 +14,21 @@ from custom.labels import CARDIAC_LABELS
 from examples.hospital.segment import STRUCTURES, describe
 
 NAMES = dict(enumerate(CARDIAC_LABELS, start=1))
-CODES = {
-    "myocardium": codes.SCT.LeftVentricleMyocardium,
-    "left_atrium": codes.SCT.LeftAtrium,
-    "left_ventricle": codes.SCT.LeftVentricle,
-    "right_atrium": codes.SCT.RightAtrium,
-    "right_ventricle": codes.SCT.RightVentricle,
-    "aorta": codes.SCT.Aorta,
-    "pulmonary_artery": codes.SCT.PulmonaryArtery,
-}
+CODES = [code for code in (getattr(codes.SCT, name) for name in dir(codes.SCT)) if hasattr(code, "meaning")]
+BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 
 
-def test_every_structure_has_its_code_and_a_colour_that_no_other_is_near() -> None:
+def test_every_structure_of_the_bundles_has_a_code_of_the_standard() -> None:
     structures = json.loads(STRUCTURES.read_text())
-    assert list(structures) == list(CARDIAC_LABELS)
-    for name, structure in structures.items():
-        assert (structure["code"], structure["meaning"]) == (
-            CODES[name].value,
-            CODES[name].meaning.capitalize(),
-        )
-    colours = np.array([structure["colour"] for structure in structures.values()])
+    named = [json.loads((folder / "configs" / "inference.json").read_text()) for folder in BUNDLES.glob("gvsl_seg_*")]
+    assert set(structures) == {name for config in named for name in config["labels"]}
+    known = {(code.value, code.meaning.capitalize()) for code in CODES}
+    assert not [name for name, entry in structures.items() if (entry["code"], entry["meaning"]) not in known]
+
+
+def test_no_colour_of_a_heart_is_near_another() -> None:
+    structures = json.loads(STRUCTURES.read_text())
+    colours = np.array([structures[name]["colour"] for name in CARDIAC_LABELS])
     distances = np.linalg.norm(colours[:, None] - colours, axis=2) + 255 * np.eye(len(colours))
     assert colours.min() >= 0 and colours.max() <= 255 and distances.min() > 60
 
