@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = ("test", "docs", "pretext", "benchmarks")  # what the default tests need
 
 
-@nox.session(python="3.10", venv_backend="venv")
+@nox.session(python="3.11", venv_backend="venv")
 def oldest(session: nox.Session) -> None:
     """Every package that setup.cfg names at its lower bound, with the oldest Python."""
     constraints = Path(session.create_tmp()).resolve() / "oldest.txt"
@@ -26,7 +26,7 @@ def oldest(session: nox.Session) -> None:
     check(session, "--constraint", str(constraints))
 
 
-@nox.session(python=["3.10", "3.11", "3.12", "3.13"], venv_backend="venv")
+@nox.session(python=["3.11", "3.12", "3.13"], venv_backend="venv")
 def newest(session: nox.Session) -> None:
     """The newest packages that the registry has."""
     check(session)
