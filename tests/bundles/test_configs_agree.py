@@ -115,7 +115,7 @@ def test_inference_says_what_training_says(bundle: str) -> None:
 
 @pytest.mark.parametrize("bundle", EVERY)
 def test_inference_prepares_its_input_as_validation_does(bundle: str) -> None:
-    """The same steps in the same order, but for those of labels, of volumes in memory and, in pre-training, of crops."""
+    """The same steps in the same order, but for those of labels, of volumes in memory and, in pre-training, crops."""
     train, inference = config(bundle, "train.json"), config(bundle, "inference.json")
     steps = [
         train[step[1:]] if isinstance(step, str) else step for step in train["validate"]["preprocessing"]["transforms"]

@@ -137,7 +137,7 @@ class TestCovidCls(DownstreamTests):
         self, trained: Path, overrides: dict, dataset: Path, tmp_path: Path
     ) -> None:
         chosen = self.inference_overrides(overrides, trained, tmp_path / "listed")
-        chosen["preprocessing#transforms#4#minimum_volume"] = 0.5
+        chosen["lungs#minimum_volume"] = 0.5
         built = workflow(BUNDLE, ["inference.json"], "infer", chosen)
         built.run()
         for name, tensor in torch.load(trained / "model.pt", weights_only=True).items():
@@ -218,9 +218,7 @@ class TestCovidCls(DownstreamTests):
         for name, place in (("train.json", "validate#preprocessing"), ("inference.json", "preprocessing")):
             parser = ConfigParser(read_config(BUNDLE, name))
             parser.update({key: overrides[key] for key in ("spacing", "patch_size", "dataset_dir", "bundle_root")})
-            parser["lungs#minimum_volume" if name == "train.json" else "preprocessing#transforms#4#minimum_volume"] = (
-                0.5
-            )
+            parser["lungs#minimum_volume"] = 0.5
             data = parser.get_parsed_content("data")
             item = (data["training"] if name == "train.json" else data)[0]
             images.append(parser.get_parsed_content(place)(item)["image"])

@@ -20,7 +20,7 @@ POSTFIX = {
     "gvsl_seg_brain": "label",
     "gvsl_covid_cls": None,
 }
-OWN = {"gvsl_covid_cls": {"preprocessing#transforms#4#minimum_volume": 0.5}}
+OWN = {"gvsl_covid_cls": {"lungs#minimum_volume": 0.5}}
 AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
 GOOD = ["sub-1/ct", "sub-2/ct.mha", "sub-2/ct.nii.gz"]
 
