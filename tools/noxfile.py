@@ -37,7 +37,7 @@ def check(session: nox.Session, *options: str) -> None:
     session.chdir(ROOT)
     session.install(*options, "-e", f".[{','.join(EXTRAS)}]")
     session.run("python", "-m", "pip", "freeze")
-    session.run("pytest", "-n", "2", "--dist", "loadscope", "--no-loadscope-reorder", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "2", "--dist", "loadscope", "--no-loadscope-reorder", *session.posargs)
 
 
 def lower_bounds() -> list[str]:

@@ -173,7 +173,8 @@ def series(folder: Path, patient: str) -> None:
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
     dataset.PatientID = patient
-    dataset.save_as(folder / "1.dcm", enforce_file_format=True)
+    dataset.is_little_endian, dataset.is_implicit_VR = True, False  # pydicom 2 asks for it, as for the next line
+    dataset.save_as(folder / "1.dcm", write_like_original=False)
 
 
 LABELLED_TWICE = [

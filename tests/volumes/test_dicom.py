@@ -39,7 +39,8 @@ def image(sop_class: str, number: int, voxels: np.ndarray) -> Dataset:
 
 def save(dataset: Dataset, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    dataset.save_as(path, enforce_file_format=True)
+    dataset.is_little_endian, dataset.is_implicit_VR = True, False  # pydicom 2 asks for it, as for the next line
+    dataset.save_as(path, write_like_original=False)
 
 
 def write_series(folder: Path, change: Callable[[int, Dataset], None] = lambda k, dataset: None) -> Path:
