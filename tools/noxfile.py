@@ -21,29 +21,27 @@ EXTRAS = ("test", "docs", "pretext", "benchmarks")  # what the default tests nee
 @nox.session(python="3.11", venv_backend="venv")
 def oldest(session: nox.Session) -> None:
     """Every package that setup.cfg names at its lower bound, with the oldest Python."""
-    constraints = Path(session.create_tmp()).resolve() / "oldest.txt"
-    constraints.write_text("\n".join(lower_bounds()), encoding="utf-8")
-    check(session, "--constraint", str(constraints))
+    check(session, [name.replace(">=", "==") for name in packages()])
 
 
 @nox.session(python=["3.11", "3.12", "3.13"], venv_backend="venv")
 def newest(session: nox.Session) -> None:
     """The newest packages that the registry has."""
-    check(session)
+    check(session, packages())
 
 
-def check(session: nox.Session, *options: str) -> None:
-    """Installs the project with these options of pip, prints what pip chose, and runs the default tests."""
+def check(session: nox.Session, names: list[str]) -> None:
+    """Installs packages, prints what pip chose, and runs the default tests. The project itself is not installed."""
     session.chdir(ROOT)
-    session.install(*options, "-e", f".[{','.join(EXTRAS)}]")
+    session.install(*names)
     session.run("python", "-m", "pip", "freeze")
     session.run("python", "-m", "pytest", "-n", "2", "--dist", "loadscope", "--no-loadscope-reorder", *session.posargs)
 
 
-def lower_bounds() -> list[str]:
-    """A line for pip's --constraint for each package that setup.cfg names."""
+def packages() -> list[str]:
+    """The packages that setup.cfg names, with their lower bounds."""
     config = ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
     lists = [config["options"]["install_requires"], *(config["options.extras_require"][name] for name in EXTRAS)]
     lines = [line.strip() for text in lists for line in text.splitlines()]
-    return sorted({line.replace(">=", "==") for line in lines if line and not line.startswith("#")})
+    return sorted({line for line in lines if line and not line.startswith("#")})
