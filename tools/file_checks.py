@@ -67,10 +67,9 @@ def versions(root: Path, results: str) -> Iterator[str]:
         package: content[key]
         for package, key in (("monai", "monai_version"), ("torch", "pytorch_version"), ("numpy", "numpy_version"))
     }
-    for package, expected in named.items():
-        installed = version(package).partition("+")[0]
-        if installed != expected:
-            yield f"{package} {expected} is named, {installed} is installed"
+    installed = {package: version(package).partition("+")[0] for package in named}
+    if different := [f"{name} {named[name]} ({installed[name]})" for name in named if named[name] != installed[name]]:
+        yield f"these are named (and installed): {', '.join(different)}"
 
 
 def overlays(root: Path, results: str) -> Iterator[str]:
@@ -95,14 +94,17 @@ def has_key(config: Any, key: str) -> bool:
 
 
 def preprocessing(root: Path, results: str) -> Iterator[str]:
-    """Inference prepares its input as validation does: the same components, in the same order."""
+    """Inference prepares its input as validation does: the same components, in the same order.
+
+    `EnsureChannelFirstd` is for volumes that a program hands over in memory.
+    """
     train, inference = (read_json(root / "configs" / name) for name in ("train.json", "inference.json"))
     for name in train.keys() & inference.keys() - OWN_OF_INFERENCE:
         trained = of_inference(name, train[name], inference[name])
         if trained != inference[name]:
             yield f"{name} is {trained} in train.json, {inference[name]} in inference.json"
     validation = steps(train, train["validate"]["preprocessing"])
-    ours = steps(inference, inference["preprocessing"])
+    ours = [step for step in steps(inference, inference["preprocessing"]) if step["_target_"] != "EnsureChannelFirstd"]
     names, our_names = ([step["_target_"] for step in side] for side in (validation, ours))
     if [name for name in names if name in our_names] != our_names:
         yield f"inference prepares by {our_names}, validation by {names}"

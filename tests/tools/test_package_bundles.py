@@ -308,7 +308,7 @@ class TestVerify:
         (bundle / "docs" / "data_license.txt").unlink()
         assert self.problems(file_checks.files, bundle) == ["docs/data_license.txt is missing"]
         edit("metadata.json", lambda content: content["required_packages_version"].update(nibabel="1.0.0"))
-        assert "nibabel 1.0.0 is named" in self.problems(file_checks.versions, bundle)[0]
+        assert "named (and installed): nibabel 1.0.0 (" in self.problems(file_checks.versions, bundle)[0]
         edit("linear.json", lambda content: content.update({"train#trainer#max_epoch": 1}))
         assert self.problems(file_checks.overlays, bundle) == [
             "linear.json: train#trainer#max_epoch is not in train.json"
