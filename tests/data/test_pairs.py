@@ -2,6 +2,7 @@
 """PairDataset and FixedPairDataset: pure functions of seed and index, other subjects, an untouched cache, errors."""
 
 import errno
+import logging
 import os
 import pickle
 from collections import Counter
