@@ -319,7 +319,7 @@ class TestVerify:
         assert "spacing is [3.5, 3.5, 3.5] in train.json, [1.0, 1.0, 1.0]" in found[0]
         assert found[1].startswith("inference prepares by")
         edit("inference.json", lambda content: content["preprocessing"]["transforms"].reverse())
-        edit("inference.json", lambda content: content["preprocessing"]["transforms"][1].update(axcodes="LPS"))
+        edit("inference.json", lambda content: content["preprocessing"]["transforms"][2].update(axcodes="LPS"))
         found = self.problems(file_checks.preprocessing, bundle)
         assert found[1:] == ["axcodes of Orientationd is @orientation in validation, LPS in inference"]
         torch.save({"x": torch.zeros(1)}, bundle / "models" / "model.pt")
