@@ -125,3 +125,17 @@ def test_contributing_lists_the_floors():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d) \| `(\w+)(?:/|\.py)` \|", text, flags=re.MULTILINE)
     assert {room: int(floor) - 1 for floor, room in rows} == FLOOR_OF
+
+
+def test_no_module_has_the_name_of_what_its_package_exports() -> None:
+    """From Python 3.12 on MONAI finds the module, where a config names the function: it asks `pydoc.locate`."""
+    packages = [path.parent for path in (ROOT / "custom").rglob("__init__.py") if path.parent.name != "cli"]
+    imports = {
+        f"{package.relative_to(ROOT)}: {alias.asname or alias.name}"
+        for package in packages
+        for node in ast.walk(ast.parse((package / "__init__.py").read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+        if (package / f"{alias.asname or alias.name}.py").is_file()
+    }
+    assert imports == set()

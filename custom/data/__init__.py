@@ -3,7 +3,7 @@
 
 from .cache import VolumeCache
 from .cases import CaseLoader
-from .class_weights import class_weights
+from .class_balance import class_weights
 from .datalist import find_parts, find_volumes, fixed_pairs, group_by_subject, split_volumes
 from .label_names import label_values, labels_of
 from .labelled import labelled_data

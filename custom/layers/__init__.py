@@ -8,4 +8,4 @@ from .conventions import AuthorsConventions, PhysicalConventions
 from .displacement import folded_share, fuse, fuse_equation_12, jacobian_determinant
 from .layout import with_gradient_in_own_layout
 from .precision import at_least_float32, in_float32
-from .warp import warp
+from .warping import warp

@@ -13,7 +13,7 @@ from .authors import authors_affine_matrix, authors_affine_warp, authors_displac
 from .constants import constant
 from .displacement import fuse, fuse_equation_12
 from .precision import at_least_float32
-from .warp import warp
+from .warping import warp
 
 ROTATION_RANGE = math.pi / 9  # these ranges are the authors' code's; the paper only says that ranges are limited
 SCALE_RANGE = 0.25

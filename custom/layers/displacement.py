@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from .affine import affine_to_displacement, voxel_affine
-from .warp import warp
+from .warping import warp
 
 
 def fuse(
