@@ -16,15 +16,8 @@ from .config_run import ConfigRun, path_text, shown
 OUTPUT = "gvsl_output"  # in the working directory
 PRETRAIN = "pretrain"  # short name of the bundle that needs no labels
 MODELS = "models"
-NO_OVERLAYS = {
-    "train",
-    "inference",
-    "register",
-    "evaluate",
-    "metadata",
-    "deploy",
-    "multi_gpu_train",
-}  # torchrun runs the last
+# configs that are not laid over train.json here; multi_gpu_train needs torchrun
+NO_OVERLAYS = {"train", "inference", "register", "evaluate", "metadata", "deploy", "multi_gpu_train"}
 
 
 def segment(bundle: str, input: str, *, output: str = "", weights: str = "", **overrides: str) -> ConfigRun:

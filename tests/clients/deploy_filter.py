@@ -20,11 +20,11 @@ from custom.volumes import load_volume
 def main(bundles: Path, volume: Path) -> None:
     """Prints the name of each bundle whose filtered transforms give the same volume."""
     for bundle in sorted(bundles.iterdir()):
-        parser = ConfigParser.load_config_file(bundle / "configs" / "inference.json") | {"bundle_root": str(bundle)}
-        expected = preprocessing(parser)({"image": str(volume)})["image"]
+        config = ConfigParser.load_config_file(bundle / "configs" / "inference.json") | {"bundle_root": str(bundle)}
+        expected = preprocessing(config)({"image": str(volume)})["image"]
         in_memory = load_volume(volume)[0]
         in_memory.meta["original_channel_dim"] = "no_channel"
-        found = filter_compose(preprocessing(parser), DISALLOW_LOAD_SAVE)({"image": in_memory})["image"]
+        found = filter_compose(preprocessing(config), DISALLOW_LOAD_SAVE)({"image": in_memory})["image"]
         assert torch.equal(found.as_tensor(), expected.as_tensor()), bundle
         assert torch.equal(found.affine, expected.affine), bundle
         print(bundle.name)
@@ -32,8 +32,7 @@ def main(bundles: Path, volume: Path) -> None:
 
 def preprocessing(config: dict):
     """The transforms of a config, built anew."""
-    parser = ConfigParser(dict(config))
-    return parser.get_parsed_content("preprocessing")
+    return ConfigParser(dict(config)).get_parsed_content("preprocessing")
 
 
 if __name__ == "__main__":
