@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -55,21 +56,26 @@ class Server:
         self.stop()
 
     def stop(self) -> None:
-        """Asks the program to end, and ends it where it does not."""
-        self.process.terminate()
-        try:
-            self.process.wait(STOPS_IN)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        """Asks the program and what it has started to end, and ends them where they do not."""
+        for sent in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self.process.pid, sent)
+            except ProcessLookupError:
+                return
+            try:
+                self.process.wait(STOPS_IN)
+            except subprocess.TimeoutExpired:
+                continue
 
     def _wait_until_it_answers(self) -> None:
+        session = requests.Session()
+        session.trust_env = False  # no proxy
         end = time.monotonic() + STARTS_IN
         while time.monotonic() < end:
             if self.process.poll() is not None:
                 raise RuntimeError(f"{self.command[0]} ended with {self.process.returncode}, see {self.log}")
             try:
-                requests.get(self.address + self.path, timeout=STARTS_IN).raise_for_status()
+                session.get(self.address + self.path, timeout=STARTS_IN).raise_for_status()
                 return
             except requests.ConnectionError:
                 time.sleep(0.2)
@@ -114,11 +120,25 @@ def monai_label(app: Path, models: str, dicomweb: str, folder: Path) -> Server:
         "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(folder / "cache"),
         "MONAI_LABEL_SESSION_PATH": str(folder / "sessions"),
     }
-    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", dicomweb]
-    command += ["--host", "127.0.0.1", "--port", str(MONAI_LABEL_PORT)]
+    command = monai_label_command(sys.executable, app, dicomweb, models, MONAI_LABEL_PORT)
+    return Server(command, folder, MONAI_LABEL_PORT, "/info/", variables)
+
+
+def monai_label_command(python: str, app: Path, studies: str, models: str, port: int) -> list[str]:
+    """Starts MONAI Label on the loopback address, without a look at the internet for bundles.
+
+    Args:
+        python: interpreter that has MONAI Label.
+        app: folder of the app, with bundles in `model`.
+        studies: folder or address of the studies.
+        models: names of bundles, separated by commas.
+        port: where it listens.
+    """
+    command = [python, "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", studies]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
     for name, value in {"models": models, "zoo_source": "local", "sam2": "false"}.items():
         command += ["--conf", name, value]
-    return Server(command, folder, MONAI_LABEL_PORT, "/info/", variables)
+    return command
 
 
 def chromedriver(folder: Path) -> Server:

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +13,12 @@ from typing import Any
 
 import requests
 
-STARTS_IN, TRAINS_IN = 300, 900  # seconds at most
+from examples.hospital.servers import Server, monai_label_command
+
+TRAINS_IN = 900  # seconds at most
 
 
-class MonaiLabelServer:
+class MonaiLabelServer(Server):
     """Runs from `with` to its end, whatever happens between them; its process group goes with it.
 
     Args:
@@ -30,61 +30,11 @@ class MonaiLabelServer:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        self.address, self.log, self.folder = f"http://127.0.0.1:{port}", log, log.parent
-        self.command = [str(python), "-m", "monailabel.main", "start_server", "--app", str(app)]
-        self.command += ["--studies", str(studies), "--host", "127.0.0.1", "--port", str(port)]
-        self.command += [
-            "--conf",
-            "models",
-            ",".join(models),
-            "--conf",
-            "zoo_source",
-            "local",
-            "--conf",
-            "sam2",
-            "false",
-        ]
-
-    def __enter__(self) -> MonaiLabelServer:
+        command = monai_label_command(str(python), app, str(studies), ",".join(models), port)
+        super().__init__(command, log.parent, port, "/info/")
+        self.log = log
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHONPATH", "MONAI_LABEL"))}
-        environment = kept | {"OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1"}
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                self.command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
-        try:
-            self._wait_until_it_answers()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Ends the server and the training that it may have started."""
-        for sent in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(self.process.pid, sent)
-            except ProcessLookupError:
-                return
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                continue
-
-    def _wait_until_it_answers(self) -> None:
-        end = time.monotonic() + STARTS_IN
-        while time.monotonic() < end:
-            if self.process.poll() is not None:
-                raise RuntimeError(f"MONAI Label ended with {self.process.returncode}:\n{self.tail()}")
-            try:
-                self.info()
-                return
-            except requests.ConnectionError:
-                time.sleep(0.5)
-        raise TimeoutError(f"MONAI Label does not answer after {STARTS_IN} seconds:\n{self.tail()}")
+        self.environment = kept | {"OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1"}
 
     def tail(self) -> str:
         """The end of what the server printed."""
