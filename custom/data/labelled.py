@@ -50,7 +50,8 @@ def labelled_data(
         validation: number (int) or share (float) of the subjects of "training" for validation. A share takes at least
             one subject, 0 takes none.
         test: the same for the test.
-        seed: seed of the split.
+        seed: seed of the split. Of a classification each part has about the same share of every class; a subject counts
+            for the class of its first volume.
         other_files: further keys of the entries of dataset.json that hold paths, such as lung masks.
         required_classes: part -> class -> value in the data set, of the classes that the part must have cases of; the
             AUC does not exist without them.
@@ -140,7 +141,7 @@ def _refuse_absent_classes(items: Items, part: str, classes: Mapping[str, int]) 
 
 
 def _split(training: Items, sizes: dict[str, int | float], seed: int) -> dict[str, Items]:
-    """Parts of these sizes and the rest as training, each in the order of the list."""
+    """Parts of these sizes and the rest as training, each in the order of the list; classes keep their shares."""
     groups = group_by_subject(training)
     subjects = list(groups)
     counts = {part: _count(part, size, len(subjects)) for part, size in sizes.items()}
@@ -149,12 +150,23 @@ def _split(training: Items, sizes: dict[str, int | float], seed: int) -> dict[st
             f"{counts} of {len(subjects)} subjects: none is left for training (expected more subjects or smaller parts)"
         )
     order = [subjects[index] for index in np.random.default_rng(seed).permutation(len(subjects))]
+    if all(isinstance(item["label"], int) for item in training):
+        order = _evenly_mixed(order, {name: training[groups[name][0]]["label"] for name in subjects})
     chosen = {}
     for part, count in counts.items():
         chosen[part], order = order[:count], order[count:]
     chosen["training"] = order
     indices = {part: sorted(index for subject in names for index in groups[subject]) for part, names in chosen.items()}
     return {part: [training[index] for index in members] for part, members in indices.items()}
+
+
+def _evenly_mixed(names: Sequence[str], classes: Mapping[str, int]) -> list[str]:
+    """The names in an order whose start, and every later stretch, has about the shares of the classes in the whole."""
+    members: dict[int, list[str]] = {}
+    for name in names:
+        members.setdefault(classes[name], []).append(name)
+    place = {name: index / len(group) for group in members.values() for index, name in enumerate(group)}
+    return sorted(names, key=place.__getitem__)
 
 
 def _count(part: str, size: int | float, subjects: int) -> int:

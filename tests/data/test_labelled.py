@@ -191,6 +191,17 @@ def test_a_part_without_cases_of_a_required_class_is_refused(tmp_path):
         labelled_data(str(tmp_path), test=0, required_classes={"validation": classes})
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_rare_classes_are_in_every_part(tmp_path, seed):
+    """Three ill of twenty: by chance alone a part would often have none, and no AUC."""
+    names = [f"{number:02d}" for number in range(20)]
+    items = [{"image": f"./images/{name}.nii.gz", "label": int(name in ("03", "04", "17"))} for name in names]
+    write(tmp_path, {"training": items}, names)
+    data = labelled_data(str(tmp_path), seed=seed)
+    assert {part: len(data[part]) for part in PARTS} == {"training": 12, "validation": 4, "test": 4}
+    assert [sum(item["label"] for item in data[part]) for part in PARTS] == [1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [
