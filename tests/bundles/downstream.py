@@ -193,7 +193,8 @@ class BundleTests:
         assert [row["iteration"] for row in training] == ["1", "2", "3", "4"] and list(training[0])[1] == "loss"
         assert [row["iteration"] for row in validation] == ["2", "4"] and self.metric in validation[0]
         assert (trained / "figures/losses.png").read_bytes().startswith(b"\x89PNG")
-        assert list((trained / "tensorboard").glob("events*"))
+        for part in ("training", "validation"):
+            assert list((trained / "tensorboard" / part).glob("events*")), part
         checkpoints = sorted(path.name for path in (trained / "checkpoints").iterdir())
         assert checkpoints == ["checkpoint_2.pt", "checkpoint_4.pt", "settings.json"]
 

@@ -64,7 +64,8 @@ def test_run_writes_everything(trained: Path) -> None:
     assert measured <= set(validation[0])
     for name in ("figures/losses.png", "figures/registration_0.png", "figures/registration_1.png"):
         assert (trained / name).read_bytes().startswith(b"\x89PNG")
-    assert list((trained / "tensorboard").glob("events*"))
+    for part in ("training", "validation"):
+        assert list((trained / "tensorboard" / part).glob("events*")), part
     kept = ["checkpoint_2.pt", "checkpoint_4.pt", "settings.json"]
     assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == kept
 
