@@ -23,7 +23,9 @@ FILES = ("LICENSE", "configs/inference.json", "configs/train.json", "configs/log
 NEW_KEYS = {  # that an overlay may add to train.json
     "evaluate.json": {"model_dir", "invert", "accept_mismatch", "gray_scale"},
     "multi_gpu_train.json": {"backend", "finalize"},
+    "propagate.json": {"atlas_dir", "atlases", "data"},
 }
+LAID_OVER = {"propagate.json": "register.json"}  # overlays of another config than train.json
 # keys of inference.json that may differ from the same key of train.json
 OWN_OF_INFERENCE = {"imports", "accept_mismatch", "output_dir", "data", "network_def", "network", "run", "initialize"}
 QUOTES = re.compile(r"<!-- figures: (\S+) -->\n(.*?)<!-- end of figures -->", re.DOTALL)
@@ -73,15 +75,16 @@ def versions(root: Path, results: str) -> Iterator[str]:
 
 
 def overlays(root: Path, results: str) -> Iterator[str]:
-    """Keys of an overlay are in train.json: MONAI adds a mistyped key without a word."""
-    train = read_json(root / "configs" / "train.json")
+    """Keys of an overlay are in train.json, or in what it is laid over: MONAI adds a mistyped key without a word."""
     for path in sorted((root / "configs").glob("*.json")):
         overlay = read_json(path)
         if "bundle_root" in overlay or path.name == "metadata.json":  # complete configs
             continue
+        under = LAID_OVER.get(path.name, "train.json")
+        config = read_json(root / "configs" / under)
         for key in overlay:
-            if not has_key(train, key.lstrip("+")) and key not in NEW_KEYS.get(path.name, ()):
-                yield f"{path.name}: {key} is not in train.json"
+            if not has_key(config, key.lstrip("+")) and key not in NEW_KEYS.get(path.name, ()):
+                yield f"{path.name}: {key} is not in {under}"
 
 
 def has_key(config: Any, key: str) -> bool:

@@ -71,17 +71,20 @@ def candi(
     finish(prepare_candi(str(source), str(output_dir), seed, crop, workers))
 
 
-def muse(source: str, output_dir: str, seed: int = 0, stripped: bool = True, workers: int = 2) -> None:
+def muse(
+    source: str, output_dir: str, seed: int = 0, skull: bool = True, stripped: bool = True, workers: int = 2
+) -> None:
     """T1 brain MR with labels of MUSE (NAME.nii.gz, NAME_DLMUSE.nii.gz) or Neuromorphometrics (images/, labels/).
 
     Args:
         source: folder of the files.
         output_dir: folder to write to; made if missing.
         seed: of the split.
-        stripped: write a copy of each image without its skull.
+        skull: write the images as they are.
+        stripped: write the images without skull, besides or alone.
         workers: number of processes.
     """
-    finish(prepare_muse(str(source), str(output_dir), seed, stripped, workers))
+    finish(prepare_muse(str(source), str(output_dir), seed, skull, stripped, workers))
 
 
 def stoic(source: str, output_dir: str, seed: int = 0, margin: float = 10.0, workers: int = 2) -> None:

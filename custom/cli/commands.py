@@ -17,7 +17,7 @@ OUTPUT = "gvsl_output"  # in the working directory
 PRETRAIN = "pretrain"  # short name of the bundle that needs no labels
 MODELS = "models"
 # configs that are not laid over train.json here; multi_gpu_train needs torchrun
-NO_OVERLAYS = {"train", "inference", "register", "evaluate", "metadata", "deploy", "multi_gpu_train"}
+NO_OVERLAYS = {"train", "inference", "register", "propagate", "evaluate", "metadata", "deploy", "multi_gpu_train"}
 
 
 def segment(bundle: str, input: str, *, output: str = "", weights: str = "", **overrides: str) -> ConfigRun:
@@ -104,6 +104,30 @@ def register(
     chosen = {name: path_text(path) for name, path in paths.items() if path}
     chosen |= {"model_dir": _weights(bundle, weights)} | ({"refine": refine} if refine else {})
     return ConfigRun(bundle, ("register.json",), chosen | _output(output, "register") | overrides)
+
+
+def propagate(
+    atlases: str, volumes: str, *, output: str = "", refine: str = "20", weights: str = "", **overrides: str
+) -> ConfigRun:
+    """Label a volume, or every volume of a folder, from a few labelled ones, which are registered to it and vote.
+
+    usage: gvsl propagate ATLASES VOLUMES ...
+
+      ATLASES        folder of labelled volumes; of lists, its list "training"
+      VOLUMES        a volume (NIfTI, NRRD, MetaImage, DICOM folder), or a folder of volumes
+      -o, --output   folder of the results (default: gvsl_output/propagate)
+      --refine       steps of optimisation for each pair after the network (default: 20)
+      --weights      folder with model.pt, heads.pt and model.json, or pretrain (chest CT) or pretrain/brain (T1 MR)
+                     for the weights that came with this package (default: gvsl_output/pretrain where it has weights,
+                     else pretrain)
+      --KEY VALUE    any other key of the config, such as --device cpu
+
+    example: gvsl propagate labelled/ unlabelled/ -o labels --weights pretrain/brain
+    """
+    bundle = _bundle(PRETRAIN)
+    chosen = {"atlas_dir": path_text(atlases), "dataset_dir": path_text(volumes), "refine": refine}
+    chosen |= {"model_dir": _weights(bundle, weights)} | _output(output, "propagate") | overrides
+    return ConfigRun(bundle, ("register.json", "propagate.json"), chosen)
 
 
 def pretrain(folder: str = "", *, output: str = "", overlay: str = "", **overrides: str) -> ConfigRun:

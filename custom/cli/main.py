@@ -20,6 +20,7 @@ COMMANDS = {
     "segment": commands.segment,
     "classify": commands.classify,
     "register": commands.register,
+    "propagate": commands.propagate,
     "features": commands.features,
     "pretrain": commands.pretrain,
     "finetune": commands.finetune,

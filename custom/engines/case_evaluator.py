@@ -69,8 +69,9 @@ class _GoesOn(SupervisedEvaluator):
 
     def _listed(self, error: Exception | None) -> str:
         failures = self.data_loader.failures
-        lines = [str(failure) for failure in failures[:LISTED]]
-        if len(failures) > LISTED:
+        different = list(dict.fromkeys(map(str, failures)))  # pairs of one bad volume fail alike
+        lines = different[:LISTED]
+        if len(different) > LISTED:
             lines.insert(0, f"(the first {LISTED}; all are in the log)")
         total, done = len(self.data_loader.dataset), len(self.data_loader.dataset) - len(failures)
         if not done:

@@ -16,6 +16,7 @@ from .pair_report import PairReport
 from .prediction_files import PredictionFiles
 from .probability_table import ProbabilityTable
 from .progress_bar import TrainingProgress
+from .propagated_labels import PropagatedLabels
 from .publish_model import PublishModel
 from .registration_figures import RegistrationFigures
 from .segmentation_report import SegmentationReport

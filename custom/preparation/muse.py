@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ from ..labels import BRAIN_LABELS
 from ..transforms import CheckedLoadImaged, SameGridd
 from ..volumes import VolumeError
 from .cases import Case, PreparationReport, existing_folder, prepare_cases
-from .segmentation import label_counts, segmentation_case, write_description
+from .segmentation import label_counts, write_description
 from .volumes import prepared, save_volume
 
 SIZES = {"training": 6, "validation": 2, "test": 2}
+FOLDERS = {"image": "images", "label": "labels", "stripped": "stripped"}
 LABEL_ENDING = "_DLMUSE"
 CORTEX = range(100, 208)  # even values are right, odd ones left
 STRUCTURES = {
@@ -54,29 +54,35 @@ MIDLINE = {"cerebral_white_matter": [95], "cerebellum_cortex": [71, 72, 73]}
 
 
 def prepare_muse(
-    source: str, output_dir: str, seed: int = 0, stripped: bool = True, workers: int = 2
+    source: str, output_dir: str, seed: int = 0, skull: bool = True, stripped: bool = True, workers: int = 2
 ) -> PreparationReport:
     """Write images, label maps with the values of FreeSurfer, on the grid of the files, and dataset.json.
 
-    Subjects are split 6 : 2 : 2. A copy without skull has zeros outside the labels, which are closed by 3 voxels and
+    Subjects are split 6 : 2 : 2. An image without skull has zeros outside the labels, which are closed by 3 voxels and
     filled; both images of a subject are in the same list.
 
     Args:
         source: folder with NAME.nii.gz and NAME_DLMUSE.nii.gz, or with images/NAME.nii.gz and labels/NAME.nii.gz.
         output_dir: folder for images/, labels/, stripped/, dataset.json and unusable.csv.
         seed: seed of the split.
-        stripped: write the copies without skull.
+        skull: write the images as they are.
+        stripped: write the images without skull.
         workers: number of processes.
 
     Raises:
         FileNotFoundError: the folder does not exist.
-        ValueError: there are no such pairs of files, or too few can be used.
+        ValueError: there are no such pairs of files, or too few can be used; or skull and stripped are both False.
     """
+    if not (skull or stripped):
+        raise ValueError("skull and stripped are both False, expected one of them at least")
     files_of = find_muse(existing_folder(source))
-    cases = [segmentation_case(name, files) for name, files in files_of.items()]
-    if stripped:
-        cases = [replace(case, targets={**case.targets, "stripped": f"stripped/{case.name}.nii.gz"}) for case in cases]
-    parameters = {"data": "MUSE", "stripped": stripped}
+    written = {"image": skull, "label": True, "stripped": stripped}
+    folders = {key: folder for key, folder in FOLDERS.items() if written[key]}
+    cases = [
+        Case(name, files, {key: f"{folder}/{name}.nii.gz" for key, folder in folders.items()})
+        for name, files in files_of.items()
+    ]
+    parameters = {"data": "MUSE", "skull": skull, "stripped": stripped}
     report = prepare_cases(cases, prepare_case, Path(output_dir), parameters, workers)
     return write_description(report, "MUSE", "MR", BRAIN_LABELS, SIZES, seed, parameters)
 
@@ -108,7 +114,8 @@ def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) ->
     save_volume(output_dir / case.targets["label"], translated)
     if "stripped" in case.targets:
         save_volume(output_dir / case.targets["stripped"], image * brain_mask(label), np.float32)
-    save_volume(output_dir / case.targets["image"], image, np.float32)
+    if "image" in case.targets:
+        save_volume(output_dir / case.targets["image"], image, np.float32)
 
 
 def to_freesurfer(label: MetaTensor) -> MetaTensor:

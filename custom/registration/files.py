@@ -128,11 +128,8 @@ class RegistrationFiles:
         """Write the files of the pair of the last iteration."""
         batch, outputs = engine.state.batch, engine.state.output
         files, channels = engine.data_loader.dataset.files, batch["moving"].shape[1]
-        fixed = load_image(files["fixed"], channels)
-        grid = np.asarray(fixed.affine), tuple(fixed.shape[1:])
-        del fixed
-
-        field = self._field(outputs["displacement"], batch, grid)
+        grid = file_grid(files["fixed"], channels)
+        field = millimetre_field(outputs["displacement"], batch, grid)
         written = {name: WRITTEN[name] for name in ("displacement_field", "warped")}
         write_displacement_field(self.directory / written["displacement_field"], field, grid[0])
         moving = load_image(files["moving"], channels)
@@ -150,7 +147,7 @@ class RegistrationFiles:
             name: finite(value) for name, value in outputs.items() if torch.is_tensor(value) and value.numel() == 1
         }
         if "moving_label" in files:
-            moving_label, affine = _read_label(files["moving_label"])
+            moving_label, affine = read_label(files["moving_label"])
             warped_label = pull_image(moving_label, affine, field, grid[0], 0, nearest=True)
             written["warped_label"] = WRITTEN["warped_label"]
             write_volume(self.directory / written["warped_label"], warped_label, grid[0])
@@ -174,12 +171,6 @@ class RegistrationFiles:
         if warning:
             logger.warning(warning)
 
-    def _field(self, displacement: torch.Tensor, batch: dict[str, Any], grid: Grid) -> np.ndarray:
-        """Convert a displacement (1, 3, *spatial) from voxels to millimetres, resampled to the original fixed grid."""
-        moving_affine, fixed_affine = (batch[f"{side}_affine"][0].cpu().numpy() for side in ("moving", "fixed"))
-        world = world_displacement(displacement[0].float().cpu().numpy(), moving_affine, fixed_affine)
-        return resample_displacement(world, fixed_affine, *grid)
-
     def _overlap(
         self, files: dict[str, Image], batch: dict[str, Any], outputs: dict[str, Any], grid: Grid, warped: np.ndarray
     ) -> dict[str, Any]:
@@ -187,8 +178,8 @@ class RegistrationFiles:
 
         `warped` is the moving label map, warped by the final displacement.
         """
-        fixed, _ = _read_label(files["fixed_label"])
-        moving, affine = _read_label(files["moving_label"])
+        fixed, _ = read_label(files["fixed_label"])
+        moving, affine = read_label(files["moving_label"])
         zero = torch.zeros_like(outputs["local_displacement"])
         stages = {"before": zero, "affine": self.matching_head.conventions.displacement(outputs["affine_matrix"], zero)}
         last = "after"
@@ -196,7 +187,7 @@ class RegistrationFiles:
             stages["after"], last = outputs["network_displacement"], "refined"
         dice = {}
         for stage, displacement in stages.items():
-            field = self._field(displacement, batch, grid)
+            field = millimetre_field(displacement, batch, grid)
             dice[stage] = label_dice(pull_image(moving, affine, field, grid[0], 0, nearest=True), fixed)
         dice[last] = label_dice(warped, fixed)
         per_label = {str(label): {stage: dice[stage][label] for stage in dice} for label in dice[last]}
@@ -204,7 +195,26 @@ class RegistrationFiles:
         return means | {"dice": per_label}
 
 
-def _read_label(path: str) -> tuple[np.ndarray, np.ndarray]:
+def file_grid(image: Image, channels: int = 1) -> Grid:
+    """(affine, shape) of the volume of a file, or of a list of files, one a channel."""
+    loaded = load_image(image, channels)
+    return np.asarray(loaded.affine), tuple(loaded.shape[1:])
+
+
+def millimetre_field(displacement: torch.Tensor, batch: Mapping[str, Any], grid: Grid) -> np.ndarray:
+    """The displacement of a pair on another grid, (3, *spatial), millimetres, RAS; see `world_displacement`.
+
+    Args:
+        displacement: (1, 3, *spatial), voxels.
+        batch: with "moving_affine" and "fixed_affine" of `RegistrationPair`, (1, 4, 4).
+        grid: affine and shape.
+    """
+    moving_affine, fixed_affine = (batch[f"{side}_affine"][0].cpu().numpy() for side in ("moving", "fixed"))
+    world = world_displacement(displacement[0].float().cpu().numpy(), moving_affine, fixed_affine)
+    return resample_displacement(world, fixed_affine, *grid)
+
+
+def read_label(path: str) -> tuple[np.ndarray, np.ndarray]:
     """(label map in the smallest of int16, int32 and int64 that holds its values, affine)."""
     label = load_volume(path, is_label=True)
     values = label[0].numpy()

@@ -85,7 +85,7 @@ def refine_displacement(
     control = start.new_zeros(1, 3, *(round((side - 1) / control_spacing) + 1 for side in size)).requires_grad_()
     optimizer = torch.optim.Adam([control], learning_rate)
     best, best_rank, folds = start, (float("inf"), float("inf")), False
-    progress = tqdm(total=steps, desc="refining", unit="step", mininterval=1, disable=steps < CHECK_EVERY)
+    progress = tqdm(total=steps, desc="refining", unit="step", mininterval=1, delay=10)
     with progress, torch.enable_grad(), torch.autocast(start.device.type, enabled=False):
         for step in range(steps + 1):
             local = start + F.interpolate(control, size=size, mode="trilinear", align_corners=True)

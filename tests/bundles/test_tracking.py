@@ -47,7 +47,9 @@ def test_a_training_is_in_the_store_and_in_the_event_files(tmp_path: Path) -> No
     kept = client.download_artifacts(run.info.run_id, "model.json", str(tmp_path))
     assert Path(kept).read_bytes() == (output / "model.json").read_bytes()
 
-    curves = {part: EventAccumulator(str(output / "tensorboard" / part)).Reload() for part in ("training", "validation")}
+    curves = {
+        part: EventAccumulator(str(output / "tensorboard" / part)).Reload() for part in ("training", "validation")
+    }
     assert [point.step for point in curves["training"].Scalars("loss")] == [1, 2, 3, 4]
     assert [point.step for point in curves["validation"].Scalars("loss")] == [2, 4]
     assert [point.step for point in curves["validation"].Scalars("dice_after")] == [2, 4]

@@ -59,6 +59,17 @@ COMMANDS = {
             "background": "-1024",
         },
     ),
+    "propagate labelled cts --weights pretrain/brain": (
+        "gvsl_pretrain",
+        ["register", "propagate"],
+        {
+            "atlas_dir": "labelled",
+            "dataset_dir": "cts",
+            "refine": "20",
+            "model_dir": MODELS["pretrain"] + "/brain",
+            "output_dir": "gvsl_output/propagate",
+        },
+    ),
     "pretrain cts --overlay mr,pretext/byol --spacing [1,1,1]": (
         "gvsl_pretrain",
         ["train", "mr", "pretext/byol"],
@@ -209,7 +220,7 @@ def test_a_path_stays_a_path(text, expected):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("segmnt heart a", "'segmnt' is no command of gvsl, expected one of segment, classify, register, "),
+        ("segmnt heart a", "'segmnt' is no command of gvsl, expected one of segment, classify, register, propagate, "),
         ("--device cpu", "'--device' is no command of gvsl, expected one of segment, "),
         ("segment liver a", "'liver' is no bundle for this command, expected one of brain, coronary, heart\n"),
         ("segment covid a", "'covid' is no bundle for this command, expected one of brain, coronary, heart\n"),

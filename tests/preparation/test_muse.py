@@ -69,6 +69,13 @@ def test_copy_without_skull(source: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(stripped, np.where(halves() > 0, 9, 0))
     prepare_muse(str(source), str(tmp_path / "whole"), stripped=False, workers=0)
     assert not (tmp_path / "whole" / "stripped").exists() and len(listed(tmp_path / "whole")["training"]) == 3
+    prepare_muse(str(source), str(tmp_path / "brains"), skull=False, workers=0)
+    assert not (tmp_path / "brains" / "images").exists()
+    assert [item["image"] for item in listed(tmp_path / "brains")["training"]] == [
+        item["image"].replace("images", "stripped") for item in listed(tmp_path / "whole")["training"]
+    ]
+    with pytest.raises(ValueError, match="skull and stripped are both False"):
+        prepare_muse(str(source), str(tmp_path / "nothing"), skull=False, stripped=False, workers=0)
 
 
 def test_folders_of_images_and_labels(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from torch import nn
 from custom.engines import PrepareBatch, PretextEvaluator
 from custom.layers import PhysicalConventions
 from custom.registration import RegistrationFiles, RegistrationPair, label_dice, read_displacement_field
-from custom.registration.files import _read_label, worse_than_before
+from custom.registration.files import read_label, worse_than_before
 from custom.registration.world import pull_image
 from custom.volumes import write_volume
 
@@ -198,7 +198,7 @@ def test_label_maps_are_warped_as_the_integers_of_the_file(tmp_path):
     for ids, expected in (((0, 1), np.int16), ((2**24, 2**24 + 1), np.int32), ((2**31, 2**31 + 1), np.int64)):
         values = np.array(ids, dtype=np.int64)[np.indices((4, 5, 6)).sum(axis=0) % 2]
         nibabel.save(nibabel.Nifti1Image(values, np.eye(4), dtype=np.int64), tmp_path / "label.nii.gz")
-        label, affine = _read_label(str(tmp_path / "label.nii.gz"))
+        label, affine = read_label(str(tmp_path / "label.nii.gz"))
         still = np.zeros((3, 4, 5, 6), dtype=np.float32)
         warped = pull_image(label, affine, still, np.eye(4), 0, nearest=True)
         assert label.dtype == warped.dtype == expected
