@@ -78,6 +78,7 @@ def test_the_table_names_every_overlay_and_every_value_that_it_changes(bundle: s
         *COMPLETE,
         "multi_gpu_train.json",
         "deploy.json",
+        "propagate.json",
     }
     assert overlays == VALUES[bundle].keys() - {"train.json"}
     for name in overlays - set(CHECKED_BY_RUNNING):

@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser
 from custom.files import read_json
 from custom.running.keys import check_keys
 from custom.running.values import SWITCHES, check_values
+from tools.file_checks import LAID_OVER
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 FOLDER = BUNDLES / "gvsl_pretrain" / "configs"
@@ -63,7 +64,7 @@ def test_a_folder_without_configs_is_named(tmp_path):
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)
 def test_the_keys_of_every_config_and_overlay_are_read(path):
     folder = next(parent for parent in path.parents if parent.name == "configs")
-    bases = [] if path in COMPLETE else ["train.json"]
+    bases = [] if path in COMPLETE else [LAID_OVER.get(path.name, "train.json")]
     check_keys(merged(*bases, str(path), folder=folder), folder)
 
 
