@@ -43,7 +43,7 @@ def run(
         tasks: names of files in benchmarks/tasks, or paths of such files; brain,hippocampus by default.
         methods: scratch (random initialisation), gvsl, others of the task file, names of pretext overlays; or all, that
             is, scratch, every overlay and gvsl. By default scratch and the methods of the task file.
-        protocols: probe, linear, fine_tuned, encoder, rank (these five by default), features.
+        protocols: probe, linear, fine_tuned, encoder, rank (these five by default), features, propagated.
         seeds: whole numbers; 0,1,2 by default.
         data: folder with the sources of the tasks.
         work: folder for copies, weights and logs.

@@ -46,6 +46,7 @@ class Training:
 
     overlays: tuple[str, ...] = ()  # files in its configs that are laid over train.json
     overrides: Overrides = field(default_factory=dict)  # for its train.json
+    refine: int | None = None  # propagates labels to the unlabelled volumes, with these steps of refinement a pair
 
 
 # keys of train.json that make the method: pre-trainings with other contents are not comparable
@@ -56,6 +57,7 @@ TRAININGS = {
     "linear": Training(overlays=("linear.json",)),
     "fine_tuned": Training(overrides={"pretrained_parts": []}),  # from all pre-trained weights
     "encoder": Training(overrides={"pretrained_parts": ["encoder"]}),
+    "propagated": Training(overrides={"pretrained_parts": []}, refine=20),
 }
 
 
@@ -104,9 +106,11 @@ def training(task: Task, method: str, protocol: str, rate: float, seed: int, lab
     overrides |= {"accept_mismatch": ["spacing", "intensity"]} if foreign else {}
     name = training_name(protocol, method, rate, seed, labelled)
     settings = {"method": method, "protocol": protocol, "seed": seed, "learning_rate": rate, "overrides": overrides}
-    settings |= {"labelled": labelled} if labelled else {}
+    settings |= ({"labelled": labelled} if labelled else {}) | (
+        {} if chosen.refine is None else {"refine": chosen.refine}
+    )
     output, downstream = task.folder / name, Downstream(cohort_of(task, labelled), overrides, chosen.overlays)
-    measured = partial(measure.train, downstream, weights, seed, output)
+    measured = partial(measure.train, downstream, weights, seed, output, chosen.refine)
     return _cell(task, name, protocol, settings, measured, makes=output, needs=weights)
 
 

@@ -21,7 +21,7 @@ from .report import DRAWN, METHODS, PROTOCOLS, baseline, by_labels, by_method, i
 COLORS = {"scratch": "black", "gvsl": "#0072B2", "brain": "#0072B2", "gvsl_default": "#56B4E9", "phantom": "#009E73"}
 COLORS |= {"chest": "#D55E00", "without_matching": "#E69F00", "without_restoration": "#CC79A7"}
 COLORS |= {"without_affine": "#8C7A00"}
-TRAINED = ("linear", "fine_tuned", "encoder")  # protocols with curves
+TRAINED = ("linear", "fine_tuned", "encoder", "propagated")  # protocols with curves
 OTHERS = [method for method in METHODS if method not in COLORS]  # of the paper's table, drawn as one band
 ROWS = {"GVSL and other methods": ("scratch", *OTHERS, "gvsl_default", "gvsl")}  # of methods_figure
 ROWS["GVSL and its ablations"] = ("scratch", "without_matching", "without_restoration", "without_affine", "gvsl")

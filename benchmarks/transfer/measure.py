@@ -174,18 +174,51 @@ def embedding(downstream: Downstream, weights: Path | None, seed: int, points: i
     return {"points": {name: part.tolist() for name, part in zip(chosen, np.split(points, ends), strict=True)}}
 
 
-def train(downstream: Downstream, weights: Path | None, seed: int, output: Path) -> Result:
-    """Trains the downstream bundle on the labelled volumes of the seed.
+def train(downstream: Downstream, weights: Path | None, seed: int, output: Path, refine: int | None = None) -> Result:
+    """Trains the downstream bundle on the labelled volumes of the seed; with `refine` also on the others with labels
+    that are propagated to them, with these steps of refinement.
 
     Returns:
         {"validation": [{"iteration": ..., "score": ...}, ...]}
     """
     settings = {"output_dir": str(output), "seed": seed, "resume": True, "figures": False}
     settings["pretrained_weights"] = None if weights is None else str(weights)
-    downstream.workflow(settings, downstream.cohort.labelled_items(seed)).run()
+    items = downstream.cohort.labelled_items(seed)
+    if refine is not None:
+        items = items + propagated(downstream.cohort, items, weights, output / "propagated", refine)
+    downstream.workflow(settings, items).run()
     column = "roc_auc" if downstream.cohort.bundle in CLASSIFICATION else "mean_dice"
     rows = read_numbers(output / "validation.csv")
     return {"validation": [{"iteration": row["iteration"], "score": row[column]} for row in rows]}
+
+
+def propagated(cohort: Cohort, labelled: Items, weights: Path, output: Path, refine: int) -> Items:
+    """The other volumes for pre-training, with label maps that registered atlases vote for (`propagate.json`).
+
+    Args:
+        cohort: the volumes.
+        labelled: the labelled ones; those with all structures are the atlases.
+        weights: folder of backbone and heads.
+        output: folder of the label maps.
+        refine: steps of refinement of each pair.
+    """
+    subjects = {item["subject"] for item in labelled}
+    others = [item for item in cohort.pretraining if item["subject"] not in subjects]
+    data = [{"image": item["image"], "subject": item["subject"], "output": item["subject"]} for item in others]
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / "atlases.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("image", "label"))
+        rows.writerows(
+            [Path(item[key]).absolute() for key in ("image", "label")] for item in labelled if not item.get("absent")
+        )
+    settings = {"atlas_dir": str(output / "atlases.csv"), "data": data, "refine": refine, "output_dir": str(output)}
+    files = ["register.json", "propagate.json"]
+    workflow("gvsl_pretrain", files, settings | {"model_dir": str(weights)}, "infer").run()
+    return [
+        {"image": item["image"], "subject": item["subject"], "label": str(output / f"{item['subject']}_label.nii.gz")}
+        for item in others
+    ]
 
 
 def test(downstream: Downstream, model: Path) -> Result:

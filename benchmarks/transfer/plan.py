@@ -27,7 +27,7 @@ from .running import Progress, result_of, run_cells, worker_pool
 from .task import RANDOM, Task, pretraining_of
 from .task_file import CLASSIFICATION
 
-PROTOCOLS = ("probe", "linear", "fine_tuned", "encoder", "rank", "features")
+PROTOCOLS = ("probe", "linear", "fine_tuned", "encoder", "rank", "features", "propagated")
 
 
 PoolMaker = Callable[[int], AbstractContextManager[Executor]]  # with the number of cells measured side by side
@@ -140,8 +140,10 @@ def trained_methods(task: Task, protocol: str, methods: list[str]) -> list[str]:
     """The methods that a protocol trains: none for probe, rank and features.
 
     "encoder" leaves out random initialisation, which is the same as in "fine_tuned", and classification, which has no
-    decoder that could be left random.
+    decoder that could be left random. "propagated" has GVSL alone: no other method registers.
     """
+    if protocol == "propagated":
+        return [] if task.file.bundle in CLASSIFICATION else [method for method in methods if method == "gvsl"]
     if protocol == "encoder":
         return [] if task.file.bundle in CLASSIFICATION else [method for method in methods if method != RANDOM]
     return methods if protocol in TRAININGS else []

@@ -22,6 +22,7 @@ PROTOCOLS = {
     "linear": "linear",
     "fine_tuned": "fine-tuned",
     "encoder": "fine-tuned from the encoder alone",
+    "propagated": "fine-tuned, with labels by registration",
 }
 METHODS = {
     "scratch": "random initialisation",
@@ -144,7 +145,7 @@ def csv_rows(
 
 def baseline(protocol: str) -> str:
     """The protocol whose random initialisation the methods of a protocol are compared with."""
-    return "fine_tuned" if protocol == "encoder" else protocol
+    return "fine_tuned" if protocol in ("encoder", "propagated") else protocol
 
 
 def gain(scores: dict[int, float], at_random: dict[int, float]) -> str:

@@ -30,8 +30,8 @@ class Recipe:
     ablation: dict[str, Any] | None = None
 
     def rates(self, protocol: str) -> list[float]:
-        """The learning rates to choose from in a protocol; "encoder" has those of "fine_tuned"."""
-        return self.learning_rates["fine_tuned" if protocol == "encoder" else protocol]
+        """The learning rates to choose from in a protocol; "encoder" and "propagated" have those of "fine_tuned"."""
+        return self.learning_rates["fine_tuned" if protocol in ("encoder", "propagated") else protocol]
 
     def overrides(self, protocol: str = "", pretraining: Overrides | None = None) -> Overrides:
         """Overrides for the downstream bundle.

@@ -184,6 +184,29 @@ def test_label_efficiency_with_absent_structures(tiny_task: Path, transfer: Call
     assert list(line.get_xdata()) == [1, 2] and np.allclose(line.get_ydata(), scores)
 
 
+def test_labels_are_propagated_to_the_unlabelled_volumes(tiny_task: Path, transfer: Callable[..., str]) -> None:
+    """GVSL alone; the other volumes for pre-training are trained on with the label maps that registration made."""
+    content = json.loads(tiny_task.read_text())
+    content["recipe"]["learning_rates"]["fine_tuned"] = [0.01]
+    tiny_task.write_text(json.dumps(content))
+    transfer("run", tiny_task, protocols="propagated")
+    results = read_results(tiny_task.parent / "results" / "tiny.jsonl")
+    assert set(results) == {"pretraining_gvsl_seed0", "propagated_gvsl_rate0.01_seed0", "test_propagated_gvsl_seed0"}
+    assert results["propagated_gvsl_rate0.01_seed0"]["settings"]["refine"] == 20
+    folder = tiny_task.parent / "work" / "tiny" / "propagated_gvsl_rate0.01_seed0"
+    labels = sorted((folder / "propagated").glob("*_label.nii.gz"))
+    assert len(labels) == 2  # of four volumes two are labelled
+    for path in labels:
+        subject = path.name.partition("_")[0]
+        own, truth = (
+            np.asarray(nibabel.load(file).dataobj) == 1
+            for file in (path, tiny_task.parent / "data" / "tiny" / "labels" / f"{subject}.nii.gz")
+        )
+        assert 2 * (own & truth).sum() / (own.sum() + truth.sum()) > 0.7
+    trained = json.loads((folder / "model.json").read_text())["data"]
+    assert trained["volumes"] == 4
+
+
 def test_an_overlay_is_a_method(tiny_task: Path, transfer: Callable[..., str]) -> None:
     recipe = json.loads(tiny_task.read_text())
     recipe["recipe"]["gvsl"] = "transfer.json"  # none of denoising's business
