@@ -20,7 +20,7 @@ def json_lists(file: str, names: Sequence[str]) -> Lists:
 
     Args:
         file: the file.
-        names: of the lists. "training" is required, another one is empty if the file lacks it.
+        names: of the lists. A list that the file lacks is empty; one of them must be there.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -29,7 +29,8 @@ def json_lists(file: str, names: Sequence[str]) -> Lists:
     content = read_json(file, EXAMPLE)
     if _is_nnunet_2(content):
         return {name: _cases(content, file) if name == "training" else {} for name in names}
-    lists = {name: content.get(name, None if name == "training" else []) for name in names}
+    needed = "training" if content.keys().isdisjoint(names) else None
+    lists = {name: content.get(name, None if name == needed else []) for name in names}
     for name, entries in lists.items():
         if not isinstance(entries, list):
             found = f"{name} is {short(entries)}" if name in content else f"no {name} among the keys {list(content)}"

@@ -33,6 +33,7 @@ def labelled_data(
     required_classes: Mapping[str, Mapping[str, int]] | None = None,
     classes: Mapping[str, int] | None = None,
     channels: int = 1,
+    test_alone: bool = False,
 ) -> dict[str, Items]:
     """
     Labelled volumes for training, validation and test; no subject is in two parts.
@@ -57,6 +58,7 @@ def labelled_data(
             AUC does not exist without them.
         classes: class -> value in the data set, for a classification; None for label maps.
         channels: number of channels of an image; see `find_volumes`.
+        test_alone: whether the test is all that is needed: a data set with test volumes then needs no others.
 
     Returns:
         part -> items {"image": path or paths of channels, "label": path or class (int), "subject": name} and
@@ -73,13 +75,15 @@ def labelled_data(
     parts, unlabelled = _found_parts(dataset_dir, other_files, channels, classes)
     _refuse_unlabelled(parts, dataset_dir)
     _refuse_shared_subjects(parts, dataset_dir)
-    if not parts["training"]:
+    nothing_to_split = test_alone and parts["test"]
+    if not parts["training"] and not nothing_to_split:
         raise ValueError(f"dataset_dir {dataset_dir!r} holds 0 volumes for training, expected {LOOKED_FOR}")
     sizes = {"test": test, "validation": validation}
     if "test" in unlabelled:
         del sizes["test"]
         logger.warning(f"{dataset_dir}: the test volumes have no labels: there is no test part to evaluate")
-    parts |= _split(parts["training"], {part: size for part, size in sizes.items() if not parts[part]}, seed)
+    if not nothing_to_split:
+        parts |= _split(parts["training"], {part: size for part, size in sizes.items() if not parts[part]}, seed)
     for part, required in (required_classes or {}).items():
         _refuse_absent_classes(parts[part], part, required)
     counts = ", ".join(f"{len(parts[part])} for {part}" for part in PARTS)

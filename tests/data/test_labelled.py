@@ -191,6 +191,19 @@ def test_a_part_without_cases_of_a_required_class_is_refused(tmp_path):
         labelled_data(str(tmp_path), test=0, required_classes={"validation": classes})
 
 
+def test_an_evaluation_needs_the_test_alone(tmp_path):
+    write(tmp_path, {"test": entries("ab")}, "ab", "ab")
+    data = labelled_data(str(tmp_path), test_alone=True)
+    assert [item["image"][-8:] for item in data["test"]] == ["a.nii.gz", "b.nii.gz"]
+    assert data["training"] == data["validation"] == []
+    with pytest.raises(ValueError, match="holds 0 volumes for training"):
+        labelled_data(str(tmp_path))
+
+
+def test_an_evaluation_without_a_list_of_the_test_draws_the_one_of_the_training(cohort):
+    assert labelled_data(str(cohort), test_alone=True)["test"] == labelled_data(str(cohort))["test"]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_rare_classes_are_in_every_part(tmp_path, seed):
     """Three ill of twenty: by chance alone a part would often have none, and no AUC."""
