@@ -72,7 +72,13 @@ def candi(
 
 
 def muse(
-    source: str, output_dir: str, seed: int = 0, skull: bool = True, stripped: bool = True, workers: int = 2
+    source: str,
+    output_dir: str,
+    seed: int = 0,
+    skull: bool = True,
+    stripped: bool = True,
+    test_alone: bool = False,
+    workers: int = 2,
 ) -> None:
     """T1 brain MR with labels of MUSE (NAME.nii.gz, NAME_DLMUSE.nii.gz) or Neuromorphometrics (images/, labels/).
 
@@ -82,9 +88,10 @@ def muse(
         seed: of the split.
         skull: write the images as they are.
         stripped: write the images without skull, besides or alone.
+        test_alone: list every subject for the test, for an evaluation.
         workers: number of processes.
     """
-    finish(prepare_muse(str(source), str(output_dir), seed, skull, stripped, workers))
+    finish(prepare_muse(str(source), str(output_dir), seed, skull, stripped, test_alone, workers))
 
 
 def stoic(source: str, output_dir: str, seed: int = 0, margin: float = 10.0, workers: int = 2) -> None:

@@ -54,12 +54,18 @@ MIDLINE = {"cerebral_white_matter": [95], "cerebellum_cortex": [71, 72, 73]}
 
 
 def prepare_muse(
-    source: str, output_dir: str, seed: int = 0, skull: bool = True, stripped: bool = True, workers: int = 2
+    source: str,
+    output_dir: str,
+    seed: int = 0,
+    skull: bool = True,
+    stripped: bool = True,
+    test_alone: bool = False,
+    workers: int = 2,
 ) -> PreparationReport:
     """Write images, label maps with the values of FreeSurfer, on the grid of the files, and dataset.json.
 
-    Subjects are split 6 : 2 : 2. An image without skull has zeros outside the labels, which are closed by 3 voxels and
-    filled; both images of a subject are in the same list.
+    Subjects are split 6 : 2 : 2, or all are for the test. An image without skull has zeros outside the labels, which
+    are closed by 3 voxels and filled; both images of a subject are in the same list.
 
     Args:
         source: folder with NAME.nii.gz and NAME_DLMUSE.nii.gz, or with images/NAME.nii.gz and labels/NAME.nii.gz.
@@ -67,6 +73,7 @@ def prepare_muse(
         seed: seed of the split.
         skull: write the images as they are.
         stripped: write the images without skull.
+        test_alone: list every subject for the test.
         workers: number of processes.
 
     Raises:
@@ -84,7 +91,8 @@ def prepare_muse(
     ]
     parameters = {"data": "MUSE", "skull": skull, "stripped": stripped}
     report = prepare_cases(cases, prepare_case, Path(output_dir), parameters, workers)
-    return write_description(report, "MUSE", "MR", BRAIN_LABELS, SIZES, seed, parameters)
+    sizes = {"test": 1} if test_alone else SIZES
+    return write_description(report, "MUSE", "MR", BRAIN_LABELS, sizes, seed, parameters)
 
 
 def find_muse(source: Path) -> dict[str, dict[str, str]]:

@@ -87,7 +87,7 @@ def write_description(
         "labels": {"0": "background"} | {str(value): structure for structure, value in labels.items()},
         "preprocessing": dict(parameters),
         "split": {"seed": seed, "note": note},
-        "numTraining": len(lists["training"]),
+        "numTraining": len(lists.get("training", [])),
         "numTest": len(lists["test"]),
         **lists,
     }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """MUSE on small files: values of FreeSurfer, structures on the midline, copies without skull, both layouts."""
 
+import json
 from pathlib import Path
 
 import nibabel
@@ -74,6 +75,9 @@ def test_copy_without_skull(source: Path, tmp_path: Path) -> None:
     assert [item["image"] for item in listed(tmp_path / "brains")["training"]] == [
         item["image"].replace("images", "stripped") for item in listed(tmp_path / "whole")["training"]
     ]
+    prepare_muse(str(source), str(tmp_path / "tests"), stripped=False, test_alone=True, workers=0)
+    content = json.loads((tmp_path / "tests" / "dataset.json").read_text())
+    assert len(content["test"]) == content["numTest"] == 5 and "training" not in content
     with pytest.raises(ValueError, match="skull and stripped are both False"):
         prepare_muse(str(source), str(tmp_path / "nothing"), skull=False, stripped=False, workers=0)
 
