@@ -71,7 +71,8 @@ def write_description(
     logger.info(note)
     kinds = sorted({(groups or {}).get(case, "") for case in labelled})
     classes = {case: kinds.index((groups or {}).get(case, "")) for case in labelled}
-    lists: dict[str, list] = {
+    lists: dict[str, list] = {"training": []}
+    lists |= {
         part: [
             item | {"subject": case} | ({"group": groups[case]} if groups else {})
             for case in chosen
@@ -87,7 +88,7 @@ def write_description(
         "labels": {"0": "background"} | {str(value): structure for structure, value in labels.items()},
         "preprocessing": dict(parameters),
         "split": {"seed": seed, "note": note},
-        "numTraining": len(lists.get("training", [])),
+        "numTraining": len(lists["training"]),
         "numTest": len(lists["test"]),
         **lists,
     }

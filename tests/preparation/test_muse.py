@@ -77,7 +77,7 @@ def test_copy_without_skull(source: Path, tmp_path: Path) -> None:
     ]
     prepare_muse(str(source), str(tmp_path / "tests"), stripped=False, test_alone=True, workers=0)
     content = json.loads((tmp_path / "tests" / "dataset.json").read_text())
-    assert len(content["test"]) == content["numTest"] == 5 and "training" not in content
+    assert len(content["test"]) == content["numTest"] == 5 and content["training"] == []
     with pytest.raises(ValueError, match="skull and stripped are both False"):
         prepare_muse(str(source), str(tmp_path / "nothing"), skull=False, stripped=False, workers=0)
 
