@@ -20,11 +20,13 @@ TOY = {
     "evaluate": f"{SMALL} --figures False",
     "segment": SMALL,
     "register": "--device cpu --refine 3",
+    "propagate": "--device cpu --refine 1",
 }
 WRITTEN = {
     "segment heart ct.nii.gz": "heart/ct_label.nii.gz",
     "segment brain t1.nii.gz": "brain/t1_label.nii.gz",
     "register moving.nii.gz": "registered/warped.nii.gz",
+    "propagate labelled/": "labels/t1_label.nii.gz",
     "pretrain FOLDER": "gvsl_output/pretrain/heads.pt",
     "finetune heart": "gvsl_output/finetune_heart/model.pt",
     "evaluate heart": "gvsl_output/evaluate_heart/metrics.json",
@@ -49,6 +51,9 @@ def folder(gvsl: Callable[[str, Path], Ended], volumes: Path, tmp_path_factory: 
     """A working directory in which every command of the README was run."""
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(volumes, folder / "FOLDER")
+    shutil.copytree(volumes, folder / "labelled")
+    (folder / "unlabelled").mkdir()
+    shutil.copy(volumes / "images" / "4.nii.gz", folder / "unlabelled" / "t1.nii.gz")
     for number, name in enumerate(("ct", "moving", "fixed", "NEW", "t1")):
         shutil.copy(volumes / "images" / f"{number}.nii.gz", folder / f"{name}.nii.gz")
     for command in commands():
@@ -59,7 +64,7 @@ def folder(gvsl: Callable[[str, Path], Ended], volumes: Path, tmp_path_factory: 
 
 def test_every_command_is_run() -> None:
     names = [command.split()[0] for command in commands()]
-    assert names == "list segment segment register pretrain pretrain finetune evaluate segment".split()
+    assert names == "list segment segment register propagate pretrain pretrain finetune evaluate segment".split()
     assert len(names) == len(re.findall(r"^ *gvsl |`gvsl [^`]+\.nii\.gz`", README, re.MULTILINE))
 
 
