@@ -85,6 +85,14 @@ def test_the_label_maps_of_registered_atlases_vote(overrides, tmp_path):
     assert all(0.8 < case["agreement"] <= 1 for case in cases)
 
 
+def test_label_maps_of_different_types_vote(overrides, tmp_path):
+    """A value above 32,767 makes a map of int32."""
+    path = tmp_path / "atlases" / "labels" / "a0.nii.gz"
+    write_volume(path, np.asarray(nibabel.load(path).dataobj).astype(np.int32) * 10000, AFFINE)
+    folder = propagate(**overrides)
+    assert set(np.unique(np.asarray(nibabel.load(folder / "v0_label.nii.gz").dataobj))) <= {0, 7, 70000}
+
+
 def test_a_volume_that_cannot_be_read_is_named_and_the_others_are_labelled(overrides, tmp_path):
     (tmp_path / "volumes" / "v0.nii.gz").write_bytes(b"no volume")
     with pytest.raises(RuntimeError) as error:
