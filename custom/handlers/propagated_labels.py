@@ -65,8 +65,7 @@ class PropagatedLabels(CaseFiles):
         """Writes the label map of the volume whose votes are there, if any."""
         if not self.votes:
             return
-        widest = max((vote.dtype for vote in self.votes), key=lambda dtype: dtype.itemsize)
-        winner, agreement = majority(torch.stack([vote.to(widest) for vote in self.votes]))
+        winner, agreement = majority(torch.stack(self.votes))
         name = self.output_of(self.item)
         write_volume(self.directory / name, winner.numpy(), np.asarray(self.grid[0]), allow_shear=True)
         case = {"subject": self.item["subject"], "case": self.item["output"], "file": name}
