@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from environments import ROOT, python_with, run
+from environments import ROOT, environment, run
 
 from custom.files import read_json, write_json
 from custom.phantoms import CardiacPhantomCohort
@@ -63,7 +63,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_nnunet_trains_from_our_weights(folder: Path) -> None:
-    python = python_with("nnunet", "nnunetv2==2.8.1")
+    # not with the pins: nnU-Net needs torchvision, which is not built for every build of the pinned torch
+    python = environment("nnunet", [["-e", ".", "nnunetv2==2.8.1"]])
     weights = folder / "pretrained"
     options = {
         "config_file": CONFIGS,
