@@ -106,9 +106,8 @@ def training(task: Task, method: str, protocol: str, rate: float, seed: int, lab
     overrides |= {"accept_mismatch": ["spacing", "intensity"]} if foreign else {}
     name = training_name(protocol, method, rate, seed, labelled)
     settings = {"method": method, "protocol": protocol, "seed": seed, "learning_rate": rate, "overrides": overrides}
-    settings |= ({"labelled": labelled} if labelled else {}) | (
-        {} if chosen.refine is None else {"refine": chosen.refine}
-    )
+    settings |= {"labelled": labelled} if labelled else {}
+    settings |= {} if chosen.refine is None else {"refine": chosen.refine}
     output, downstream = task.folder / name, Downstream(cohort_of(task, labelled), overrides, chosen.overlays)
     measured = partial(measure.train, downstream, weights, seed, output, chosen.refine)
     return _cell(task, name, protocol, settings, measured, makes=output, needs=weights)

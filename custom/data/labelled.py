@@ -155,7 +155,7 @@ def _split(training: Items, sizes: dict[str, int | float], seed: int) -> dict[st
         )
     order = [subjects[index] for index in np.random.default_rng(seed).permutation(len(subjects))]
     if all(isinstance(item["label"], int) for item in training):
-        order = _evenly_mixed(order, {name: training[groups[name][0]]["label"] for name in subjects})
+        order = evenly_mixed(order, {name: training[groups[name][0]]["label"] for name in subjects})
     chosen = {}
     for part, count in counts.items():
         chosen[part], order = order[:count], order[count:]
@@ -164,12 +164,18 @@ def _split(training: Items, sizes: dict[str, int | float], seed: int) -> dict[st
     return {part: [training[index] for index in members] for part, members in indices.items()}
 
 
-def _evenly_mixed(names: Sequence[str], classes: Mapping[str, int]) -> list[str]:
-    """The names in an order whose start, and every later stretch, has about the shares of the classes in the whole."""
+def evenly_mixed(names: Sequence[str], classes: Mapping[str, int], start: float = 0.0) -> list[str]:
+    """The names in an order any stretch of which has about the shares of the classes in the whole.
+
+    Args:
+        names: in the order that names of one class keep.
+        classes: name -> class.
+        start: place of the first name of each class, in steps between its names; 0 puts one of every class in front.
+    """
     members: dict[int, list[str]] = {}
     for name in names:
         members.setdefault(classes[name], []).append(name)
-    place = {name: index / len(group) for group in members.values() for index, name in enumerate(group)}
+    place = {name: (index + start) / len(group) for group in members.values() for index, name in enumerate(group)}
     return sorted(names, key=place.__getitem__)
 
 

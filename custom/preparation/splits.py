@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..data.labelled import evenly_mixed
+
 
 def scaled_sizes(count: int, sizes: Mapping[str, int]) -> dict[str, int]:
     """Scale the sizes of lists to a number of subjects by the method of largest remainders.
@@ -45,10 +47,7 @@ def draw_split(classes: Mapping[str, int], sizes: Mapping[str, int], seed: int) 
     """
     names = sorted(classes)
     shuffled = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
-    members = {value: [name for name in shuffled if classes[name] == value] for value in set(classes.values())}
-    quantile = {name: (index + 0.5) / len(group) for group in members.values() for index, name in enumerate(group)}
-    # any part of this order has the shares of the classes in the whole
-    order = sorted(shuffled, key=lambda name: (quantile[name], classes[name]))
+    order = evenly_mixed(sorted(shuffled, key=classes.__getitem__), classes, start=0.5)
     ends = np.cumsum([sizes[part] for part in sizes])
     drawn = {part: order[end - sizes[part] : end] for part, end in zip(sizes, ends, strict=True)}
     return {part: _in_order(chosen) for part, chosen in drawn.items()}
