@@ -11,7 +11,6 @@ SyN needs antspyx and elastix needs itk-elastix (extra `registration`); a method
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import json
 import sys
 import tempfile
@@ -48,7 +47,7 @@ from custom.volumes import load_volume
 
 Volumes = tuple[torch.Tensor, torch.Tensor]  # moving and fixed, (1, 1, *spatial), intensities in [0, 1]
 PACKAGES = {"syn": ("ants", "antspyx"), "elastix": ("itk.itkElastixRegistrationMethodPython", "itk-elastix")}
-METHODS = ("before", "network", "network_refined", "refined", *PACKAGES)
+METHODS = ("before", "affine", "network", "network_refined", "refined", *PACKAGES)
 MEASURES = ("dice", "folded_share", "seconds")
 
 
@@ -109,10 +108,11 @@ def elastix(volumes: Volumes, spacing: list[float], iterations: int) -> torch.Te
     return torch.from_numpy(field / np.reshape(spacing, (3, 1, 1, 1))).float()[None]
 
 
-def labelled_pairs(task: TaskFile, part: str, data: Path, work: Path) -> list[dict[str, str]]:
-    """The pairs of a part of a task: paths and subjects of "moving" and "fixed" and of their labels.
+def labelled_pairs(task: TaskFile, part: str, data: Path, work: Path) -> list[dict[str, Any]]:
+    """The pairs of a part of a task: paths, subjects and absent structures of "moving" and "fixed", and their labels.
 
-    All ordered pairs of its volumes; for the task `phantoms`, the eight held-out pairs of gvsl_pretrain ("validation").
+    All ordered pairs of its n volumes, so ordered that each n in a row have every volume once as moving and once as
+    fixed; for the task `phantoms`, the eight held-out pairs of gvsl_pretrain ("validation").
 
     Raises:
         ValueError: the part is not known, or has no pair.
@@ -127,13 +127,15 @@ def labelled_pairs(task: TaskFile, part: str, data: Path, work: Path) -> list[di
     items = getattr(read_cohort(task, data, work), part)
     if len(items) < 2:
         raise ValueError(f"{part} of task {task.name} has {len(items)} volumes, expected two or more")
+    kinds = (("", "image"), ("_label", "label"), ("_subject", "subject"), ("_absent", "absent"))
     return [
         {
-            f"{side}{suffix}": item[kind]
-            for side, item in (("moving", moving), ("fixed", fixed))
-            for suffix, kind in (("", "image"), ("_label", "label"), ("_subject", "subject"))
+            f"{side}{suffix}": item.get(kind, [])
+            for side, item in (("moving", moving), ("fixed", items[(index + step) % len(items)]))
+            for suffix, kind in kinds
         }
-        for moving, fixed in itertools.permutations(items, 2)
+        for step in range(1, len(items))
+        for index, moving in enumerate(items)
     ]
 
 
@@ -153,31 +155,37 @@ def registrations(
     refinement: RefineDisplacement = parser.get_parsed_content("refinement")
     net = parser.get_parsed_content("network").eval() if network else None
 
-    def of_network(batch: dict[str, torch.Tensor], refine: bool) -> torch.Tensor:
+    def outputs_of(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         batch = {name: batch[name].to(device) for name in ("moving", "moving_transformed", "fixed")}
         with torch.no_grad():
-            outputs = net(batch)
-        if not refine:
-            return outputs["displacement"]
+            return net(batch)
+
+    def affine(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        outputs = outputs_of(batch)
+        local = torch.zeros_like(outputs["local_displacement"])
+        return net.matching_head.conventions.displacement(outputs["affine_matrix"], local)
+
+    def refine_network(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        outputs = outputs_of(batch)
         conventions, matrix = net.matching_head.conventions, outputs["affine_matrix"]
-        volumes = batch["moving"], batch["fixed"], outputs["local_displacement"]
-        local = refine_displacement(*volumes, matrix, conventions, steps=steps, **refinement.arguments)
+        start = (outputs["local_displacement"], matrix, conventions)
+        local = refine_displacement(*volumes_of(batch), *start, steps=steps, **refinement.arguments)
         return conventions.displacement(matrix, local)
 
     def volumes_of(batch: dict[str, torch.Tensor]) -> Volumes:
-        return batch["moving"], batch["fixed"]
+        return batch["moving"].to(device), batch["fixed"].to(device)
 
     def zero(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return torch.zeros(1, 3, *batch["fixed"].shape[2:], device=device)
 
     def refine_alone(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        volumes = (volume.to(device) for volume in volumes_of(batch))
-        return refine_displacement(*volumes, zero(batch), steps=steps, **refinement.arguments)
+        return refine_displacement(*volumes_of(batch), zero(batch), steps=steps, **refinement.arguments)
 
     known = {
         "before": zero,
-        "network": lambda batch: of_network(batch, False),
-        "network_refined": lambda batch: of_network(batch, True),
+        "affine": affine,
+        "network": lambda batch: outputs_of(batch)["displacement"],
+        "network_refined": refine_network,
         "refined": refine_alone,
         "syn": lambda batch: syn(volumes_of(batch), spacing, syn_iterations),
         "elastix": lambda batch: elastix(volumes_of(batch), spacing, elastix_iterations),
@@ -191,7 +199,7 @@ def registrations(
 
 
 def measured(
-    moving: MetaTensor, fixed: MetaTensor, item: dict[str, Any], displacement: torch.Tensor
+    moving: MetaTensor, fixed: MetaTensor, item: dict[str, Any], displacement: torch.Tensor, absent: set[int]
 ) -> dict[str, float]:
     """Mean Dice on the original fixed grid, and the folded share, of a displacement.
 
@@ -200,6 +208,7 @@ def measured(
         fixed: original label map, on another grid.
         item: the preprocessed pair, with the affines of its grids.
         displacement: (1, 3, *spatial), in voxels of the preprocessed grid.
+        absent: labels that were not contoured in one of the volumes; they have no Dice.
     """
     affine, shape = np.asarray(fixed.affine), tuple(fixed.shape[1:])
     grids = item["moving_affine"].numpy(), item["fixed_affine"].numpy()
@@ -207,7 +216,8 @@ def measured(
     field = resample_displacement(field, grids[1], affine, shape)
     moved = pull_image(moving[0].numpy().astype(np.int32), np.asarray(moving.affine), field, affine, 0, nearest=True)
     dice = label_dice(moved, fixed[0].numpy().astype(np.int32))
-    return {"dice": float(np.mean(list(dice.values()))), "folded_share": float(folded_share(displacement))}
+    of_both = [value for label, value in dice.items() if label not in absent]
+    return {"dice": float(np.mean(of_both)), "folded_share": float(folded_share(displacement))}
 
 
 def main(
@@ -230,8 +240,8 @@ def main(
     Args:
         task: name of a file in benchmarks/tasks, or its path.
         part: "validation" or "test" of the task's split.
-        pairs: number of pairs, the first ones of the part (`labelled_pairs`); 0 for all.
-        methods: some of before, network, network_refined, refined, syn, elastix, separated by commas.
+        pairs: number of pairs, the first ones of the part in the order of `labelled_pairs`; 0 for all.
+        methods: some of before, affine, network, network_refined, refined, syn, elastix, separated by commas.
         weights: folder with model.pt, heads.pt and model.json; by default the shipped weights of gvsl_pretrain.
         refine: Adam steps of the refinement.
         syn_iterations: of SyN at each level, the coarsest first, separated by commas.
@@ -254,14 +264,14 @@ def main(
     ordered = labelled_pairs(task_file, part, Path(data), Path(work))[: pairs or None]
     settings = configured(task_file, weights, overrides or {})
     parser = workflow("gvsl_pretrain", ["register.json"], settings, kind="infer").parser
-    needs_network = any(name.startswith("network") for name in chosen)
+    needs_network = any(name in chosen for name in ("affine", "network", "network_refined"))
     levels = [int(value) for value in listed(syn_iterations)]
     register = registrations(parser, refine, levels, elastix_iterations, chosen, needs_network)
 
     rows = []
     for files in tqdm(ordered, desc="registering", unit="pair"):
-        subjects = {side: files[f"{side}_subject"] for side in ("moving", "fixed")}
-        files = {name: path for name, path in files.items() if not name.endswith("_subject")}
+        subjects = {side: files.pop(f"{side}_subject") for side in ("moving", "fixed")}
+        absent = {task_file.labels[name] for side in ("moving", "fixed") for name in files.pop(f"{side}_absent", [])}
         item = RegistrationPair(transform=parser.get_parsed_content("preprocessing"), **files)[0]
         labels = [load_volume(files[f"{side}_label"], is_label=True) for side in ("moving", "fixed")]
         batch = {name: item[name][None].float() for name in ("moving", "moving_transformed", "fixed")}
@@ -269,7 +279,7 @@ def main(
             began = time.perf_counter()
             displacement = method(batch).cpu()
             seconds = time.perf_counter() - began
-            rows.append({**subjects, "method": name, "seconds": seconds} | measured(*labels, item, displacement))
+            rows.append({**subjects, "method": name, "seconds": seconds} | measured(*labels, item, displacement, absent))
         result = {
             "benchmark": "registration",
             "command": " ".join(["python -m benchmarks.registration", *sys.argv[1:]]),

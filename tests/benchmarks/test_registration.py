@@ -37,17 +37,18 @@ def task(tmp_path: Path) -> str:
 
 def test_each_method_has_dice_folds_and_seconds(task, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(registration, "PACKAGES", {"syn": ("absent_package", "antspyx")})
-    methods = "before,network,network_refined,refined,syn"
+    methods = "before,affine,network,network_refined,refined,syn"
     output, folders = tmp_path / "result.json", {"data": str(tmp_path), "work": str(tmp_path / "work")}
     registration.main(task, "validation", methods=methods, refine=10, output=str(output), **folders)
     assert "syn is left out: the package antspyx is not installed (extra `registration`)" in capsys.readouterr().out
     result = json.loads(output.read_text())
-    assert len(result["pairs"]) == 2 * 4 and {row["moving"] for row in result["pairs"]} == {"0", "1"}
-    assert set(result["summary"]) == {"before", "network", "network_refined", "refined"}
+    assert len(result["pairs"]) == 2 * 5 and {row["moving"] for row in result["pairs"]} == {"0", "1"}
+    assert set(result["summary"]) == {"before", "affine", "network", "network_refined", "refined"}
     median = {name: values["dice"]["median"] for name, values in result["summary"].items()}
     assert median["network_refined"] > median["network"] and median["refined"] > median["before"]
     assert result["summary"]["before"]["folded_share"]["median"] == 0
     assert not (tmp_path / "work" / "tiny" / "volumes" / "images" / "2.nii.gz").exists()  # test people are not read
+    assert median["affine"] != median["before"] and median["affine"] != median["network"]
     with pytest.raises(ValueError, match="test of task tiny has 1 volumes, expected two or more"):
         registration.main(task, "test", **folders)
 
@@ -71,3 +72,29 @@ def test_a_competitor_finds_a_shift_in_voxels_of_the_fixed_grid(name):
     assert displacement.shape == (1, 3, *SIZE)
     inner = displacement[0, :, 8:-8, 8:-8, 8:-8].flatten(1).median(dim=1).values
     assert torch.allclose(inner, torch.tensor([2.0, -1.0, 0.0]), atol=0.4)
+
+
+def test_as_many_pairs_as_volumes_have_each_volume_once_on_each_side(task, tmp_path):
+    content = json.loads(Path(task).read_text())
+    content["split"] = {"pretraining": [], "validation": ["0", "1", "2"], "test": []}
+    content["absent"] = {"bright": ["2"]}
+    Path(task).write_text(json.dumps(content))
+    pairs = registration.labelled_pairs(registration.read_task_file(task), "validation", tmp_path, tmp_path / "work")
+    subjects = [(pair["moving_subject"], pair["fixed_subject"]) for pair in pairs]
+    assert subjects == [("0", "1"), ("1", "2"), ("2", "0"), ("0", "2"), ("1", "0"), ("2", "1")]
+
+
+def test_a_structure_that_was_not_contoured_has_no_dice(task, tmp_path):
+    content = json.loads(Path(task).read_text())
+    content |= {"labels": {"bright": 1, "dark": 2}, "absent": {"dark": ["0"]}}
+    Path(task).write_text(json.dumps(content))
+    for subject in ("0", "1"):
+        path = tmp_path / "tiny" / "labels" / f"{subject}.nii.gz"
+        _, bright = volume(int(subject))
+        write_volume(path, np.where(bright == 0, 2 if subject == "1" else 0, 1), np.diag([3.5, 3.5, 3.5, 1]))
+    output = tmp_path / "result.json"
+    folders = {"data": str(tmp_path), "work": str(tmp_path / "work")}
+    registration.main(task, "validation", methods="before", output=str(output), **folders)
+    (_, bright), (_, other) = volume(0), volume(1)
+    expected = 2 * (bright & other).sum() / (bright.sum() + other.sum())
+    assert [row["dice"] for row in json.loads(output.read_text())["pairs"]] == pytest.approx([expected] * 2)
