@@ -279,7 +279,8 @@ def main(
             began = time.perf_counter()
             displacement = method(batch).cpu()
             seconds = time.perf_counter() - began
-            rows.append({**subjects, "method": name, "seconds": seconds} | measured(*labels, item, displacement, absent))
+            row = {**subjects, "method": name, "seconds": seconds}
+            rows.append(row | measured(*labels, item, displacement, absent))
         result = {
             "benchmark": "registration",
             "command": " ".join(["python -m benchmarks.registration", *sys.argv[1:]]),

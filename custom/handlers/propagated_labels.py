@@ -7,24 +7,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from ignite.engine import Engine
 from tqdm import tqdm
 
-from ..registration import file_grid, majority, millimetre_field, pull_image, read_label
+from ..registration import Vote, elect, file_grid, millimetre_field, read_label
 from ..volumes import write_volume
 from .case_files import CaseFiles
 
 
 class PropagatedLabels(CaseFiles):
-    """Writes OUTPUT_label.nii.gz for each volume: the value that most of the warped label maps have at each voxel.
-
-    Of equally frequent values the smallest wins. The label maps are warped to the grid of the volume's file, each voxel
-    from its nearest one.
+    """Writes OUTPUT_label.nii.gz for each volume, on the grid of its file: at each voxel the value that wins the vote.
 
     report.json (see `CaseFiles`) has for each case "atlases", the number of maps that voted, and "agreement", the mean
-    share of votes for the winner over the voxels where any map has a label. A low agreement means that the atlases were
-    registered badly, or do not fit.
+    share of votes for the winner over the voxels where any atlas has a label (`custom.registration.elect`). A low
+    agreement means that the atlases were registered badly, or do not fit.
 
     Args:
         directory: where the files go.
@@ -36,7 +32,7 @@ class PropagatedLabels(CaseFiles):
         """As `CaseFiles`; no map has voted."""
         super().start(engine)
         self.images = {item["output"]: item["image"] for item in self.data}
-        self.votes: list[torch.Tensor] = []
+        self.votes: list[Vote] = []
         self.progress = tqdm(total=len(engine.data_loader.dataset), desc="pairs", unit="pair", delay=10, mininterval=1)
         self.item: dict[str, Any] = {}
 
@@ -51,9 +47,8 @@ class PropagatedLabels(CaseFiles):
             self.count_votes()
             self.item = {name: batch[name][0] for name in ("subject", "output")}
             self.grid = file_grid(self.images[self.item["output"]], batch["fixed"].shape[1])
-        field = millimetre_field(engine.state.output["displacement"], batch, self.grid)
-        label, affine = read_label(batch["moving_label_file"][0])
-        self.votes.append(torch.from_numpy(pull_image(label, affine, field, self.grid[0], 0, nearest=True)))
+        field, affine = millimetre_field(engine.state.output["displacement"], batch)
+        self.votes.append(Vote(*read_label(batch["moving_label_file"][0]), field, affine))
 
     def finish(self, engine: Engine) -> None:
         """Counts the votes of the last volume and writes the last report."""
@@ -65,9 +60,9 @@ class PropagatedLabels(CaseFiles):
         """Writes the label map of the volume whose votes are there, if any."""
         if not self.votes:
             return
-        winner, agreement = majority(torch.stack(self.votes))
+        winner, agreement = elect(self.votes, *self.grid)
         name = self.output_of(self.item)
-        write_volume(self.directory / name, winner.numpy(), np.asarray(self.grid[0]), allow_shear=True)
+        write_volume(self.directory / name, winner, np.asarray(self.grid[0]), allow_shear=True)
         case = {"subject": self.item["subject"], "case": self.item["output"], "file": name}
         self.cases.append(case | {"atlases": len(self.votes), "agreement": agreement})
         self.votes.clear()

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Multi-atlas segmentation: labelled volumes (atlases) are registered to a volume, and their label maps vote.
+"""Pairs for multi-atlas segmentation: labelled volumes (atlases) are registered to a volume, and their label maps vote.
 
-Heckemann et al., "Automatic anatomical brain MRI segmentation combining label propagation and decision fusion",
-NeuroImage 2006.
+See `custom.registration.votes`.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from monai.transforms import Compose
 from torch.utils.data import Dataset
 
@@ -45,19 +43,3 @@ class AtlasPairs(Dataset):
         atlas, volume = self.atlases[index % len(self.atlases)], self.data[index]
         pair = RegistrationPair(atlas["image"], volume["image"], self.transform, moving_label=atlas["label"])
         return {**pair[0], **volume, "index": index}
-
-
-def majority(votes: torch.Tensor) -> tuple[torch.Tensor, float | None]:
-    """The most frequent value at each voxel, of equally frequent ones the smallest; and how far the maps agree.
-
-    Args:
-        votes: label maps, (maps, *spatial).
-
-    Returns:
-        (*spatial), and the mean share of maps that have the winner's value over the voxels where any map is not 0; None
-        without such voxels.
-    """
-    winner = votes.mode(0).values
-    labelled = (votes != 0).any(0)
-    share = (votes == winner).float().mean(0)[labelled]
-    return winner, round(float(share.mean()), 4) if len(share) else None

@@ -129,7 +129,7 @@ class RegistrationFiles:
         batch, outputs = engine.state.batch, engine.state.output
         files, channels = engine.data_loader.dataset.files, batch["moving"].shape[1]
         grid = file_grid(files["fixed"], channels)
-        field = millimetre_field(outputs["displacement"], batch, grid)
+        field = resample_displacement(*millimetre_field(outputs["displacement"], batch), *grid)
         written = {name: WRITTEN[name] for name in ("displacement_field", "warped")}
         write_displacement_field(self.directory / written["displacement_field"], field, grid[0])
         moving = load_image(files["moving"], channels)
@@ -187,7 +187,7 @@ class RegistrationFiles:
             stages["after"], last = outputs["network_displacement"], "refined"
         dice = {}
         for stage, displacement in stages.items():
-            field = millimetre_field(displacement, batch, grid)
+            field = resample_displacement(*millimetre_field(displacement, batch), *grid)
             dice[stage] = label_dice(pull_image(moving, affine, field, grid[0], 0, nearest=True), fixed)
         dice[last] = label_dice(warped, fixed)
         per_label = {str(label): {stage: dice[stage][label] for stage in dice} for label in dice[last]}
@@ -201,17 +201,15 @@ def file_grid(image: Image, channels: int = 1) -> Grid:
     return np.asarray(loaded.affine), tuple(loaded.shape[1:])
 
 
-def millimetre_field(displacement: torch.Tensor, batch: Mapping[str, Any], grid: Grid) -> np.ndarray:
-    """The displacement of a pair on another grid, (3, *spatial), millimetres, RAS; see `world_displacement`.
+def millimetre_field(displacement: torch.Tensor, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The displacement of a pair in millimetres, RAS, (3, *spatial), and its affine; see `world_displacement`.
 
     Args:
         displacement: (1, 3, *spatial), voxels.
         batch: with "moving_affine" and "fixed_affine" of `RegistrationPair`, (1, 4, 4).
-        grid: affine and shape.
     """
     moving_affine, fixed_affine = (batch[f"{side}_affine"][0].cpu().numpy() for side in ("moving", "fixed"))
-    world = world_displacement(displacement[0].float().cpu().numpy(), moving_affine, fixed_affine)
-    return resample_displacement(world, fixed_affine, *grid)
+    return world_displacement(displacement[0].float().cpu().numpy(), moving_affine, fixed_affine), fixed_affine
 
 
 def read_label(path: str) -> tuple[np.ndarray, np.ndarray]:

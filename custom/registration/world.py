@@ -81,19 +81,43 @@ def pull_image(
     Returns:
         (*spatial_out), in the type of the image.
     """
-    to_voxels = np.linalg.inv(affine)
-    matrix = to_voxels @ field_affine
-    sides = np.array(image.shape).reshape(3, 1, 1, 1)
     pulled = np.empty(field.shape[1:], dtype=image.dtype)
     rows = max(SLAB_VOXELS // (field.shape[2] * field.shape[3]), 1)
     for start in range(0, field.shape[1], rows):
         slab = field[:, start : start + rows]
-        i, j, k = np.ogrid[start : start + slab.shape[1], : slab.shape[2], : slab.shape[3]]
-        position = np.tensordot(to_voxels[:3, :3], slab, axes=1)
-        for axis in range(3):
-            position[axis] += matrix[axis, 0] * i + matrix[axis, 1] * j + matrix[axis, 2] * k + matrix[axis, 3]
-        inside = ((position >= -0.5) & (position < sides - 0.5)).all(axis=0)
+        position, inside = moving_voxels(slab, affine, rows_from(field_affine, start), image.shape)
         out = pulled[start : start + rows]
         map_coordinates(image, position, output=out, order=0 if nearest else 1, mode="nearest")
         out[~inside] = background
     return pulled
+
+
+def moving_voxels(
+    field: np.ndarray, affine: np.ndarray, field_affine: np.ndarray, shape: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the voxels of a field lie in the moving image.
+
+    Args:
+        field: d, (3, *spatial_out), millimetres, RAS.
+        affine: affine of the moving image.
+        field_affine: affine of the grid of the field.
+        shape: of the moving image.
+
+    Returns:
+        x + d(x) in voxels of the moving image, (3, *spatial_out), float64; and whether it is inside, (*spatial_out).
+    """
+    to_voxels = np.linalg.inv(affine)
+    matrix = to_voxels @ field_affine
+    i, j, k = np.ogrid[tuple(slice(side) for side in field.shape[1:])]
+    position = np.tensordot(to_voxels[:3, :3], field, axes=1)
+    for axis in range(3):
+        position[axis] += matrix[axis, 0] * i + matrix[axis, 1] * j + matrix[axis, 2] * k + matrix[axis, 3]
+    sides = np.reshape(shape, (3, 1, 1, 1))
+    return position, ((position >= -0.5) & (position < sides - 0.5)).all(axis=0)
+
+
+def rows_from(affine: np.ndarray, start: int) -> np.ndarray:
+    """The affine of a grid without its first `start` rows of the first axis."""
+    moved = np.array(affine, dtype=np.float64)
+    moved[:3, 3] += start * moved[:3, 0]
+    return moved

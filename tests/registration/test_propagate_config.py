@@ -11,7 +11,6 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from scipy.ndimage import gaussian_filter
 
 from custom.files import read_json
-from custom.registration import majority
 from custom.volumes import write_volume
 from custom.weights import save_pretext
 
@@ -107,11 +106,3 @@ def test_atlases_without_labels_are_refused(overrides, tmp_path):
     with pytest.raises(RuntimeError) as error:
         propagate(**overrides)
     assert "1 of 3 volumes have no label" in chain(error.value)
-
-
-def test_majority():
-    votes = torch.tensor([[0, 5, 5, 0, 2], [0, 5, 3, 4, 1], [0, 5, 3, 0, 0]])
-    winner, agreement = majority(votes)
-    assert winner.tolist() == [0, 5, 3, 0, 0]  # of 0, 1 and 2, one vote each, the smallest
-    assert agreement == pytest.approx((1 + 2 / 3 + 2 / 3 + 1 / 3) / 4, abs=1e-4)
-    assert majority(torch.zeros(3, 4, dtype=torch.int16))[1] is None
