@@ -80,7 +80,7 @@ class RegistrationFiles:
       label before the registration (with the centres of the preprocessed volumes on each other), after the affine
       stage, after both stages, and after the refinement if there was one (`RefineDisplacement`). The measures of the
       refined displacement have names with "refined"; the files are those of the refined displacement. It also holds the
-      weights and, if they never saw a patient, a notice, which is logged too (`origin_of`), and so is "warning" if the
+      weights and, if they were trained on phantoms alone, a notice, which is logged too (`origin_of`), and so is "warning" if the
       volumes match worse than before (`worse_than_before`).
 
     Files of an earlier registration in the folder are moved to earlier/NUMBER. The mean Dice of each stage is added to

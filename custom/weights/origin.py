@@ -11,8 +11,8 @@ from ..files import read_json
 from .state import description_file, weights_file
 
 SYNTHETIC = "synthetic"
-NEVER_SAW_A_PATIENT = (
-    "these weights were trained on phantoms and never saw a patient; their output says nothing about a patient"
+ON_PHANTOMS_ALONE = (
+    "these weights were trained for this task on phantoms alone; their output says nothing about a patient"
 )
 
 
@@ -43,9 +43,9 @@ def origin_of(weights: str | os.PathLike) -> WeightsOrigin:
     trained_on = description.get("trained_on")
     digest = description.get("files", {}).get(path.name, {}).get("sha256")
     progress = {"task": task_of(description), "iterations": description.get("iterations")}
-    notice = NEVER_SAW_A_PATIENT if trained_on == SYNTHETIC else None
+    notice = ON_PHANTOMS_ALONE if trained_on == SYNTHETIC else None
     if trained_on is None:
-        notice = f"{file} does not say what these weights were trained on (trained_on); they may have seen no patient"
+        notice = f"{file} does not say what these weights were trained on (trained_on); they may have been trained on phantoms alone"
     described = {"folder": str(path.parent), "file": path.name, "sha256": digest, **progress, "trained_on": trained_on}
     return WeightsOrigin(described, notice)
 

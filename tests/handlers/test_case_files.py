@@ -190,7 +190,7 @@ def test_probabilities_of_weights_that_were_trained_on_files(folder):
 
 
 @pytest.mark.parametrize(
-    ("trained_on", "sentence"), [("synthetic", "never saw a patient"), (None, "does not say what these weights")]
+    ("trained_on", "sentence"), [("synthetic", "on phantoms alone"), (None, "does not say what these weights")]
 )
 def test_other_weights_give_scores_and_the_reason_once_in_log_and_report(trained_on, sentence, folder, caplog):
     with caplog.at_level(logging.WARNING):

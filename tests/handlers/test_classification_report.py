@@ -102,10 +102,10 @@ def test_weights_that_saw_phantoms_give_scores_and_no_class(tmp_path, caplog):
     run(made, 5)
     table = rows(tmp_path / "out" / "cases.csv")
     columns = ["subject", "file", "score_healthy", "score_ill", "notice", "true_class", "true_value"]
-    assert list(table[0]) == columns and "never saw a patient" in table[0]["notice"]
+    assert list(table[0]) == columns and "on phantoms alone" in table[0]["notice"]
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["notice"] == table[0]["notice"] and metrics["weights"]["trained_on"] == "synthetic"
-    assert caplog.text.count("never saw a patient") == 1
+    assert caplog.text.count("on phantoms alone") == 1
     assert (tmp_path / "out" / "roc.png").is_file()
 
 
@@ -119,7 +119,7 @@ def test_the_pictures_carry_the_notice(tmp_path, monkeypatch):
     weights = describe_weights(tmp_path / "weights", "synthetic")
     ClassificationReport(str(tmp_path), LABELS, "ill", draws=10, weights=weights).attach(made)
     run(made, 5)
-    assert len(titles) == 4 and all("never saw a patient" in " ".join(title.split()) for title in titles)
+    assert len(titles) == 4 and all("on phantoms alone" in " ".join(title.split()) for title in titles)
     assert not any("probability" in title for title in titles)
     assert [title.endswith("misclassified") for title in titles] == [False, False, False, True]  # worst.png
 

@@ -18,7 +18,7 @@ SHIPPED = sorted(BUNDLES.glob("*/models/**/*.json"))
 @pytest.mark.parametrize(
     ("entry", "notice"),
     [
-        ({"trained_on": "synthetic"}, "these weights were trained on phantoms and never saw a patient"),
+        ({"trained_on": "synthetic"}, "these weights were trained for this task on phantoms alone"),
         ({"trained_on": "files"}, None),
         ({}, "model.json does not say what these weights were trained on"),
     ],
