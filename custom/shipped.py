@@ -34,9 +34,21 @@ def shipped_weights() -> dict[str, Path]:
 
 
 def find_weights(name: str) -> Path | None:
-    """The folder of shipped weights by their name, whose bundle may have its full name, or None."""
+    """The folder of shipped weights by their name, whose bundle may have its full name, or None.
+
+    Raises:
+        ValueError: a folder of this name in the working directory holds weights, too.
+    """
     bundle, *below = name.split("/")
-    return shipped_weights().get("/".join((short_name(bundle), *below)))
+    found = shipped_weights().get("/".join((short_name(bundle), *below)))
+    if found is not None:
+        for own in (Path(name), Path(name) / "models"):
+            if (own / "model.json").is_file() and not own.samefile(found):
+                raise ValueError(
+                    f"{name} is the name of shipped weights and of the folder {own}, expected ./{own} for the folder, "
+                    f"or {found} for the shipped weights"
+                )
+    return found
 
 
 def find_bundle(name: str) -> Path | None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -18,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 from custom import load_backbone, load_segmenter
 from custom.files import read_json
 from custom.networks import SegmentationNetwork, UNet3D
-from custom.shipped import BUNDLES, shipped_bundles
+from custom.shipped import BUNDLES, find_weights, shipped_bundles
 from custom.weights import save_weights
 from tools.package_bundles import package
 
@@ -168,3 +169,13 @@ def test_what_is_nowhere_is_named_with_what_exists(load_it, tmp_path):
 def test_load_of_monai_gives_every_tensor(folder):
     network = load(folder.name, bundle_dir=str(BUNDLES), workflow_type="inference")
     assert_equal(network, state_of(folder / "models" / "model.pt"))
+
+
+def test_a_name_that_is_a_folder_with_weights_too_is_refused(tmp_path, monkeypatch):
+    """`gvsl pretrain X -o pretrain` leaves such a folder."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(find_weights("pretrain/brain"), tmp_path / "pretrain")
+    with pytest.raises(ValueError, match="name of shipped weights and of the folder pretrain, expected ./pretrain"):
+        load_backbone("pretrain")
+    shipped, own = (load_backbone(name).state_dict() for name in ("gvsl_pretrain/brain", "./pretrain"))
+    assert all(torch.equal(own[name], tensor) for name, tensor in shipped.items())

@@ -52,7 +52,7 @@ class CaseFiles:
         self.cases: list[dict[str, Any]] = []
         self.origin = origin_of(self.weights)
         planned = {self.output_of(item) for item in self.data}
-        inputs = {os.path.realpath(path) for item in self.data for path in paths_of(item["image"])}
+        inputs = {os.path.realpath(path) for path in self.inputs(engine)}
         refuse_replacing_inputs(self.directory, planned, inputs)
         earlier = earlier_outputs(self.directory)
         refuse_replacing_neighbours(self.directory, planned, inputs, earlier)
@@ -79,6 +79,10 @@ class CaseFiles:
         notice = {"notice": self.origin.notice} if self.origin.notice else {}
         report = {"weights": self.origin.described, **notice, **content}
         write_json(self.directory / REPORT, report, "the report of the run")
+
+    def inputs(self, engine: Engine) -> list[str]:
+        """Paths of the files that are read, none of which may be replaced or moved."""
+        return [path for item in self.data for path in paths_of(item["image"])]
 
     def output_of(self, item: Mapping[str, Any]) -> str:
         """Path below `directory` of the file that holds the output of a case."""

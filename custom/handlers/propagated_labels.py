@@ -10,7 +10,7 @@ import numpy as np
 from ignite.engine import Engine
 from tqdm import tqdm
 
-from ..registration import Vote, elect, file_grid, millimetre_field, read_label
+from ..registration import Vote, elect, file_grid, millimetre_field
 from ..volumes import write_volume
 from .case_files import CaseFiles
 
@@ -31,10 +31,13 @@ class PropagatedLabels(CaseFiles):
     def start(self, engine: Engine) -> None:
         """As `CaseFiles`; no map has voted."""
         super().start(engine)
-        self.images = {item["output"]: item["image"] for item in self.data}
         self.votes: list[Vote] = []
         self.progress = tqdm(total=len(engine.data_loader.dataset), desc="pairs", unit="pair", delay=10, mininterval=1)
         self.item: dict[str, Any] = {}
+
+    def inputs(self, engine: Engine) -> list[str]:
+        """As `CaseFiles`, and the images and label maps of the atlases."""
+        return engine.data_loader.dataset.inputs
 
     def output_of(self, item: Mapping[str, Any]) -> str:
         return f"{item['output']}_label.nii.gz"
@@ -46,9 +49,9 @@ class PropagatedLabels(CaseFiles):
         if batch["output"][0] != self.item.get("output"):
             self.count_votes()
             self.item = {name: batch[name][0] for name in ("subject", "output")}
-            self.grid = file_grid(self.images[self.item["output"]], batch["fixed"].shape[1])
-        field, affine = millimetre_field(engine.state.output["displacement"], batch)
-        self.votes.append(Vote(*read_label(batch["moving_label_file"][0]), field, affine))
+            self.grid = file_grid(batch)
+        label, affine = (batch[f"moving_file_{name}"][0].cpu().numpy() for name in ("label", "affine"))
+        self.votes.append(Vote(label, affine, *millimetre_field(engine.state.output["displacement"], batch)))
 
     def finish(self, engine: Engine) -> None:
         """Counts the votes of the last volume and writes the last report."""

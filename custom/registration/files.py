@@ -15,7 +15,7 @@ from ignite.engine import Engine, Events
 from ..data.output_names import refuse_replacing_inputs
 from ..files import finite, set_aside, write_json
 from ..networks import ZMatchingHead
-from ..volumes import Image, image_name, load_image, load_volume, paths_of, write_volume
+from ..volumes import check_geometry, image_name, load_image, load_volume, paths_of, whole_numbers, write_volume
 from ..weights import origin_of
 from .vector_nifti import write_displacement_field
 from .world import pull_image, resample_displacement, world_displacement
@@ -80,8 +80,8 @@ class RegistrationFiles:
       label before the registration (with the centres of the preprocessed volumes on each other), after the affine
       stage, after both stages, and after the refinement if there was one (`RefineDisplacement`). The measures of the
       refined displacement have names with "refined"; the files are those of the refined displacement. It also holds the
-      weights and, if they were trained on phantoms alone, a notice, which is logged too (`origin_of`), and so is "warning" if the
-      volumes match worse than before (`worse_than_before`).
+      weights and, if they were trained on phantoms alone, a notice, which is logged too (`origin_of`), and so is
+      "warning" if the volumes match worse than before (`worse_than_before`).
 
     Files of an earlier registration in the folder are moved to earlier/NUMBER. The mean Dice of each stage is added to
     the outputs of the evaluator, for handlers that come later.
@@ -128,7 +128,8 @@ class RegistrationFiles:
         """Write the files of the pair of the last iteration."""
         batch, outputs = engine.state.batch, engine.state.output
         files, channels = engine.data_loader.dataset.files, batch["moving"].shape[1]
-        grid = file_grid(files["fixed"], channels)
+        grid = file_grid(batch)
+        check_geometry(grid[0], image_name(files["fixed"]))
         field = resample_displacement(*millimetre_field(outputs["displacement"], batch), *grid)
         written = {name: WRITTEN[name] for name in ("displacement_field", "warped")}
         write_displacement_field(self.directory / written["displacement_field"], field, grid[0])
@@ -147,12 +148,15 @@ class RegistrationFiles:
             name: finite(value) for name, value in outputs.items() if torch.is_tensor(value) and value.numel() == 1
         }
         if "moving_label" in files:
-            moving_label, affine = read_label(files["moving_label"])
-            warped_label = pull_image(moving_label, affine, field, grid[0], 0, nearest=True)
+            moving_label = batch["moving_file_label"][0].cpu().numpy()
+            moving_affine = batch["moving_file_affine"][0].cpu().numpy()
+            warped_label = pull_image(moving_label, moving_affine, field, grid[0], 0, nearest=True)
             written["warped_label"] = WRITTEN["warped_label"]
             write_volume(self.directory / written["warped_label"], warped_label, grid[0])
             if "fixed_label" in files:
-                overlap = self._overlap(files, batch, outputs, grid, warped_label)
+                overlap = self._overlap(batch, outputs, grid, warped_label)
+                if not overlap["dice"]:
+                    logger.warning(f"{files['fixed_label']}: every voxel is background, so there is no Dice")
                 measured |= overlap
                 engine.state.output = outputs | {
                     name: torch.tensor([value]) for name, value in overlap.items() if name != "dice"
@@ -172,14 +176,14 @@ class RegistrationFiles:
             logger.warning(warning)
 
     def _overlap(
-        self, files: dict[str, Image], batch: dict[str, Any], outputs: dict[str, Any], grid: Grid, warped: np.ndarray
+        self, batch: dict[str, Any], outputs: dict[str, Any], grid: Grid, warped: np.ndarray
     ) -> dict[str, Any]:
         """Entries of registration.json: "dice" of each label and stage, and the mean "dice_STAGE" over the labels.
 
         `warped` is the moving label map, warped by the final displacement.
         """
-        fixed, _ = read_label(files["fixed_label"])
-        moving, affine = read_label(files["moving_label"])
+        moving, fixed = (batch[f"{side}_file_label"][0].cpu().numpy() for side in ("moving", "fixed"))
+        affine = batch["moving_file_affine"][0].cpu().numpy()
         zero = torch.zeros_like(outputs["local_displacement"])
         stages = {"before": zero, "affine": self.matching_head.conventions.displacement(outputs["affine_matrix"], zero)}
         last = "after"
@@ -195,10 +199,9 @@ class RegistrationFiles:
         return means | {"dice": per_label}
 
 
-def file_grid(image: Image, channels: int = 1) -> Grid:
-    """(affine, shape) of the volume of a file, or of a list of files, one a channel."""
-    loaded = load_image(image, channels)
-    return np.asarray(loaded.affine), tuple(loaded.shape[1:])
+def file_grid(batch: Mapping[str, Any]) -> Grid:
+    """Affine and shape of the fixed file of a batch of one `RegistrationPair`."""
+    return batch["fixed_file_affine"][0].cpu().numpy(), tuple(batch["fixed_file_shape"][0].tolist())
 
 
 def millimetre_field(displacement: torch.Tensor, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -215,7 +218,4 @@ def millimetre_field(displacement: torch.Tensor, batch: Mapping[str, Any]) -> tu
 def read_label(path: str) -> tuple[np.ndarray, np.ndarray]:
     """(label map in the smallest of int16, int32 and int64 that holds its values, affine)."""
     label = load_volume(path, is_label=True)
-    values = label[0].numpy()
-    types = [np.int16, np.int32, np.int64]
-    fitting = next(t for t in types if np.iinfo(t).min <= values.min() and values.max() <= np.iinfo(t).max)
-    return values.astype(fitting), np.asarray(label.affine)
+    return whole_numbers(label), np.asarray(label.affine)

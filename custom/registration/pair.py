@@ -15,7 +15,7 @@ from monai.utils import ensure_tuple_rep
 from torch.utils.data import Dataset
 
 from ..transforms import CheckedLoadImaged
-from ..volumes import Image, check_geometry, image_name, paths_of
+from ..volumes import Image, image_name, paths_of, whole_numbers
 
 
 class CommonSized(MapTransform):
@@ -56,6 +56,10 @@ class RegistrationPair(Dataset):
         "moving_affine", "fixed_affine": (4, 4), float64, from voxels of these tensors to millimetres, RAS.
         "moving_file", "fixed_file", "moving_label_file", "fixed_label_file": paths, of several channels that of the
             first; the labels only if they exist.
+        "moving_file_affine", "fixed_file_affine": (4, 4), float64, from voxels of the file to millimetres, RAS.
+        "fixed_file_shape": (3,), number of voxels of the fixed file along each axis.
+        "moving_file_label", "fixed_file_label": (*spatial), whole numbers, on the grids of the files of the images;
+            only if they exist.
         "index": 0.
 
     Args:
@@ -64,12 +68,12 @@ class RegistrationPair(Dataset):
         fixed: the same of the fixed volume.
         transform: preprocessing of an item with the keys moving and fixed; `CheckedLoadImaged` first,
             `CommonSized` last.
-        moving_label: path of a label map on the grid of the moving volume, or None. It is checked, not returned.
+        moving_label: path of a label map on the grid of the moving volume, or None.
         fixed_label: path of a label map on the grid of the fixed volume, or None.
         dataset_dir: folder of relative paths.
 
     Raises (when the item is read):
-        ValueError: a path is missing, or ITK cannot represent the grid of the fixed image (`check_geometry`).
+        ValueError: a path is missing.
         VolumeError: a file cannot be used.
     """
 
@@ -104,17 +108,16 @@ class RegistrationPair(Dataset):
                 raise ValueError(f"{key} is not given, expected the path of a volume, --{key} FILE")
         if "fixed_label" in self.files and "moving_label" not in self.files:
             raise ValueError(f"fixed_label {self.files['fixed_label']} has no moving_label, expected both or neither")
+        labels = {}
         for side in ("moving", "fixed"):
-            label = f"{side}_label"
-            if label in self.files:  # not in `transform`, because MONAI's Spacingd fails with a key moving_*
-                CheckedLoadImaged((side, label), label_keys=label, channels=self.channels)(self.files)
+            key = f"{side}_label"
+            if key in self.files:  # not in `transform`, because MONAI's Spacingd fails with a key moving_*
+                loaded = CheckedLoadImaged((side, key), label_keys=key, channels=self.channels)(self.files)
+                labels[f"{side}_file_label"] = torch.from_numpy(whole_numbers(loaded[key]))
         volumes = {side: self.files[side] for side in ("moving", "fixed")}
-        for (
-            transform
-        ) in self.transform.flatten().transforms:  # one by one, because Compose hides the message of an error
-            volumes = transform(volumes)
+        for step in self.transform.flatten().transforms:  # one by one, because Compose hides the message of an error
+            volumes = step(volumes)
         moving, fixed = volumes["moving"], volumes["fixed"]
-        check_geometry(np.asarray(fixed.meta["original_affine"]), image_name(self.files["fixed"]))
         if moving.shape != fixed.shape:
             shapes = f"{tuple(moving.shape)} and {tuple(fixed.shape)}"
             raise ValueError(
@@ -126,6 +129,10 @@ class RegistrationPair(Dataset):
             "fixed": fixed.as_tensor(),
             "moving_affine": torch.as_tensor(moving.affine, dtype=torch.float64),
             "fixed_affine": torch.as_tensor(fixed.affine, dtype=torch.float64),
+            "moving_file_affine": torch.as_tensor(moving.meta["original_affine"], dtype=torch.float64),
+            "fixed_file_affine": torch.as_tensor(fixed.meta["original_affine"], dtype=torch.float64),
+            "fixed_file_shape": torch.as_tensor(fixed.meta["spatial_shape"]),
+            **labels,
             "index": index,
             "seed": 0,  # of the places of `GVSLPretext`
             **{f"{key}_file": image_name(image) for key, image in self.files.items()},

@@ -53,14 +53,15 @@ def elect(votes: Sequence[Vote], affine: np.ndarray, shape: Sequence[int]) -> tu
     values = np.unique(np.concatenate([np.zeros(1, votes[0].label.dtype), *(np.unique(v.label) for v in votes)]))
     background = int(np.searchsorted(values, 0))
     winner, shares, voxels = np.empty(shape, values.dtype), 0.0, 0
+    indices = [np.searchsorted(values, vote.label).astype(np.int32) for vote in votes]
     rows = max(SCORES // (len(values) * shape[1] * shape[2]), 1)
     for start in range(0, shape[0], rows):
         out = winner[start : start + rows]
         scores = torch.zeros(len(values), *out.shape)
-        for vote in votes:
-            grid = rows_from(affine, start)
+        grid = rows_from(affine, start)
+        for vote, index in zip(votes, indices, strict=True):
             field = resample_displacement(vote.field, vote.field_affine, grid, out.shape)
-            add_shares(scores, np.searchsorted(values, vote.label), vote.affine, field, grid, background)
+            add_shares(scores, index, vote.affine, field, grid, background)
         scores = scores.numpy()
         best = scores.argmax(0)  # of equal scores the first
         out[:] = values[best]
@@ -96,5 +97,5 @@ def add_shares(
     for corner in itertools.product((0, 1), repeat=3):
         share = np.prod([above[axis] if side else 1 - above[axis] for axis, side in enumerate(corner)], axis=0)
         at = np.minimum(lower + np.reshape(corner, (3, 1, 1, 1)), last)
-        index = np.where(inside, indices[tuple(at)], background)
+        index = np.where(inside, indices[tuple(at)], background).astype(np.int64)
         scores.scatter_add_(0, torch.from_numpy(index)[None], torch.from_numpy(share)[None])

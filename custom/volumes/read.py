@@ -229,3 +229,11 @@ def _check_itk_header(name: str, is_label: bool, channels: int) -> None:
     spacing = [image_io.GetSpacing(axis) for axis in range(len(shape[:3]))]
     check_affine(np.diag([*spacing, 1.0]), name, shape[:3])
     check_channels(image_io.GetNumberOfComponents() * math.prod(shape[3:]), shape[:3], name, is_label, channels)
+
+
+def whole_numbers(label: MetaTensor) -> np.ndarray:
+    """A label map (1, *spatial) as an array (*spatial), in the smallest of int16, int32 and int64 that holds it."""
+    values = label[0].numpy()
+    types = [np.int16, np.int32, np.int64]
+    fitting = next(t for t in types if np.iinfo(t).min <= values.min() and values.max() <= np.iinfo(t).max)
+    return values.astype(fitting)

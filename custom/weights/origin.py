@@ -45,7 +45,7 @@ def origin_of(weights: str | os.PathLike) -> WeightsOrigin:
     progress = {"task": task_of(description), "iterations": description.get("iterations")}
     notice = ON_PHANTOMS_ALONE if trained_on == SYNTHETIC else None
     if trained_on is None:
-        notice = f"{file} does not say what these weights were trained on (trained_on); they may have been trained on phantoms alone"
+        notice = f"{file} does not say what these weights were trained on (trained_on); it may be phantoms alone"
     described = {"folder": str(path.parent), "file": path.name, "sha256": digest, **progress, "trained_on": trained_on}
     return WeightsOrigin(described, notice)
 

@@ -26,6 +26,7 @@ WRITTEN = {
     "segment heart ct.nii.gz": "heart/ct_label.nii.gz",
     "segment brain t1.nii.gz": "brain/t1_label.nii.gz",
     "register moving.nii.gz": "registered/warped.nii.gz",
+    "register t1.nii.gz": "registered_t1/warped.nii.gz",
     "propagate labelled/": "labels/t1_label.nii.gz",
     "pretrain FOLDER": "gvsl_output/pretrain/heads.pt",
     "finetune heart": "gvsl_output/finetune_heart/model.pt",
@@ -54,7 +55,7 @@ def folder(gvsl: Callable[[str, Path], Ended], volumes: Path, tmp_path_factory: 
     shutil.copytree(volumes, folder / "labelled")
     (folder / "unlabelled").mkdir()
     shutil.copy(volumes / "images" / "4.nii.gz", folder / "unlabelled" / "t1.nii.gz")
-    for number, name in enumerate(("ct", "moving", "fixed", "NEW", "t1")):
+    for number, name in enumerate(("ct", "moving", "fixed", "NEW", "t1", "other_t1")):
         shutil.copy(volumes / "images" / f"{number}.nii.gz", folder / f"{name}.nii.gz")
     for command in commands():
         done = gvsl(f"{command} {TOY.get(command.split()[0], '')}", folder)
@@ -64,7 +65,8 @@ def folder(gvsl: Callable[[str, Path], Ended], volumes: Path, tmp_path_factory: 
 
 def test_every_command_is_run() -> None:
     names = [command.split()[0] for command in commands()]
-    assert names == "list segment segment register propagate pretrain pretrain finetune evaluate segment".split()
+    expected = "list segment segment register register propagate pretrain pretrain pretrain finetune evaluate segment"
+    assert names == expected.split()
     assert len(names) == len(re.findall(r"^ *gvsl |`gvsl [^`]+\.nii\.gz`", README, re.MULTILINE))
 
 

@@ -20,6 +20,7 @@ from oblique import (
 from torch import nn
 
 from custom.engines import PrepareBatch, PretextEvaluator
+from custom.files import read_json
 from custom.layers import PhysicalConventions
 from custom.registration import RegistrationFiles, RegistrationPair, label_dice, read_displacement_field
 from custom.registration.files import read_label, worse_than_before
@@ -204,3 +205,23 @@ def test_label_maps_are_warped_as_the_integers_of_the_file(tmp_path):
         assert label.dtype == warped.dtype == expected
         np.testing.assert_array_equal(warped, values)
         assert label_dice(warped, values) == {value: 1.0 for value in ids if value}
+
+
+def test_a_sheared_fixed_image_is_refused_and_a_sheared_moving_one_is_not(registered, tmp_path):
+    """ITK and 3D Slicer have no sheared grid, on which the field would lie."""
+    for side, affine in (("moving", MOVING), ("fixed", FIXED)):
+        sheared = affine.copy()
+        sheared[:3, 2] += 0.3 * sheared[:3, 0]
+        write_volume(tmp_path / f"{side}.nii.gz", read(registered / f"{side}.nii.gz"), sheared, allow_shear=True)
+    names = {side: str(registered / f"{side}.nii.gz") for side in ("moving", "fixed")}
+    register(names | {"moving": str(tmp_path / "moving.nii.gz")}, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"fixed\.nii\.gz: a sheared voxel grid"):
+        register(names | {"fixed": str(tmp_path / "fixed.nii.gz")}, tmp_path / "refused")
+
+
+def test_a_fixed_label_map_of_background_alone_is_named(registered, tmp_path, caplog):
+    write_volume(tmp_path / "empty.nii.gz", np.zeros(FIXED_SHAPE, np.int16), FIXED)
+    names = {name: str(registered / f"{name}.nii.gz") for name in ("moving", "fixed", "moving_label")}
+    register(names | {"fixed_label": str(tmp_path / "empty.nii.gz")}, tmp_path / "out")
+    assert "empty.nii.gz: every voxel is background, so there is no Dice" in caplog.text
+    assert read_json(tmp_path / "out" / "registration.json")["dice"] == {}

@@ -110,16 +110,18 @@ def test_bad_files_are_named(files, tmp_path):
         RegistrationPair(**files, moving_label=str(tmp_path / "fixed_label.nii.gz"), transform=PREPROCESSING)[0]
 
 
-def test_a_sheared_fixed_image_is_refused_and_a_sheared_moving_one_is_not(files, tmp_path):
-    nibabel = pytest.importorskip("nibabel")
+def test_label_maps_have_the_grid_of_their_image(files, tmp_path):
+    """A label map that lies less than half a voxel off is accepted, and is then on the voxels of the image."""
     affine, shape = GRIDS["moving"]
-    affine = affine.copy()
-    affine[:3, 2] += 0.3 * affine[:3, 0]
-    sheared = tmp_path / "sheared.nii.gz"
-    nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).random(shape, dtype=np.float32), affine), sheared)
-    RegistrationPair(str(sheared), files["fixed"], PREPROCESSING)[0]
-    with pytest.raises(ValueError, match=r"sheared\.nii\.gz: a sheared voxel grid"):
-        RegistrationPair(files["moving"], str(sheared), PREPROCESSING)[0]
+    shifted = affine.copy()
+    shifted[:3, 3] += 0.4 * affine[:3, 0]
+    label = np.arange(np.prod(shape)).reshape(shape) % 7
+    write_volume(tmp_path / "shifted.nii.gz", label.astype(np.int16), shifted)
+    item = RegistrationPair(**files, moving_label=str(tmp_path / "shifted.nii.gz"), transform=PREPROCESSING)[0]
+    assert item["moving_file_label"].dtype == torch.int16 and (item["moving_file_label"].numpy() == label).all()
+    np.testing.assert_allclose(item["moving_file_affine"], affine, atol=1e-4)
+    np.testing.assert_allclose(item["fixed_file_affine"], GRIDS["fixed"][0], atol=1e-4)
+    assert item["fixed_file_shape"].tolist() == list(GRIDS["fixed"][1]) and "fixed_file_label" not in item
 
 
 def test_volumes_of_two_sizes_are_refused(files):

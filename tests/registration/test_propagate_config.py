@@ -106,3 +106,33 @@ def test_atlases_without_labels_are_refused(overrides, tmp_path):
     with pytest.raises(RuntimeError) as error:
         propagate(**overrides)
     assert "1 of 3 volumes have no label" in chain(error.value)
+
+
+def test_a_volume_that_is_an_atlas_is_refused(overrides, tmp_path):
+    with pytest.raises(RuntimeError) as error:
+        propagate(**overrides | {"dataset_dir": str(tmp_path / "atlases" / "images")})
+    assert "a0.nii.gz is an atlas and a volume to label, expected other volumes" in chain(error.value)
+
+
+def test_label_maps_of_atlases_are_never_moved(overrides, tmp_path):
+    """The output NAME_label.nii.gz of a volume is the label map of an atlas."""
+    folder = tmp_path / "atlases" / "labels"
+    (tmp_path / "volumes" / "v0.nii.gz").rename(tmp_path / "volumes" / "a0.nii.gz")
+    for path in (folder / "a0.nii.gz", tmp_path / "atlases" / "images" / "a0.nii.gz"):
+        beside = tmp_path / "beside" / (f"a0_label{'.nii.gz'}" if path.parent == folder else "a0.nii.gz")
+        beside.parent.mkdir(exist_ok=True)
+        path.rename(beside)
+    before = (tmp_path / "beside" / "a0_label.nii.gz").read_bytes()
+    with pytest.raises(RuntimeError) as error:
+        propagate(**overrides | {"atlas_dir": str(tmp_path / "beside"), "output_dir": str(tmp_path / "beside")})
+    assert "a0_label.nii.gz is an input file and would be an output file too" in chain(error.value)
+    assert (tmp_path / "beside" / "a0_label.nii.gz").read_bytes() == before
+
+
+def test_sheared_volumes_are_labelled(overrides, tmp_path):
+    sheared = AFFINE.copy()
+    sheared[0, 1] = 0.3
+    image = image_of(ellipsoid(PLACES[0]))
+    write_volume(tmp_path / "volumes" / "v0.nii.gz", image, sheared, allow_shear=True)
+    folder = propagate(**overrides)
+    np.testing.assert_allclose(nibabel.load(folder / "v0_label.nii.gz").affine, sheared, atol=1e-4)
