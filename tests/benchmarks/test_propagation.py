@@ -31,15 +31,21 @@ def test_every_volume_is_measured(tmp_path, capsys):
         write(tmp_path / "atlases", f"a{number}", centre)
         write(tmp_path / "volumes", f"v{number}", (13, 11, 12))
     output = tmp_path / "result.json"
-    main(str(tmp_path / "atlases"), str(tmp_path / "volumes"), str(WEIGHTS), refine=20, output=str(output))
+    folders = (str(tmp_path / "atlases"), str(tmp_path / "volumes"), str(WEIGHTS))
+    main(*folders, refine=20, output=str(output))
     result = json.loads(output.read_text())
     assert [(case["subject"], case["atlases"]) for case in result["cases"]] == [("v0", 2), ("v1", 2)]
     assert result["dice"]["overall"]["mean"] == result["cases"][0]["mean_dice"] > 0.9
     assert json.loads(capsys.readouterr().out) == result["dice"]
+    main(*folders, parts=("training",), count=1, refine=0, output=str(output))
+    assert [case["atlases"] for case in json.loads(output.read_text())["cases"]] == [1, 1]
+    with pytest.raises(ValueError, match=r"parts \['tests'\] of .* have no volumes, expected some of \['training'\]"):
+        main(*folders, parts="training,tests")
 
 
 def test_means_are_over_cases_that_have_a_label():
     cases = [{"mean_dice": 0.5, "dice": {"10": 0.4, "2": 0.6}}, {"mean_dice": 0.8, "dice": {"2": 0.8}}]
+    cases += [{"mean_dice": None, "dice": {}}]  # a label map of background
     assert summary(cases)["dice"] == {
         "overall": {"mean": 0.65, "standard_deviation": pytest.approx(0.15)},
         "2": 0.7,
