@@ -90,12 +90,16 @@ def add_shares(
         background: number of the value outside the label map.
     """
     position, inside = moving_voxels(field, affine, field_affine, indices.shape)
-    last = np.reshape(indices.shape, (3, 1, 1, 1)) - 1
-    position = position.clip(0, last)
-    lower = position.astype(np.int64)
+    sides = np.reshape(indices.shape, (3, 1, 1, 1))
+    position = position.clip(0, sides - 1)
+    lower = np.minimum(position.astype(np.int64), np.maximum(sides - 2, 0))
     above = (position - lower).astype(np.float32)
+    strides = np.reshape([indices.shape[1] * indices.shape[2], indices.shape[2], 1], (3, 1, 1, 1))
+    first, steps, flat = (lower * strides).sum(0), (strides * (sides > 1)).ravel(), indices.ravel()
     for corner in itertools.product((0, 1), repeat=3):
-        share = np.prod([above[axis] if side else 1 - above[axis] for axis, side in enumerate(corner)], axis=0)
-        at = np.minimum(lower + np.reshape(corner, (3, 1, 1, 1)), last)
-        index = np.where(inside, indices[tuple(at)], background).astype(np.int64)
+        share = inside.astype(np.float32)
+        for axis, side in enumerate(corner):
+            share *= above[axis] if side else 1 - above[axis]
+        index = flat.take(first + np.dot(corner, steps)).astype(np.int64)
         scores.scatter_add_(0, torch.from_numpy(index)[None], torch.from_numpy(share)[None])
+    scores[background] += torch.from_numpy(~inside)
