@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import json
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -24,7 +23,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.authors_code import TheirTraining, on_cpu
-from benchmarks.machine import machine, peak_main_memory, reset_peak_memory
+from benchmarks.machine import command, machine, peak_main_memory, reset_peak_memory
 from benchmarks.operators import operator_shares
 from benchmarks.step_time import parsed_config, summary
 from custom.files import write_json
@@ -225,7 +224,7 @@ def main(authors: str, side: int = 48, repeats: int = 7, output: str | None = No
         training.network.load_state_dict(heads | {f"backbone.{name}": tensor for name, tensor in backbone.items()})
     result = {
         "benchmark": "against_authors",
-        "command": " ".join(["python -m benchmarks.against_authors", *sys.argv[1:]]),
+        "command": command("against_authors"),
         "shape": [1, 1, side, side, side],
         "repeats": repeats,
         "parts": measured_parts(parts(theirs, ours, stored, side), repeats),

@@ -23,6 +23,7 @@ from custom.figures import GrayScale, comparison_figure, middle_planes, save_fig
 from custom.files import read_json, write_json
 from custom.metrics import segmentation_measures
 from custom.running import run_tool
+from custom.volumes import check_same_grid, load_volume, whole_numbers
 
 MERGED = {"heart": (205, 420, 500, 550, 600), "aorta": (820,), "pulmonary_artery": (850,)}
 BUNDLE_NAMES = ("gvsl_seg_heart", "gvsl_seg_coronary")
@@ -37,16 +38,20 @@ def main(data: str, output: str = str(BENCHMARKS / "results" / "cardiac_cta.json
         data: folder with the two files.
         output: file for the JSON.
         docs: folder for the pictures; by default the docs of each bundle.
+
+    Raises:
+        VolumeError: a file cannot be used, or the two have different grids.
     """
     ct, reference = (Path(data) / name for name in ("ct.nii.gz", "label_heart1_aorta2_pa3.nii.gz"))
-    image = nibabel.load(ct)
-    volume, true = np.asarray(image.dataobj), np.asarray(nibabel.load(reference).dataobj).astype(np.uint8)
+    image, label = load_volume(ct), load_volume(reference, is_label=True)
+    check_same_grid(label, image)
+    volume, true, affine = image[0].numpy(), whole_numbers(label), np.asarray(image.affine)
     heart, arteries = (predicted(name, ct) for name in BUNDLE_NAMES)
 
     merged = np.zeros_like(true)
     for name, values in MERGED.items():
         merged[np.isin(heart, values)] = REFERENCE[name]
-    spacing = voxel_sizes(image.affine)
+    spacing = voxel_sizes(affine)
     measures = segmentation_measures(torch.as_tensor(merged), torch.as_tensor(true), REFERENCE, spacing)
     inside = arteries > 0
     near = float(np.mean(true[inside] == REFERENCE["heart"])) if inside.any() else None
@@ -62,10 +67,10 @@ def main(data: str, output: str = str(BENCHMARKS / "results" / "cardiac_cta.json
         Path(docs, f"{name}.png") if docs else BUNDLES / name / "docs" / "real_cta.png" for name in BUNDLE_NAMES
     )
     title = "A real contrast CT; the weights were trained on phantoms"
-    planes = middle_planes(volume, true, merged, image.affine)
+    planes = middle_planes(volume, true, merged, affine)
     save_figure(segmentation_figure(planes, REFERENCE, title, CTA), heart_png)
-    marked = np.where(inside, 2, 0).astype(np.uint8)
-    planes = middle_planes(volume, (true == REFERENCE["heart"]).astype(np.uint8), marked, image.affine, projected=True)
+    marked, true_heart = np.where(inside, 2, 0), (true == REFERENCE["heart"]).astype(np.uint8)
+    planes = middle_planes(volume, true_heart, marked, affine, projected=True)
     structures = {"heart": 1, "coronary_arteries": 2}
     projected = {"prediction, projected": planes}  # the reference has no arteries that it could be compared with
     save_figure(comparison_figure(projected, structures, title, CTA), coronary_png)

@@ -11,7 +11,6 @@ seconds of the processor are those that a free core would take. The crop is also
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ import nibabel
 import numpy as np
 import torch
 
-from benchmarks.machine import machine, peak_memory
+from benchmarks.machine import command, machine, peak_memory
 from custom.data import PairDataset
 from custom.data.cache import VolumeCache
 from custom.data.pretraining import pretraining_data
@@ -115,7 +114,7 @@ def main(
         crops = measure_crop(Path(folder), side, crop, repeats)
     result = {
         "benchmark": "data_path",
-        "command": " ".join(["python -m benchmarks.data_path", *sys.argv[1:]]),
+        "command": command("data_path"),
         "planning": planning,
         "crop": crops,
         **machine(),

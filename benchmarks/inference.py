@@ -38,7 +38,7 @@ from scipy.ndimage import zoom
 from torch import nn
 
 from benchmarks.bundles import BUNDLES, ROOT, workflow
-from benchmarks.machine import machine, peak_main_memory, reset_peak_memory
+from benchmarks.machine import command, machine, peak_main_memory, reset_peak_memory
 from custom.files import read_json, write_json
 from custom.phantoms.brain import make_brain_subject
 from custom.phantoms.cardiac import make_cardiac_subject
@@ -242,7 +242,7 @@ def main(
             share = differing_share(f"{folder}/ours", f"{folder}/{kind}", [0, *config["labels"].values()])
             result[kind]["voxels with another label than ours / all"] = round(share, 6)
     settings = {"voxel_mm": list(voxel), "limit_gb": limit_gb}
-    result |= settings | {"command": " ".join(["python -m benchmarks.inference", *sys.argv[1:]])}
+    result |= settings | {"command": command("inference")}
     print(json.dumps(result, indent=2))
     if output:
         path = Path(output)

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machine that measures: processor or GPU, peak memory, versions of the libraries."""
+"""What is stored with a result: the command, and the machine: processor or GPU, peak memory, versions of libraries."""
 
 from __future__ import annotations
 
 import platform
 import resource
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,15 @@ import torch
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 CPUINFO = Path("/proc/cpuinfo")
+
+
+def command(benchmark: str) -> str:
+    """The command line of this process, for a shell.
+
+    Args:
+        benchmark: module in benchmarks/, such as "soak".
+    """
+    return shlex.join(["python", "-m", f"benchmarks.{benchmark}", *sys.argv[1:]])
 
 
 def machine() -> dict[str, Any]:

@@ -10,102 +10,38 @@ SyN needs antspyx and elastix needs itk-elastix (extra `registration`); a method
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import itk
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from tqdm import tqdm
 
 from benchmarks.bundles import BENCHMARKS, ROOT, workflow
-from benchmarks.machine import machine
+from benchmarks.machine import command, machine
+from benchmarks.registration_methods import METHODS, chosen_methods
 from benchmarks.step_time import summary
 from benchmarks.transfer.task_file import TaskFile, read_task_file
 from benchmarks.transfer.volumes import read_cohort
 from custom.files import write_json
 from custom.layers import folded_share
 from custom.registration import (
-    RefineDisplacement,
     RegistrationPair,
     label_dice,
+    millimetre_field,
     pull_image,
-    refine_displacement,
+    read_label,
     resample_displacement,
-    world_displacement,
 )
 from custom.running import run_tool
-from custom.volumes import load_volume
+from custom.running.arguments import listed
 
-Volumes = tuple[torch.Tensor, torch.Tensor]  # moving and fixed, (1, 1, *spatial), intensities in [0, 1]
-PACKAGES = {"syn": ("ants", "antspyx"), "elastix": ("itk.itkElastixRegistrationMethodPython", "itk-elastix")}
-METHODS = ("before", "affine", "network", "network_refined", "refined", *PACKAGES)
+SIDES = ("moving", "fixed")
 MEASURES = ("dice", "folded_share", "seconds")
-
-
-def syn(volumes: Volumes, spacing: list[float], iterations: list[int]) -> torch.Tensor:
-    """ANTs: affine stage on mutual information, then SyN on cross-correlation of radius 4 voxels.
-
-    Args:
-        volumes: moving and fixed.
-        spacing: millimetres per voxel.
-        iterations: of SyN at each level, the coarsest first.
-
-    Returns:
-        (1, 3, *spatial), in voxels.
-    """
-    import ants
-
-    moving, fixed = (ants.from_numpy(volume[0, 0].cpu().numpy(), spacing=tuple(spacing)) for volume in volumes)
-    with tempfile.TemporaryDirectory() as folder:
-        result = ants.registration(
-            fixed,
-            moving,
-            "SyN",
-            outprefix=f"{folder}/syn_",
-            syn_metric="CC",
-            syn_sampling=4,
-            reg_iterations=tuple(iterations),
-        )
-        composed = ants.apply_transforms(fixed, moving, result["fwdtransforms"], compose=f"{folder}/composed_")
-        field = ants.image_read(composed).numpy()
-    return torch.from_numpy(np.moveaxis(field, -1, 0) / np.reshape(spacing, (3, 1, 1, 1))).float()[None]
-
-
-def elastix(volumes: Volumes, spacing: list[float], iterations: int) -> torch.Tensor:
-    """elastix: its default affine, then its default B-spline map, control points 4 voxels apart.
-
-    Args:
-        volumes: moving and fixed.
-        spacing: millimetres per voxel.
-        iterations: of each stage at each level.
-
-    Returns:
-        (1, 3, *spatial), in voxels.
-    """
-    moving, fixed = (itk.image_from_array(np.ascontiguousarray(volume[0, 0].cpu().numpy().T)) for volume in volumes)
-    for image in (moving, fixed):
-        image.SetSpacing([float(step) for step in spacing])
-    parameters = itk.ParameterObject.New()
-    for stage in ("affine", "bspline"):
-        stage_parameters = parameters.GetDefaultParameterMap(stage, 3, 4.0 * max(spacing))
-        stage_parameters["MaximumNumberOfIterations"] = (str(iterations),)
-        parameters.AddParameterMap(stage_parameters)
-    with tempfile.TemporaryDirectory() as folder:
-        _, transform = itk.elastix_registration_method(
-            fixed, moving, parameter_object=parameters, log_to_console=False, output_directory=folder
-        )
-        image = itk.transformix_deformation_field(moving, transform, output_directory=folder)
-        field = itk.array_from_image(image).transpose(3, 2, 1, 0)
-    return torch.from_numpy(field / np.reshape(spacing, (3, 1, 1, 1))).float()[None]
+LabelMap = tuple[np.ndarray, np.ndarray]  # values (*spatial), and affine (4, 4)
 
 
 def labelled_pairs(task: TaskFile, part: str, data: Path, work: Path) -> list[dict[str, Any]]:
@@ -131,7 +67,7 @@ def labelled_pairs(task: TaskFile, part: str, data: Path, work: Path) -> list[di
     return [
         {
             f"{side}{suffix}": item.get(kind, [])
-            for side, item in (("moving", moving), ("fixed", items[(index + step) % len(items)]))
+            for side, item in zip(SIDES, (moving, items[(index + step) % len(items)]), strict=True)
             for suffix, kind in kinds
         }
         for step in range(1, len(items))
@@ -146,78 +82,29 @@ def configured(task: TaskFile, weights: str, overrides: dict[str, Any]) -> dict[
     return chosen | ({"model_dir": weights} if weights else {}) | overrides
 
 
-def registrations(
-    parser: Any, steps: int, syn_iterations: list[int], elastix_iterations: int, chosen: list[str], network: bool
-) -> dict[str, Callable[[dict[str, torch.Tensor]], torch.Tensor]]:
-    """The chosen methods that can run: name -> function of a batch that returns the displacement, (1, 3, *spatial)."""
-    spacing = list(parser.get_parsed_content("spacing"))
-    device = torch.device(parser.get_parsed_content("device"))
-    refinement: RefineDisplacement = parser.get_parsed_content("refinement")
-    net = parser.get_parsed_content("network").eval() if network else None
-
-    def outputs_of(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        batch = {name: batch[name].to(device) for name in ("moving", "moving_transformed", "fixed")}
-        with torch.no_grad():
-            return net(batch)
-
-    def affine(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        outputs = outputs_of(batch)
-        local = torch.zeros_like(outputs["local_displacement"])
-        return net.matching_head.conventions.displacement(outputs["affine_matrix"], local)
-
-    def refine_network(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        outputs = outputs_of(batch)
-        conventions, matrix = net.matching_head.conventions, outputs["affine_matrix"]
-        start = (outputs["local_displacement"], matrix, conventions)
-        local = refine_displacement(*volumes_of(batch), *start, steps=steps, **refinement.arguments)
-        return conventions.displacement(matrix, local)
-
-    def volumes_of(batch: dict[str, torch.Tensor]) -> Volumes:
-        return batch["moving"].to(device), batch["fixed"].to(device)
-
-    def zero(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        return torch.zeros(1, 3, *batch["fixed"].shape[2:], device=device)
-
-    def refine_alone(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        return refine_displacement(*volumes_of(batch), zero(batch), steps=steps, **refinement.arguments)
-
-    known = {
-        "before": zero,
-        "affine": affine,
-        "network": lambda batch: outputs_of(batch)["displacement"],
-        "network_refined": refine_network,
-        "refined": refine_alone,
-        "syn": lambda batch: syn(volumes_of(batch), spacing, syn_iterations),
-        "elastix": lambda batch: elastix(volumes_of(batch), spacing, elastix_iterations),
-    }
-    for name in [name for name in chosen if name in PACKAGES]:
-        module, package = PACKAGES[name]
-        if importlib.util.find_spec(module) is None:
-            print(f"{name} is left out: the package {package} is not installed (extra `registration`)")
-            chosen = [other for other in chosen if other != name]
-    return {name: known[name] for name in chosen}
-
-
 def measured(
-    moving: MetaTensor, fixed: MetaTensor, item: dict[str, Any], displacement: torch.Tensor, absent: set[int]
-) -> dict[str, float]:
-    """Mean Dice on the original fixed grid, and the folded share, of a displacement.
+    moving: LabelMap, fixed: LabelMap, displacement: torch.Tensor, grids: dict[str, torch.Tensor], absent: set[int]
+) -> dict[str, float | None]:
+    """Mean Dice on the original fixed grid, None where no label has one, and the folded share of a displacement.
 
     Args:
-        moving: original label map (1, *spatial).
-        fixed: original label map, on another grid.
-        item: the preprocessed pair, with the affines of its grids.
+        moving: original label map (*spatial) and its affine.
+        fixed: the same, on another grid.
         displacement: (1, 3, *spatial), in voxels of the preprocessed grid.
+        grids: "moving_affine" and "fixed_affine", (1, 4, 4), of the preprocessed volumes.
         absent: labels that were not contoured in one of the volumes; they have no Dice.
     """
-    affine, shape = np.asarray(fixed.affine), tuple(fixed.shape[1:])
-    grids = item["moving_affine"].numpy(), item["fixed_affine"].numpy()
-    field = world_displacement(displacement[0].float().cpu().numpy(), *grids)
-    field = resample_displacement(field, grids[1], affine, shape)
-    moved = pull_image(moving[0].numpy().astype(np.int32), np.asarray(moving.affine), field, affine, 0, nearest=True)
-    dice = label_dice(moved, fixed[0].numpy().astype(np.int32))
-    of_both = [value for label, value in dice.items() if label not in absent]
-    return {"dice": float(np.mean(of_both)), "folded_share": float(folded_share(displacement))}
+    true, affine = fixed
+    field = resample_displacement(*millimetre_field(displacement, grids), affine, true.shape)
+    moved = pull_image(*moving, field, affine, 0, nearest=True)
+    dice = [value for label, value in label_dice(moved, true).items() if label not in absent]
+    return {"dice": float(np.mean(dice)) if dice else None, "folded_share": float(folded_share(displacement))}
+
+
+def summaries(rows: list[dict[str, Any]]) -> dict[str, dict[str, float] | None]:
+    """Median and quartiles of each measure over the pairs that have it; None where none has it."""
+    values = {name: [row[name] for row in rows if row[name] is not None] for name in MEASURES}
+    return {name: summary(existing) if existing else None for name, existing in values.items()}
 
 
 def main(
@@ -256,6 +143,8 @@ def main(
         ValueError: a method or part is not known, or the part has no pair.
     """
     chosen = listed(methods)
+    if not chosen:
+        raise ValueError(f"methods is {methods!r}, expected some of {list(METHODS)}")
     if unknown := sorted(set(chosen) - set(METHODS)):
         raise ValueError(f"methods {unknown} are not known, expected some of {list(METHODS)}")
     task_file = read_task_file(task)
@@ -264,46 +153,37 @@ def main(
     ordered = labelled_pairs(task_file, part, Path(data), Path(work))[: pairs or None]
     settings = configured(task_file, weights, overrides or {})
     parser = workflow("gvsl_pretrain", ["register.json"], settings, kind="infer").parser
-    needs_network = any(name in chosen for name in ("affine", "network", "network_refined"))
+    device = torch.device(parser.get_parsed_content("device"))
     levels = [int(value) for value in listed(syn_iterations)]
-    register = registrations(parser, refine, levels, elastix_iterations, chosen, needs_network)
+    register = chosen_methods(chosen, parser, refine, levels, elastix_iterations)
 
     rows = []
     for files in tqdm(ordered, desc="registering", unit="pair"):
-        subjects = {side: files.pop(f"{side}_subject") for side in ("moving", "fixed")}
-        absent = {task_file.labels[name] for side in ("moving", "fixed") for name in files.pop(f"{side}_absent", [])}
+        subjects = {side: files.pop(f"{side}_subject") for side in SIDES}
+        absent = {task_file.labels[name] for side in SIDES for name in files.pop(f"{side}_absent", [])}
         item = RegistrationPair(transform=parser.get_parsed_content("preprocessing"), **files)[0]
-        labels = [load_volume(files[f"{side}_label"], is_label=True) for side in ("moving", "fixed")]
-        batch = {name: item[name][None].float() for name in ("moving", "moving_transformed", "fixed")}
+        batch = {name: item[name][None].float().to(device) for name in ("moving", "moving_transformed", "fixed")}
+        labels = [read_label(files[f"{side}_label"]) for side in SIDES]
+        grids = {f"{side}_affine": item[f"{side}_affine"][None] for side in SIDES}
         for name, method in register.items():
             began = time.perf_counter()
             displacement = method(batch).cpu()
             seconds = time.perf_counter() - began
             row = {**subjects, "method": name, "seconds": seconds}
-            rows.append(row | measured(*labels, item, displacement, absent))
+            rows.append(row | measured(*labels, displacement, grids, absent))
         result = {
             "benchmark": "registration",
-            "command": " ".join(["python -m benchmarks.registration", *sys.argv[1:]]),
+            "command": command("registration"),
             "task": task,
             "part": part,
             "size": list(batch["fixed"].shape[2:]),
-            "summary": {
-                name: {
-                    measure: summary([row[measure] for row in rows if row["method"] == name]) for measure in MEASURES
-                }
-                for name in register
-            },
+            "summary": {name: summaries([row for row in rows if row["method"] == name]) for name in register},
             "pairs": rows,
             **machine(),
         }
         if output:
             write_json(Path(output), result, "the result of the registration benchmark")
     print(json.dumps({name: value for name, value in result.items() if name != "pairs"}, indent=2))
-
-
-def listed(text: str | tuple | list | int) -> list[str]:
-    """The items of a text with commas, which fire may have read as a tuple or a number."""
-    return [str(item).strip() for item in text] if isinstance(text, tuple | list) else str(text).split(",")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from benchmarks.bundles import BUNDLES, ROOT
 from custom.files import write_json
 from custom.running import run_tool
 
-from .machine import machine
+from .machine import command, machine
 
 PROC = Path("/proc")
 PRIVATE = re.compile(r"^Private_(?:Clean|Dirty):\s+(\d+) kB$", re.MULTILINE)
@@ -45,7 +45,7 @@ def main(
     """Measures, prints the result, and ends with an error if memory or open files grow.
 
     Args:
-        iterations: of training, in epochs of 100 with validation, figures and a checkpoint after each.
+        iterations: of training, in epochs of 100 with validation, figures and a checkpoint after each; at least 600.
         workers: loader workers.
         side: of the cubic crop, in voxels.
         every: iterations between two looks at the processes.
@@ -54,15 +54,18 @@ def main(
 
     Raises:
         RuntimeError: the run failed.
-        ValueError: a process grows by more than 5 MB in 1000 iterations after the first 400, or has more open
-            files in the last third than in the first (`growth`).
+        ValueError: there are fewer than two epochs after the first 400 iterations; or a process grows by more than 5 MB
+            in 1000 iterations after the first 400, or has more open files in the last third than in the first
+            (`growth`).
     """
+    if iterations < SETTLED + 2 * EPOCH:
+        raise ValueError(f"iterations is {iterations}, expected at least {SETTLED + 2 * EPOCH}")
     with tempfile.TemporaryDirectory() as folder:
-        command = training_command(Path(folder), iterations, workers, side, subjects)
+        training = training_command(Path(folder), iterations, workers, side, subjects)
         with open(Path(folder, "log"), "wb") as log:
             environment = os.environ | GIVES_BACK
             process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+                training, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
             )
         try:
             samples = watch(process, Path(folder, "output", "training.csv"), every)
@@ -73,7 +76,7 @@ def main(
     measured = {name: growth(of_process) for name, of_process in samples.items()}
     result = {
         "benchmark": "soak",
-        "command": " ".join(["python -m benchmarks.soak", *sys.argv[1:]]),
+        "command": command("soak"),
         "iterations": iterations,
         "workers": workers,
         "processes": measured,
@@ -160,9 +163,17 @@ def growth(samples: list[Sample]) -> dict[str, Any]:
         "open_files", lowest and highest number in the first third, and in the last; "samples", their number. A batch
         that waits for the training has open files: the lowest number rises when the loader becomes faster, the highest
         one does not. A file that stays open raises both.
+
+    Raises:
+        ValueError: there are not three samples, of two epochs or more, after `SETTLED` iterations.
     """
-    iterations, memory, files = np.array([sample for sample in samples if sample[0] > SETTLED]).T
+    iterations, memory, files = np.array([sample for sample in samples if sample[0] > SETTLED]).reshape(-1, 3).T
     epochs, epoch_of = np.unique((iterations - 1) // EPOCH, return_inverse=True)
+    if len(epochs) < 2 or len(iterations) < 3:
+        raise ValueError(
+            f"a process has {len(iterations)} samples of {len(epochs)} epochs after iteration {SETTLED}, expected at "
+            "least 3 samples of 2 epochs"
+        )
     lowest = [memory[epoch_of == epoch].min() for epoch in range(len(epochs))]
     slope = np.polyfit(epochs * EPOCH, lowest, 1)[0] * 1000
     third = len(files) // 3

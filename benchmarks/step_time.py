@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -30,7 +29,7 @@ from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.bundles import BUNDLES
-from benchmarks.machine import machine
+from benchmarks.machine import command, machine
 from custom.engines.mixed_precision import autocast
 from custom.files import write_json
 from custom.running import run_tool
@@ -215,7 +214,7 @@ def main(
     base, step = (np.array(seconds[name]) for name in ("bare backbone forward + backward", "step"))
     result = {
         "benchmark": "step_time",
-        "command": " ".join(["python -m benchmarks.step_time", *sys.argv[1:]]),
+        "command": command("step_time"),
         "widths": parser.get_parsed_content("channels"),
         "shape": [batch_size, 1, side, side, side],
         "mixed_precision": parser.get_parsed_content("train::trainer").autocast,

@@ -21,6 +21,7 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 TEMPORARY_PREFIX = ".tmp."
+TEMPORARY_ENDING = 150  # bytes of the final name in a temporary one: a file system takes 255 for the whole
 TEMPORARY_NAME = re.compile(r"\.tmp\.(?P<host>[^.]*)\.(?P<process>\d+)\.\d+\..+")
 ABANDONED_AFTER = 24 * 3600  # seconds; a temporary file of another computer that is older belongs to no running process
 
@@ -97,7 +98,8 @@ def atomic(path: str | os.PathLike, what: str = "the file") -> Iterator[Path]:
         OSError: the file cannot be written. It has the class and number of the cause; its message names the file.
     """
     path = Path(path)
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{_computer()}.{os.getpid()}.{threading.get_ident()}.{path.name}")
+    ending = os.fsencode(path.name)[-TEMPORARY_ENDING:].decode(errors="ignore")
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{_computer()}.{os.getpid()}.{threading.get_ident()}.{ending}")
     try:
         with naming_the_file(path, what):
             path.parent.mkdir(parents=True, exist_ok=True)

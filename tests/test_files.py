@@ -16,6 +16,7 @@ import torch
 from matplotlib.figure import Figure
 
 from custom.files import (
+    TEMPORARY_NAME,
     atomic,
     finite,
     read_json,
@@ -135,6 +136,14 @@ def test_the_temporary_file_has_the_ending_and_the_folder_of_the_file(tmp_path):
         assert temporary.parent == tmp_path and temporary.name.startswith(".") and temporary.name.endswith("a.nii.gz")
         temporary.write_bytes(b"volume")
         assert not (tmp_path / "a.nii.gz").exists()
+
+
+@pytest.mark.parametrize("name", ["a" * 236 + ".nii.gz", "ä" * 124 + ".nii.gz"])
+def test_the_longest_names_can_be_written(name, tmp_path):
+    with atomic(tmp_path / name) as temporary:
+        assert TEMPORARY_NAME.fullmatch(temporary.name) and temporary.name.endswith(".nii.gz")
+        temporary.write_bytes(b"volume")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_columns_of_a_table(tmp_path):

@@ -24,6 +24,7 @@ from torch import nn
 
 from custom.files import read_json, write_json
 from custom.running import run_tool
+from custom.running.arguments import listed
 from custom.shipped import find_bundle, shipped_bundles
 from custom.weights import load_strictly, network_from, read_weights
 
@@ -59,9 +60,11 @@ def export(
         results: JSON file for what was measured; a table of it is printed. It means `check`.
 
     Raises:
-        ValueError: a format or a bundle does not exist, or an output differs by more than 1e-4.
+        ValueError: a format or a bundle does not exist or none is named, or an output differs by more than 1e-4.
     """
     formats, check = listed(to), check or bool(results)
+    if not formats:
+        raise ValueError(f"to is {to!r}, expected of {[*ENDINGS]}")
     if unknown := [name for name in formats if name not in ENDINGS]:
         raise ValueError(f"to names {unknown[0]!r}, expected of {[*ENDINGS]}")
     rows = []
@@ -92,16 +95,13 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def listed(value: str | tuple[str, ...]) -> list[str]:
-    """The parts of a value of the command line, where "a,b" can be a tuple already."""
-    return value.split(",") if isinstance(value, str) else list(value)
-
-
 def bundle_folders(bundle: str) -> list[Path]:
     """The folders that `bundle` of `export` names."""
     if bundle == "all":
         return list(shipped_bundles().values())
     names = listed(bundle)
+    if not names:
+        raise ValueError(f"bundle is {bundle!r}, expected a folder or of {[*shipped_bundles()]}")
     if (Path(names[0]) / "configs").is_dir():
         return [Path(name).resolve() for name in names]
     folders = [find_bundle(name) for name in names]

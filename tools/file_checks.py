@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from custom.files import read_json, sha256
+from custom.weights import description_file
 
 FILES = ("LICENSE", "configs/inference.json", "configs/train.json", "configs/logging.conf", "docs/README.md",
          "docs/data_license.txt", "models/model.pt", "models/model.json")  # fmt: skip
@@ -48,8 +49,7 @@ def formatted(root: Path, results: str) -> Iterator[str]:
 def hashes(root: Path, results: str) -> Iterator[str]:
     """Every .pt in models/ has the hash that its description, NAME.json or model.json, names."""
     for path in sorted((root / "models").rglob("*.pt")):
-        own, shared = path.with_suffix(".json"), path.with_name("model.json")
-        described_by = own if own.is_file() else shared
+        described_by = description_file(path)
         described = read_json(described_by, "the description of the weights").get("files")
         entry = described.get(path.name) if isinstance(described, dict) else None
         expected = entry.get("sha256") if isinstance(entry, dict) else None

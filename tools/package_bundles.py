@@ -19,6 +19,7 @@ from pathlib import Path
 
 from custom.files import atomic, read_json, sha256, write_bytes, write_json
 from custom.running import run_tool
+from custom.running.arguments import listed
 from custom.weights import read_weights
 
 from .model_card import model_card
@@ -78,11 +79,6 @@ def package(output_dir: str = "dist", bundles: str = "", url: str = "", zoo: str
         written.append(str(path))
     write_json(info_file, dict(sorted(info.items())))
     return written
-
-
-def listed(names: str | tuple[str, ...]) -> list[str]:
-    """Names separated by commas, which the command line may have made a tuple; none for an empty text."""
-    return names.split(",") if isinstance(names, str) and names else list(names)
 
 
 def all_bundles() -> list[str]:

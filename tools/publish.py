@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from custom.running import run_tool
+from custom.running.arguments import listed
 
 from . import hosts
-from .package_bundles import ROOT, all_bundles, bundle_files, listed, package, version_of
+from .package_bundles import ROOT, all_bundles, bundle_files, package, version_of
 
 SUMS = "SHA256SUMS"
 INFO = "model_info.json"

@@ -12,6 +12,7 @@ import torch
 from benchmarks.bundles import BENCHMARKS
 from benchmarks.machine import machine
 from custom.files import write_json
+from custom.running.arguments import listed
 
 from .parts import Part, parts, run_part
 
@@ -51,7 +52,7 @@ def report(
 
 
 def _chosen(only: str | tuple[str, ...], every: list[Part]) -> list[Part]:
-    names = only.split(",") if isinstance(only, str) else list(only)
+    names = listed(only)
     known = [part.name for part in every]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"only holds {unknown}, expected some of {known}")

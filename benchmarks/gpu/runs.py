@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from benchmarks.bundles import workflow
 from benchmarks.machine import machine
 from benchmarks.step_time import measure_waiting, parsed_config
+from custom.figures import read_table
 from custom.files import write_json
 from custom.running import run_tool
 
@@ -77,8 +77,7 @@ def _tiny(folder: Path, tiny: bool) -> dict[str, Any]:
 def _last_row(folder: Path) -> dict[str, float]:
     """The last row of validation.csv, or of training.csv."""
     tables = [path for path in (folder / "validation.csv", folder / "training.csv") if path.is_file()]
-    with tables[0].open(encoding="utf-8", newline="") as file:
-        return {name: float(value) for name, value in list(csv.DictReader(file))[-1].items()}
+    return {name: float(values[-1]) for name, values in read_table(tables[0]).items()}
 
 
 if __name__ == "__main__":

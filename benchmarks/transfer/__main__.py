@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.bundles import BENCHMARKS, ROOT
 from custom.running import run_tool
+from custom.running.arguments import listed
 
 from .cluster import cluster_pool
 from .figures import draw_figures
@@ -60,7 +61,7 @@ def run(
         work, results = str(Path(WORK) / "quick"), str(Path(WORK) / "quick" / "results")
     usual = (PHANTOMS, "all", "linear,fine_tuned", "0") if quick else ("brain,hippocampus", "", PROTOCOLS[:5], "0,1,2")
     tasks, methods, protocols, seeds = (
-        _listed(default if value == "" else value)
+        listed(value) or listed(default)
         for value, default in zip((tasks, methods, protocols, seeds), usual, strict=True)
     )
     if unknown := [name for name in protocols if name not in PROTOCOLS]:
@@ -92,20 +93,20 @@ def ablate(
         variants: names; all by default.
     """
     workers, make_pool = _pool(workers, cluster, job, Path(work))
-    for name in _listed(tasks):
+    for name in listed(tasks):
         task = prepare_task(name, Path(data), Path(work), Path(results))
-        run_variants(task, _listed(variants), [int(seed) for seed in _listed(seeds)], workers, make_pool)
+        run_variants(task, listed(variants), [int(seed) for seed in listed(seeds)], workers, make_pool)
 
 
 def fetch(tasks: str = "hippocampus", data: str = DATA) -> None:
     """Downloads public volumes to data/SOURCE; for volumes behind a registration it names the page."""
-    for task in _listed(tasks):
+    for task in listed(tasks):
         print(fetch_volumes(read_task_file(task), Path(data)))
 
 
 def table(results: str = RESULTS, seeds: str = "") -> None:
     """Writes RESULTS.md and RESULTS.csv beside the results and prints the table; with seeds it only prints."""
-    chosen = [int(seed) for seed in _listed(seeds)]
+    chosen = [int(seed) for seed in listed(seeds)]
     print(render(Path(results), chosen)[0] if chosen else write_table(Path(results)))
 
 
@@ -122,12 +123,6 @@ def _pool(workers: int, cluster: str, job: dict[str, Any] | None, work: Path) ->
             raise ValueError(f"job is {job}, but cluster is not set, expected cluster slurm or local")
         return workers or default_workers(), None
     return workers or 16, lambda count: cluster_pool(cluster, job or {}, count, work / "jobs")
-
-
-def _listed(names: Any) -> list[str]:
-    """The names in "a,b", which fire may have turned into a tuple."""
-    parts = names if isinstance(names, (list, tuple)) else str(names).split(",")
-    return [str(part) for part in parts if part != ""]
 
 
 COMMANDS = {"fetch": fetch, "ablate": ablate, "run": run, "table": table, "figures": figures}

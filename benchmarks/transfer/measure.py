@@ -11,7 +11,6 @@ Arguments that mean the same in all functions:
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,8 @@ from sklearn.manifold import TSNE
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.bundles import workflow
-from custom.files import read_json
+from custom.figures import read_table
+from custom.files import read_json, write_csv
 from custom.handlers import ModelExport, SegmentationReport
 from custom.weights import read_weights
 
@@ -205,13 +205,9 @@ def propagated(cohort: Cohort, labelled: Items, weights: Path, output: Path, ref
     subjects = {item["subject"] for item in labelled}
     others = [item for item in cohort.pretraining if item["subject"] not in subjects]
     data = [{"image": item["image"], "subject": item["subject"], "output": item["subject"]} for item in others]
-    output.mkdir(parents=True, exist_ok=True)
-    with (output / "atlases.csv").open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(("image", "label"))
-        rows.writerows(
-            [Path(item[key]).absolute() for key in ("image", "label")] for item in labelled if not item.get("absent")
-        )
+    atlases = [item for item in labelled if not item.get("absent")]
+    rows = [{key: Path(item[key]).absolute() for key in ("image", "label")} for item in atlases]
+    write_csv(output / "atlases.csv", rows, ("image", "label"), "the atlases")
     settings = {"atlas_dir": str(output / "atlases.csv"), "data": data, "refine": refine, "output_dir": str(output)}
     files = ["register.json", "propagate.json"]
     workflow("gvsl_pretrain", files, settings | {"model_dir": str(weights)}, "infer").run()
@@ -270,8 +266,8 @@ def mean_dice(values: np.ndarray) -> float:
 
 def read_numbers(path: Path) -> list[dict[str, float]]:
     """The rows of a CSV of numbers."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    table = {name: values.tolist() for name, values in read_table(path).items()}
+    return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
 
 
 def means(rows: list[dict[str, float]], every: int) -> list[dict[str, float]]:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from monai.apps import DecathlonDataset
-from monai.transforms import LoadImage, Orientation, Spacing, SpatialCrop, generate_spatial_bounding_box
+from monai.transforms import Orientation, Spacing, SpatialCrop, generate_spatial_bounding_box
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmarks.bundles import workflow
-from custom.volumes import write_volume
+from custom.volumes import load_volume, on_grid_of, whole_numbers, write_volume
 
 from .task_file import TaskFile
 
@@ -70,6 +70,7 @@ def read_cohort(task: TaskFile, data: Path, work: Path) -> Cohort:
 
     Raises:
         FileNotFoundError: a volume of the split is missing; the error names the file and the page it comes from.
+        VolumeError: a volume cannot be used, or image and label map have different grids.
     """
     if task.bundle is None:
         return Cohort()
@@ -101,10 +102,10 @@ def copy_volumes(task: TaskFile, data: Path, work: Path) -> Path:
     volumes are cut to the box of the voxels above `body_above`, intensities are clipped and shifted, and volumes of
     `unlabelled` are resampled to 1 mm. Existing copies stay. Arguments and errors are those of `read_cohort`.
     """
-    target, load = work / task.name / "volumes", LoadImage(ensure_channel_first=True)
+    target = work / task.name / "volumes"
     orient = Orientation(axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S")))
     resample = Spacing(pixdim=(1.0, 1.0, 1.0), mode="bilinear", padding_mode="zeros")
-    values = np.array([0, *task.labels.values()])
+    values = torch.tensor([0, *task.labels.values()])
     for original, folder, subject in tqdm(original_files(task, data), desc=f"preparing {task.name}", disable=None):
         copy = target / folder / f"{subject}.nii.gz"
         if copy.is_file():
@@ -113,10 +114,14 @@ def copy_volumes(task: TaskFile, data: Path, work: Path) -> Path:
             fetch = f"with `python -m benchmarks.transfer fetch --tasks {task.name}` or from {task.page}"
             where = f"from {task.unlabelled['page']}" if subject in unlabelled_subjects(task) else fetch
             raise FileNotFoundError(f"{original} does not exist; get it {where}")
-        volume = orient(load(original))
+        if folder == "images":
+            volume = image = load_volume(original)
+        else:
+            image = load_volume(data / task.source / task.files["images"].format(subject))
+            volume = on_grid_of(load_volume(original, is_label=True), image)
+        volume = orient(volume)
         if task.body_above is not None:
-            image = orient(load(data / task.source / task.files["images"].format(subject)))
-            start, end = generate_spatial_bounding_box(image, lambda intensity: intensity > task.body_above)
+            start, end = generate_spatial_bounding_box(orient(image), lambda intensity: intensity > task.body_above)
             volume = SpatialCrop(roi_start=start, roi_end=end)(volume)
         if subject in unlabelled_subjects(task):
             volume = resample(volume)
@@ -124,9 +129,9 @@ def copy_volumes(task: TaskFile, data: Path, work: Path) -> Path:
             intensities = volume.as_tensor().clamp(*task.clip) if task.clip else volume.as_tensor()
             array = reduced(intensities + task.shift, task.reduce)[0].numpy()
         else:
-            label = merged(volume.as_tensor().round().long(), task)
+            label = merged(volume.as_tensor().long(), task)
             occupancy = torch.cat([(label == value).float() for value in values.tolist()])
-            array = values[reduced(occupancy, task.reduce).argmax(0).numpy()].astype(np.int16)
+            array = whole_numbers(values[reduced(occupancy, task.reduce).argmax(0)][None])
         write_volume(copy, array, coarse_affine(np.asarray(volume.affine), task.reduce))
     return target
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from .names import stem
 from .subjects import BIDS_SUBJECT
@@ -21,7 +21,16 @@ def is_no_anatomy(folder: str) -> bool:
     return name in NO_ANATOMY and any(BIDS_SUBJECT.fullmatch(part) for part in above)
 
 
-def derivative_labels(image: str, labels: Iterable[str]) -> list[str]:
+def derivatives_by_folder(labels: Iterable[str]) -> dict[str | None, list[str]]:
+    """The files below `derivatives` by their folder from sub-* on; the key is None for those without such a folder."""
+    found: dict[str | None, list[str]] = {}
+    for label in labels:
+        if "derivatives" in label.split(os.sep):
+            found.setdefault(_below_subject(label), []).append(label)
+    return found
+
+
+def derivative_labels(image: str, labels: Mapping[str | None, Sequence[str]]) -> list[str]:
     """
     The label maps of an image among files below `derivatives`.
 
@@ -32,15 +41,13 @@ def derivative_labels(image: str, labels: Iterable[str]) -> list[str]:
 
     Args:
         image: relative path of an image, such as sub-01/anat/sub-01_T1w.nii.gz.
-        labels: relative paths of label maps.
+        labels: see `derivatives_by_folder`.
     """
     folder, (entities, suffixes) = _below_subject(image), _parts(image)
     if folder is None or "derivatives" in image.split(os.sep):
         return []
     found = []
-    for label in labels:
-        if "derivatives" not in label.split(os.sep) or _below_subject(label) != folder:
-            continue
+    for label in labels.get(folder, []):
         own, words = _parts(label)
         is_label = words[-1:] and (words[-1] in SUFFIXES or (words[-1] == "mask" and "label" in own))
         same = {key: value for key, value in own.items() if key not in OF_LABELS or key in entities} == entities

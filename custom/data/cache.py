@@ -7,7 +7,8 @@ import copy
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,17 @@ def _raise_together(errors: list[VolumeError], count: int) -> None:
         raise VolumeError(f"{len(errors)} of {count} volumes cannot be used:\n  {listed}") from errors[0]
 
 
+def _loaders(transform: Compose) -> list[CheckedLoadImaged]:
+    return [loader for loader in transform.transforms if isinstance(loader, CheckedLoadImaged)]
+
+
 def _check_files(items: Sequence[dict[str, Any]], transform: Compose, header_only: bool) -> None:
     """Check the files that the `CheckedLoadImaged` of the preprocessing will read later; see `check_file`."""
     start = time.perf_counter()
-    loaders = [loader for loader in transform.transforms if isinstance(loader, CheckedLoadImaged)]
     errors, count = [], 0
     for item in items:
         try:
-            for loader in loaders:
+            for loader in _loaders(transform):
                 for key in loader.keys:
                     if not is_image(item.get(key)):
                         continue
@@ -73,7 +77,7 @@ class _MemoryCache(CacheDataset):
         arguments: of CacheDataset.
 
     Raises:
-        _TooLarge: as many volumes as are to stay in memory, each as large as the first, do not fit.
+        _TooLarge: as many volumes as are to stay in memory, each as large as the first usable one, do not fit.
     """
 
     def __init__(
@@ -93,18 +97,20 @@ class _MemoryCache(CacheDataset):
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list:
         indices = list(range(self.cache_num) if indices is None else indices)
-        if not indices:
-            return []
-        first = self._load_cache_item(indices[0])
-        self._check_size(first, len(indices))
-        others = indices[1:]
-        cache = [first, *(super()._fill_cache(others) if others else [])]
+        cache = []
+        for index in indices:
+            cache.append(self._load_cache_item(index))
+            if not isinstance(cache[-1], VolumeError):
+                self._check_size(cache[-1], len(indices))
+                break
+        others = indices[len(cache) :]
+        cache += super()._fill_cache(others) if others else []
         _raise_together([entry for entry in cache if isinstance(entry, VolumeError)], len(cache))
         return cache
 
-    def _check_size(self, first: Any, count: int) -> None:
+    def _check_size(self, volumes: Any, count: int) -> None:
         available = available_memory()
-        needed = count * _size(first)
+        needed = count * _size(volumes)
         if available is None:
             logger.info(f"{count} volumes stay in memory: about {_gigabytes(needed)} of an unknown amount")
             return
@@ -115,18 +121,17 @@ class _MemoryCache(CacheDataset):
 
 
 def _size(volumes: Any) -> int:
-    """Bytes of the tensors of a preprocessed item; 0 of a VolumeError."""
-    values = volumes.values() if isinstance(volumes, dict) else ()
-    return sum(value.nbytes for value in values if isinstance(value, torch.Tensor))
+    """Bytes of the tensors of a preprocessed item."""
+    return sum(value.nbytes for value in volumes.values() if isinstance(value, torch.Tensor))
 
 
 def _gigabytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
-def _item_hash(item: dict[str, Any]) -> bytes:
-    """Hash of an item in which the state of a file stands for its path."""
-    images = {key: paths_of(value) for key, value in item.items() if is_image(value)}
+def _item_hash(item: dict[str, Any], keys: Collection[Hashable]) -> bytes:
+    """Hash of an item in which the state of a file stands for its path, under the keys that are read as files."""
+    images = {key: paths_of(value) for key, value in item.items() if key in keys and is_image(value)}
     files = {
         key: [state for path in paths for state in volume_state(path)]
         for key, paths in images.items()
@@ -162,7 +167,9 @@ class _DiskCache(PersistentDataset):
 
     def __init__(self, data: Sequence[dict[str, Any]], transform: Compose, cache_dir: str | os.PathLike) -> None:
         remove_leftovers(cache_dir)
-        super().__init__(data, transform, cache_dir, hash_func=_item_hash, hash_transform=pickle_hashing)
+        keys = {key for loader in _loaders(transform) for key in loader.keys}
+        hash_func = partial(_item_hash, keys=keys)
+        super().__init__(data, transform, cache_dir, hash_func=hash_func, hash_transform=pickle_hashing)
 
     def missing(self) -> list[dict[str, Any]]:
         """The items that are not on disk yet."""
@@ -194,8 +201,8 @@ class VolumeCache(Dataset):
         cache_dir: folder for preprocessed volumes as plain tensors, written at the first use of each; then nothing
             stays in memory. The files that are not there yet are checked now (`check_file`).
         progress: show a progress bar while filling the cache.
-        overflow_dir: the `cache_dir` to use if the volumes do not fit into memory, judged by the size of the first one
-            after preprocessing; None for an error.
+        overflow_dir: the `cache_dir` to use if the volumes do not fit into memory, judged by the size of the first
+            usable one after preprocessing; None for an error.
         memory_share: largest share of the available memory (`available_memory`) that the volumes may take.
         header_only: check the headers of the files of `cache_dir` only, not whether each file is complete.
 

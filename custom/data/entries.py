@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from itertools import count, takewhile
 from types import NoneType
@@ -60,7 +61,7 @@ def has_no_label(entries: Sequence[Any]) -> bool:
 def is_whole(value: Any) -> bool:
     """Whether a value is a whole number, or one as text ("1")."""
     if isinstance(value, str):
-        return value.strip().lstrip("-").isdecimal()
+        return re.fullmatch(r"\s*-?\d+\s*", value) is not None
     return isinstance(value, int) and not isinstance(value, bool)
 
 

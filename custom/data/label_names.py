@@ -53,7 +53,8 @@ def labels_of(
         Structure or class -> value, by value or in the order of dataset.json or of `default`.
 
     Raises:
-        ValueError: dataset.json is malformed, its labels are not one whole number each, or all volumes have one class.
+        ValueError: dataset.json is malformed, its labels are not one whole number each, all volumes have one class, or
+            there is no structure but the background.
         VolumeError: a label map cannot be read, or its values are not those of structures.
     """
     root = path_of(dataset_dir)
@@ -74,6 +75,9 @@ def labels_of(
         named, source = _named_values(maps, default, {0, *background}, root), f"{len(maps)} label maps"
     if maps:
         named = {name: value for name, value in named.items() if value not in {0, *background}}
+    if not named:
+        values = sorted({0, *background})
+        raise ValueError(f"{root}: only the background {values} in {source}, expected one structure or more")
     logger.info(f"{root}: labels {named} (from {source})")
     return named
 
@@ -112,7 +116,7 @@ def _named_classes(classes: Sequence[int], default: Mapping[str, int], root: str
 
 def _named_values(maps: Sequence[str], default: Mapping[str, int], no_structure: set[int], root: str) -> dict[str, int]:
     """The structures that occur in label maps, by the names of `default` if it has all of them."""
-    count = Counter(value for path in maps for value in _values(path) if value not in no_structure)
+    count = Counter(value for path in maps for value in _values(path, no_structure))
     known = {value: name for name, value in default.items()}
     named = {known[value] if known.keys() >= count.keys() else f"label_{value}": value for value in sorted(count)}
     rare = {name: value for name, value in named.items() if count[value] == 1}
@@ -124,10 +128,10 @@ def _named_values(maps: Sequence[str], default: Mapping[str, int], no_structure:
     return named
 
 
-def _values(path: str) -> list[int]:
-    """The values that occur in a label map."""
-    values = [int(value) for value in load_volume(path, is_label=True).as_tensor().unique().tolist()]
-    if len(values) > MOST_STRUCTURES or values[0] < 0 or values[-1] > LARGEST:
+def _values(path: str, no_structure: set[int]) -> list[int]:
+    """The values of the structures that occur in a label map."""
+    values = sorted(set(load_volume(path, is_label=True).as_tensor().unique().tolist()) - no_structure)
+    if len(values) > MOST_STRUCTURES or not all(0 <= value <= LARGEST for value in values):
         raise VolumeError(
             f"{path}: {len(values)} label values from {values[0]} to {values[-1]}, expected a label map of at most "
             f"{MOST_STRUCTURES} structures with values from 0 to {LARGEST} (or --labels, which names them)"

@@ -83,7 +83,8 @@ def labelled_data(
         del sizes["test"]
         logger.warning(f"{dataset_dir}: the test volumes have no labels: there is no test part to evaluate")
     if not nothing_to_split:
-        parts |= _split(parts["training"], {part: size for part, size in sizes.items() if not parts[part]}, seed)
+        sizes = {part: size for part, size in sizes.items() if not parts[part]}
+        parts |= _split(parts["training"], sizes, seed, dataset_dir)
     for part, required in (required_classes or {}).items():
         _refuse_absent_classes(parts[part], part, required)
     counts = ", ".join(f"{len(parts[part])} for {part}" for part in PARTS)
@@ -144,14 +145,15 @@ def _refuse_absent_classes(items: Items, part: str, classes: Mapping[str, int]) 
         )
 
 
-def _split(training: Items, sizes: dict[str, int | float], seed: int) -> dict[str, Items]:
+def _split(training: Items, sizes: dict[str, int | float], seed: int, source: str) -> dict[str, Items]:
     """Parts of these sizes and the rest as training, each in the order of the list; classes keep their shares."""
     groups = group_by_subject(training)
     subjects = list(groups)
     counts = {part: _count(part, size, len(subjects)) for part, size in sizes.items()}
     if sum(counts.values()) >= len(subjects):
         raise ValueError(
-            f"{counts} of {len(subjects)} subjects: none is left for training (expected more subjects or smaller parts)"
+            f"{source}: {counts} of {len(subjects)} subjects: none is left for training (expected more subjects or "
+            "smaller parts)"
         )
     order = [subjects[index] for index in np.random.default_rng(seed).permutation(len(subjects))]
     if all(isinstance(item["label"], int) for item in training):

@@ -6,12 +6,12 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ..volumes import VOLUME_SUFFIXES, Image, is_dicom_file, paths_of
-from .bids import derivative_labels, is_no_anatomy
-from .names import natural_key, numbered_channel, stem
+from ..volumes import VOLUME_SUFFIXES, Image, is_dicom_file, paths_of, warn_once
+from .bids import derivative_labels, derivatives_by_folder, is_no_anatomy
+from .names import MODALITY_AT_END, NUMBER_AT_END, natural_key, numbered_channel, stem
 from .output_names import earlier_outputs
 from .subjects import BIDS_RULE, DICOM_RULE, IMAGE_FOLDER, NNUNET_RULE, image_folder_index, subject_of
 
@@ -46,6 +46,9 @@ def find_layout(root: str, channels: int = 1) -> tuple[list[Volume], list[str]]:
     """
     The image files below a folder, each with its label map and subject.
 
+    An image whose name begins with that of a label map, and goes on with more than a modality or a channel, has no
+    label map; a warning names it.
+
     Args:
         root: an existing folder.
         channels: number of channels of an image; several files may be one (see `group_channels`).
@@ -58,21 +61,27 @@ def find_layout(root: str, channels: int = 1) -> tuple[list[Volume], list[str]]:
         folders.setdefault(os.path.dirname(path), []).append(path)
     volumes: list[Volume] = []
     leftover: list[str] = []
+    similar: dict[str, list[str]] = {}  # image without label map -> label maps whose name begins its name
     for folder, members in folders.items():
         if _is_folder_of_labels(root, folder):
             continue
         names = {path: name for path in members if (name := _label_name(path)) is not None}
         images = [path for path in members if path not in names]
         cases = _numbered_cases(images, lambda path: bool(_labels_beside(root, path)), channels)
+        labels_of = _by_name(names)
         used: set[str] = set()
         for image in images:
-            own = _own_labels(image, names)
+            own = _own_labels(image, labels_of)
             used |= set(own)
             labels = own or _labels_beside(root, image) or _labels_beside(root, cases.get(image))
-            subject, rule = subject_of(root, image, names.get(labels[0]) if labels else None, cases.get(image))
+            label_name = names.get(labels[0]) if labels else _beginning(image, labels_of)
+            if label_name and not labels:
+                similar[image] = labels_of[label_name]
+            subject, rule = subject_of(root, image, label_name, cases.get(image))
             volumes.append(Volume(image, tuple(labels), subject, rule, _part(image) in TEST_PARTS))
         leftover += [path for path in names if path not in used]
     volumes, leftover = _with_derivatives(volumes, leftover)
+    _warn_of_similar(root, {v.image: similar[v.image] for v in volumes if v.image in similar and not v.labels})
     return sorted(volumes, key=lambda volume: natural_key(volume.image)), leftover
 
 
@@ -93,9 +102,10 @@ def layout_name(volumes: Sequence[Volume]) -> str:
 def _with_derivatives(volumes: Sequence[Volume], labels: Sequence[str]) -> tuple[list[Volume], list[str]]:
     """Volumes without a label map with that among the derivatives of BIDS, and the label maps that are left over."""
     result, used = [], set()
+    by_folder = derivatives_by_folder(labels)
     for volume in volumes:
         if volume.rule == BIDS_RULE and not volume.labels:
-            volume = volume._replace(labels=tuple(derivative_labels(volume.image, labels)))
+            volume = volume._replace(labels=tuple(derivative_labels(volume.image, by_folder)))
             used |= set(volume.labels)
         result.append(volume)
     return result, [path for path in labels if path not in used]
@@ -189,21 +199,45 @@ def _label_name(path: str) -> str | None:
     return (match["base"] or "") if match else None
 
 
-def _own_labels(image: str, names: dict[str, str]) -> list[str]:
-    """The label maps in the folder of an image whose names say most of its name; `names` has what each says."""
-    labels = [path for path, name in names.items() if _belongs(image, path, name)]
-    longest = max((len(names[path]) for path in labels), default=0)
-    return [path for path in labels if len(names[path]) == longest]
+def _by_name(names: Mapping[str, str]) -> dict[str, list[str]]:
+    """Name of images -> label maps, from the names that label maps say; probabilities of BIDS are no label maps."""
+    labels_of: dict[str, list[str]] = {}
+    for path, name in names.items():
+        if not stem(path).endswith("probseg"):
+            labels_of.setdefault(name, []).append(path)
+    return labels_of
 
 
-def _belongs(image: str, label: str, label_name: str) -> bool:
-    """Whether an image is that of a label map in its folder: equal names, or a modality follows, or equal numbers."""
-    if stem(label).endswith("probseg"):  # probabilities of BIDS, no label map
-        return False
+def _own_labels(image: str, labels_of: Mapping[str, Sequence[str]]) -> list[str]:
+    """The label maps in the folder of an image that say most of its name; see `_by_name`.
+
+    They say the name as it is or without a modality or a channel at its end, or the number in it, or nothing.
+    """
     name = os.path.basename(stem(image))
-    if label_name.isdecimal() and re.sub(r"^\D+", "", name) == label_name:
-        return True
-    return label_name in ("", name) or (name.startswith(label_name) and name[len(label_name)] in "_-.")
+    matches = [pattern.fullmatch(name) for pattern in (MODALITY_AT_END, NUMBER_AT_END)]
+    bases = [match["base"] or "" for match in matches if match]
+    bases += [re.sub(r"_desc-[A-Za-z0-9]+$", "", base) for base in bases]  # sub-1_desc-preproc_T1w of fMRIPrep
+    number = re.sub(r"^\D+", "", name)
+    said = {"", name, *bases, number if number.isdecimal() else name}
+    found = [name for name in sorted(said) if name in labels_of]
+    longest = max(map(len, found), default=0)
+    return [path for name in found if len(name) == longest for path in labels_of[name]]
+
+
+def _beginning(image: str, labels_of: Mapping[str, Sequence[str]]) -> str | None:
+    """The longest name of a label map that begins the name of an image, before a separator; None without one."""
+    name = os.path.basename(stem(image))
+    beginnings = [name[: match.start()] for match in re.finditer("[_.-]", name)]
+    return max((beginning for beginning in beginnings if beginning in labels_of), key=len, default=None)
+
+
+def _warn_of_similar(root: str, similar: Mapping[str, Sequence[str]]) -> None:
+    if similar:
+        listed = ", ".join(f"{image} ({' and '.join(labels)})" for image, labels in list(similar.items())[:5])
+        warn_once(
+            f"{root}: {len(similar)} images have no label map, because their names add more than a modality (t1) or a "
+            f"channel (0000) to the name of a label map: {listed}"
+        )
 
 
 def _numbered_cases(images: Iterable[str], has_label: Callable[[str], bool], channels: int) -> dict[str, str]:

@@ -8,7 +8,8 @@ import re
 
 from ..volumes import VOLUME_SUFFIXES, Image, paths_of
 
-MODALITY = "t1|t2|t1w|t2w|t1n|t1c|t1ce|t1gd|t2f|flair|pd|dwi|adc|swi|mr|mri|mra|ct|cta|cect|pet|suv|imaging|image"
+MODALITY = "t1|t2|t1w|t2w|t1n|t1c|t1ce|t1gd|t2f|flair|pd|dwi|adc|swi|mr|mri|mra|ct|cta|cect|pet|suv"
+MODALITY += "|imaging|image|img|volume|vol"
 MODALITY_AT_END = re.compile(rf"(?:(?P<base>.*)[_.-])?(?P<channel>{MODALITY})", re.IGNORECASE)  # case_t1, t1
 NUMBER_AT_END = re.compile(r"(?P<base>.+)_(?P<channel>\d{4})")  # case_0001 of nnU-Net
 

@@ -44,11 +44,24 @@ def _seeds(seed: int, index: int) -> tuple[np.random.Generator, int, int]:
     return np.random.default_rng(draw), int(transform.generate_state(1)[0]), device_seed
 
 
-def _transformed(pair: dict[str, torch.Tensor], transform: Compose, seed: int) -> dict[str, torch.Tensor]:
-    """The pair after a copy of the transform with this seed; a copy, because threads may share the data set."""
+def _transformed(pair: dict[str, torch.Tensor], transform: Compose, seed: int, name: str) -> dict[str, torch.Tensor]:
+    """The pair after a copy of the transform with this seed; a copy, because threads may share the data set.
+
+    Args:
+        pair: tensors of a pair.
+        transform: `pair_transform` of a data set.
+        seed: of the pair.
+        name: the pair and its files, for the message.
+
+    Raises:
+        RuntimeError, VolumeError: the transform fails; see `named_error`.
+    """
     transform = copy.deepcopy(transform)
     transform.set_random_state(seed=seed)
-    return transform(pair)
+    try:
+        return transform(pair)
+    except Exception as error:
+        raise named_error(error, name) from error
 
 
 class PairDataset(Dataset):
@@ -133,11 +146,8 @@ class PairDataset(Dataset):
         generator, transform_seed, device_seed = _seeds(self.seed, index)
         moving, fixed = self.draw(generator)
         pair = _assemble(self.volumes[moving], self.volumes[fixed], self.with_labels, self.copy_cache)
-        try:
-            pair = _transformed(pair, self.pair_transform, transform_seed)
-        except Exception as error:
-            files = f"moving {self.data[moving]['image']}, fixed {self.data[fixed]['image']}"
-            raise named_error(error, f"pair {index} ({files})") from error
+        name = f"pair {index} (moving {self.data[moving]['image']}, fixed {self.data[fixed]['image']})"
+        pair = _transformed(pair, self.pair_transform, transform_seed, name)
         indices = {"moving_index": moving, "fixed_index": fixed, "index": index}
         return _plain(pair) | indices | {"seed": device_seed}
 
@@ -199,6 +209,7 @@ class FixedPairDataset(Dataset):
         moving, fixed = (self.volumes[self.index_of[pair[side]]] for side in ("moving", "fixed"))
         sample = _assemble(moving, fixed, "moving_label" in pair and "fixed_label" in pair, copy_volumes=True)
         _, transform_seed, device_seed = _seeds(self.seed, index)
-        sample = _plain(_transformed(sample, self.pair_transform, transform_seed))
+        name = f"pair {index} (moving {pair['moving']}, fixed {pair['fixed']})"
+        sample = _plain(_transformed(sample, self.pair_transform, transform_seed, name))
         files = {f"{side}_file": image_name(pair[side]) for side in ("moving", "fixed")}
         return sample | files | {"index": index, "seed": device_seed}

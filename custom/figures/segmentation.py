@@ -56,8 +56,8 @@ def middle_planes(
     centre = np.median(inside, axis=0).astype(int) if len(inside) else np.array(turned[1].shape) // 2
     planes: list[list[np.ndarray]] = [[], [], []]
     for axis in ROWS:
-        for of_volume, volume, kind in zip(planes, turned, (np.float16, np.uint8, np.uint8), strict=True):
-            if projected and kind is np.uint8:
+        for of_volume, volume, kind in zip(planes, turned, (np.float16, np.int32, np.int32), strict=True):
+            if projected and kind is np.int32:
                 pixels = plane(volume.max(axis, keepdims=True), axis, 0)
             else:
                 pixels = plane(volume, axis, centre[axis])

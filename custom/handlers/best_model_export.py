@@ -14,7 +14,7 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
 from ..files import finite, read_json, sha256
-from ..weights import save_weights, unwrapped, weights_file
+from ..weights import description_file, save_weights, unwrapped, weights_file
 from .model_export import describe_run
 
 logger = logging.getLogger(__name__)
@@ -118,6 +118,6 @@ class BestModelExport:
 def _described_file(weights: str) -> dict[str, Any]:
     """Name, hash and origin of the weights from which a run starts."""
     path = weights_file(weights)
-    description = read_json(path.with_suffix(".json"), "the description of the weights")
+    description = read_json(description_file(weights), "the description of the weights")
     origin = {name: description[name] for name in ("pretext_task", "iterations", "trained_on") if name in description}
     return {"file": path.name, "sha256": sha256(path), **origin}

@@ -51,21 +51,19 @@ class CsvTable:
             OSError: the row cannot be written; the message names the file.
         """
         row = {"iteration": iteration} | {name: f"{value:.9g}" for name, value in values.items()}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        new = not self.path.exists()
-        if not new:
-            with self.path.open(encoding="utf-8", newline="") as file:
-                columns = next(csv.reader(file))
-            if columns != list(row):
-                raise ValueError(f"{self.path} has the columns {columns}, a new row has {list(row)}")
-        with (
-            naming_the_file(self.path, "a row of the table"),
-            self.path.open("a", encoding="utf-8", newline="") as file,
-        ):
-            writer = csv.DictWriter(file, row, lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        with naming_the_file(self.path, "a row of the table"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            new = not self.path.exists()
+            if not new:
+                with self.path.open(encoding="utf-8", newline="") as file:
+                    columns = next(csv.reader(file))
+                if columns != list(row):
+                    raise ValueError(f"{self.path} has the columns {columns}, a new row has {list(row)}")
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, row, lineterminator="\n")
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
 
     def drop_after(self, iteration: int) -> None:
         """Deletes the rows after `iteration`, and a last row that is incomplete because the run was killed.

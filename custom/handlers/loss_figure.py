@@ -11,6 +11,7 @@ from ignite.engine import Engine, Events
 
 from ..data.origin import trained_on
 from ..figures import loss_figure, save_figure
+from ..weights.origin import SYNTHETIC
 
 
 class LossFigure:
@@ -33,5 +34,5 @@ class LossFigure:
             trainer.add_event_handler(Events.EPOCH_COMPLETED, self.draw)
 
     def draw(self, trainer: Engine) -> None:
-        synthetic = trained_on(trainer.state.dataloader.dataset.data) == "synthetic"
+        synthetic = trained_on(trainer.state.dataloader.dataset.data) == SYNTHETIC
         save_figure(loss_figure(self.training, self.validation, self.metrics, synthetic), self.path)

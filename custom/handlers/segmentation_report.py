@@ -16,6 +16,8 @@ from ..figures import UNITLESS, GrayScale, Planes, middle_planes, segmentation_f
 from ..metrics import segmentation_measures
 from .report import Report, case_file, case_name
 
+OVERALL = "overall"  # in metrics.json, beside the names of the structures
+
 
 class Case(NamedTuple):
     """A segmented case: its name, its file, its measures (see `segmentation_measures`), its planes."""
@@ -44,6 +46,9 @@ class SegmentationReport(Report):
         figures: write the pictures.
         gray_scale: of the images in the pictures.
         weights: see `Report`.
+
+    Raises:
+        ValueError: a structure has the name "overall", which metrics.json gives to the mean over the structures.
     """
 
     cases: list[Case]
@@ -57,6 +62,11 @@ class SegmentationReport(Report):
         gray_scale: GrayScale = UNITLESS,
         weights: str | None = None,
     ) -> None:
+        if OVERALL in labels:
+            raise ValueError(
+                f"labels names a structure {OVERALL!r}, expected another name: {OVERALL!r} is the mean over the "
+                "structures in metrics.json"
+            )
         super().__init__(directory, figures, weights)
         self.centre_lines = centre_lines
         self.gray_scale = gray_scale
@@ -78,7 +88,7 @@ class SegmentationReport(Report):
         measures = [case.measures for case in self.cases]
         content: dict[str, Any] = {"cases": len(measures)}
         for measure in measures[0]:
-            content[measure] = {"overall": _statistics([_mean(of_case[measure].values()) for of_case in measures])}
+            content[measure] = {OVERALL: _statistics([_mean(of_case[measure].values()) for of_case in measures])}
             for name in self.structures:
                 content[measure][name] = _statistics([of_case[measure][name] for of_case in measures])
         for name in self.structures:
@@ -89,7 +99,7 @@ class SegmentationReport(Report):
         return content
 
     def result(self, metrics: Mapping[str, Any]) -> str:
-        mean = metrics["dice"]["overall"]["mean"]
+        mean = metrics["dice"][OVERALL]["mean"]
         return "no structure to measure" if mean is None else f"mean Dice {mean:.4f}"
 
     def draw(self, metrics: Mapping[str, Any]) -> None:

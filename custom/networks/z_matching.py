@@ -61,17 +61,33 @@ class ZMatchingHead(nn.Module):
         """
         moving_bottleneck, moving_local = moving
         fixed_bottleneck, fixed_local = fixed
-        spatial_shape = fixed_local.shape[2:]
         if self.affine_head is None:
             affine = identity_numbers(fixed_local)
         else:
             affine = self.affine_head(moving_bottleneck, fixed_bottleneck)
         with torch.autocast(fixed_local.device.type, enabled=False):
-            matrix = affine if torch.is_tensor(affine) else self.conventions.matrix(affine, spatial_shape)
-            if self.affine_head is not None and self.deformable_head is not None:
+            matrix = affine if torch.is_tensor(affine) else self.conventions.matrix(affine, fixed_local.shape[2:])
+        return self.match(matrix, moving_local, fixed_local, is_identity=self.affine_head is None)
+
+    def match(
+        self, matrix: torch.Tensor, moving_local: torch.Tensor, fixed_local: torch.Tensor, is_identity: bool = False
+    ) -> dict[str, torch.Tensor]:
+        """Registers the moving volumes to the fixed volumes after a known affine map.
+
+        Args:
+            matrix: affine maps (N, 3, 4), see the conventions.
+            moving_local: local features of the moving volumes, (N, C, *spatial).
+            fixed_local: the same of the fixed volumes.
+            is_identity: whether the maps are known to be the identity, so that nothing need be warped by them.
+
+        Returns:
+            As `forward`.
+        """
+        with torch.autocast(fixed_local.device.type, enabled=False):
+            if self.deformable_head is not None and not is_identity:
                 moving_local = self.conventions.warp_affine(at_least_float32(moving_local), matrix)
         if self.deformable_head is None:
-            local = matrix.new_zeros(len(matrix), 3, *spatial_shape)
+            local = matrix.new_zeros(len(matrix), 3, *fixed_local.shape[2:])
         else:
             local = at_least_float32(self.deformable_head(moving_local, fixed_local))
         with torch.autocast(fixed_local.device.type, enabled=False):

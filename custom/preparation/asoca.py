@@ -9,7 +9,6 @@ from typing import Any
 
 from ..labels import CORONARY_LABELS as ASOCA_LABELS
 from ..transforms import CheckedLoadImaged
-from ..transforms.labels import SameGridd
 from ..volumes import VolumeError
 from .cases import Case, PreparationReport, existing_folder, prepare_cases
 from .segmentation import label_counts, segmentation_case, write_description
@@ -100,7 +99,7 @@ def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) ->
     """Write image and annotation of one volume."""
     keys = list(case.sources)
     label_keys = [key for key in keys if key == "label"]
-    transforms = [CheckedLoadImaged(keys, label_keys), SameGridd(keys), to_ras(keys)]
+    transforms = [CheckedLoadImaged(keys, label_keys), to_ras(keys)]
     if label_keys:
         transforms += [_check_labels, MarginCropd(keys, "label", parameters["margin_mm"])]
     item = prepared(dict(case.sources), *transforms, to_spacing(keys, parameters["spacing"], label_mode="bilinear"))

@@ -120,7 +120,6 @@ def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) ->
 def _clear_other_labels(item: dict) -> dict:
     """Set undeclared labels to 0. Adds `cleared` (value -> voxels) and `dtype` (int16 if it holds all intensities)."""
     label, image = item["label"], item["image"]
-    label.affine = image.affine  # both have one grid, although CheckedLoadImaged accepts a difference of half a voxel
     counted, declared = label_counts(label), set(BRAIN_LABELS.values())
     if not declared & set(counted):
         name = label.meta["filename_or_obj"]

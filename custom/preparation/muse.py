@@ -12,8 +12,9 @@ import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
+from ..data.names import stem
 from ..labels import BRAIN_LABELS
-from ..transforms import CheckedLoadImaged, SameGridd
+from ..transforms import CheckedLoadImaged
 from ..volumes import VolumeError
 from .cases import Case, PreparationReport, existing_folder, prepare_cases
 from .segmentation import label_counts, write_description
@@ -82,7 +83,7 @@ def prepare_muse(
     """
     if not (skull or stripped):
         raise ValueError("skull and stripped are both False, expected one of them at least")
-    files_of = find_muse(existing_folder(source))
+    files_of, unusable = find_muse(existing_folder(source))
     written = {"image": skull, "label": True, "stripped": stripped}
     folders = {key: folder for key, folder in FOLDERS.items() if written[key]}
     cases = [
@@ -90,33 +91,47 @@ def prepare_muse(
         for name, files in files_of.items()
     ]
     parameters = {"data": "MUSE", "skull": skull, "stripped": stripped}
-    report = prepare_cases(cases, prepare_case, Path(output_dir), parameters, workers)
+    report = prepare_cases(cases, prepare_case, Path(output_dir), parameters, workers, unusable)
     sizes = {"test": 1} if test_alone else SIZES
     return write_description(report, "MUSE", "MR", BRAIN_LABELS, sizes, seed, parameters)
 
 
-def find_muse(source: Path) -> dict[str, dict[str, str]]:
-    """List the files of the data set: name -> {"image": path, "label": path}.
+def find_muse(source: Path) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """List the files of the data set.
+
+    Returns:
+        (name -> {"image": path, "label": path}, path of an unusable label map -> reason).
 
     Raises:
-        ValueError: there are no pairs of image and label map.
+        ValueError: there are no label maps.
     """
-    pairs = {path: path.with_name(path.name.replace(LABEL_ENDING, "")) for path in source.glob(f"*{LABEL_ENDING}.nii*")}
-    pairs |= {path: source / "images" / path.name for path in source.glob("labels/*.nii*")}
-    found = {
-        image.name.split(".")[0]: {"image": str(image), "label": str(label)}
-        for label, image in sorted(pairs.items())
-        if image.is_file()
-    }
-    if not found:
+    files_of: dict[str, dict[str, str]] = {}
+    unusable = {}
+    for label in sorted([*source.glob(f"[!.]*{LABEL_ENDING}.nii*"), *source.glob("labels/[!.]*.nii*")]):
+        name = stem(label.name)
+        suffix = label.name.removeprefix(name)
+        if not suffix:  # such as NAME_DLMUSE.nii.md5
+            continue
+        folder, name = (
+            (source, name.removesuffix(LABEL_ENDING)) if label.parent == source else (source / "images", name)
+        )
+        images = [folder / f"{name}{ending}" for ending in (suffix, ".nii.gz", ".nii")]
+        image = next((path for path in images if path.is_file()), None)
+        if image is None:
+            unusable[str(label)] = f"no {name}.nii.gz in {folder}"
+        elif name in files_of:
+            unusable[str(label)] = f"the name {name} is taken by {files_of[name]['image']}"
+        else:
+            files_of[name] = {"image": str(image), "label": str(label)}
+    if not files_of and not unusable:
         raise ValueError(f"{source} holds no NAME.nii.gz with NAME{LABEL_ENDING}.nii.gz, and no images/ with labels/")
-    return found
+    return files_of, unusable
 
 
 def prepare_case(case: Case, output_dir: Path, parameters: Mapping[str, Any]) -> None:
     """Write the files of one subject."""
     keys = ["image", "label"]
-    item = prepared(dict(case.sources), CheckedLoadImaged(keys, label_keys="label"), SameGridd(keys), window=None)
+    item = prepared(dict(case.sources), CheckedLoadImaged(keys, label_keys="label"), window=None)
     image, label = item["image"], item["label"]
     translated = to_freesurfer(label)
     save_volume(output_dir / case.targets["label"], translated)

@@ -185,7 +185,8 @@ class RegistrationFiles:
         moving, fixed = (batch[f"{side}_file_label"][0].cpu().numpy() for side in ("moving", "fixed"))
         affine = batch["moving_file_affine"][0].cpu().numpy()
         zero = torch.zeros_like(outputs["local_displacement"])
-        stages = {"before": zero, "affine": self.matching_head.conventions.displacement(outputs["affine_matrix"], zero)}
+        affine_map = outputs.get("network_affine_matrix", outputs["affine_matrix"])
+        stages = {"before": zero, "affine": self.matching_head.conventions.displacement(affine_map, zero)}
         last = "after"
         if "network_displacement" in outputs:
             stages["after"], last = outputs["network_displacement"], "refined"

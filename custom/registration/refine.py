@@ -18,6 +18,7 @@ from ..layers import AuthorsConventions, PhysicalConventions, folded_share, jaco
 from ..losses import AuthorsNCCLoss, LocalNCCLoss, smoothness_loss
 from ..metrics import RegistrationMeasures
 from ..networks import ZMatchingHead
+from .refine_affine import refine_affine
 
 CHECK_EVERY = 10  # steps between two candidates for the result
 FOLDING_WEIGHT = 10.0  # of the penalty on Jacobian determinants below MIN_DETERMINANT
@@ -110,16 +111,22 @@ def refine_displacement(
 
 
 class RefineDisplacement:
-    """Refines the pair of each iteration with `refine_displacement`, before its files and figures are made.
+    """Refines the pair of each iteration, before its files and figures are made.
 
-    In the outputs of the evaluator it replaces "local_displacement", "displacement" and "warped", and adds:
-        "network_displacement": the displacement before the refinement, (1, 3, *spatial).
+    First the affine map (`refine_affine`), after which the deformable head reads the local displacement off the
+    features again; then this displacement (`refine_displacement`). Affine maps in the geometry of the authors' code
+    (`AuthorsConventions`) stay.
+
+    In the outputs of the evaluator it replaces "affine_matrix", "local_displacement", "displacement" and "warped", and
+    adds:
+        "network_affine_matrix", "network_displacement": those before the refinement, (1, 3, 4) and (1, 3, *spatial).
         "registration_refined", "folded_share_refined": as `RegistrationMeasures`, after the refinement.
         "refine_seconds": duration.
 
     Args:
-        steps: number of Adam steps; 0 for no refinement and no other outputs.
+        steps: number of Adam steps on the displacement; 0 for no refinement and no other outputs.
         matching_head: the head that computed the outputs; its conventions are used.
+        affine_steps: number of Adam steps on the affine map at each of its two levels; 0 leaves it.
         learning_rate: see `refine_displacement`, as the next ones.
         smoothness_weight: w_s.
         control_spacing: in voxels.
@@ -134,14 +141,16 @@ class RefineDisplacement:
         self,
         steps: int,
         matching_head: ZMatchingHead,
+        affine_steps: int = 0,
         learning_rate: float = 0.2,
         smoothness_weight: float = 3.0,
         control_spacing: int = 2,
         correlation: LocalNCCLoss | AuthorsNCCLoss | None = None,
         max_folded_share: float = 0.01,
     ) -> None:
-        _check(steps, learning_rate, smoothness_weight, control_spacing, max_folded_share)
+        _check(steps, learning_rate, smoothness_weight, control_spacing, max_folded_share, affine_steps)
         self.steps = steps
+        self.affine_steps = affine_steps
         self.matching_head = matching_head
         self.measures = RegistrationMeasures(matching_head)
         self.arguments = {
@@ -161,26 +170,55 @@ class RefineDisplacement:
         """Refines the pair of the last iteration."""
         batch, outputs = engine.state.batch, engine.state.output
         began = time.perf_counter()
-        matrix, conventions = outputs["affine_matrix"], self.matching_head.conventions
-        volumes = batch["moving"], batch["fixed"], outputs["local_displacement"]
-        local = refine_displacement(*volumes, matrix, conventions, steps=self.steps, **self.arguments)
+        refined = outputs | self.refined(batch["moving"], batch["fixed"], outputs)
         seconds = time.perf_counter() - began
         with torch.no_grad():
-            refined = {**outputs, "local_displacement": local, "displacement": conventions.displacement(matrix, local)}
             refined["warped"] = self.matching_head.warp(batch["moving"], refined)
             measured = self.measures(refined, batch)
         engine.state.output = refined | {
+            "network_affine_matrix": outputs["affine_matrix"],
             "network_displacement": outputs["displacement"],
             "registration_refined": measured["registration_after"],
             "folded_share_refined": measured["folded_share"],
             "refine_seconds": torch.tensor(seconds),
         }
 
+    def refined(
+        self, moving: torch.Tensor, fixed: torch.Tensor, outputs: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """The refined map of a pair.
+
+        Args:
+            moving: (1, C, *spatial).
+            fixed: the same shape.
+            outputs: of the network, see `GVSLPretext`.
+
+        Returns:
+            "affine_matrix", "local_displacement" and "displacement", see `ZMatchingHead`.
+        """
+        conventions, match = self.matching_head.conventions, outputs
+        if self.affine_steps and isinstance(conventions, PhysicalConventions):
+            volumes = moving, fixed, outputs["affine_matrix"]
+            matrix = refine_affine(*volumes, conventions.spacing, steps=self.affine_steps)
+            with torch.no_grad():
+                match = self.matching_head.match(matrix, *outputs["local"].chunk(2))
+        matrix, local = match["affine_matrix"], match["local_displacement"]
+        local = refine_displacement(moving, fixed, local, matrix, conventions, steps=self.steps, **self.arguments)
+        with torch.no_grad():
+            displacement = conventions.displacement(matrix, local)
+        return {"affine_matrix": matrix, "local_displacement": local, "displacement": displacement}
+
 
 def _check(
-    steps: int, learning_rate: float, smoothness_weight: float, control_spacing: int, max_folded_share: float
+    steps: int,
+    learning_rate: float,
+    smoothness_weight: float,
+    control_spacing: int,
+    max_folded_share: float,
+    affine_steps: int = 0,
 ) -> None:
-    for name, value, smallest in (("steps", steps, 0), ("control_spacing", control_spacing, 1)):
+    numbers = (("steps", steps, 0), ("affine_steps", affine_steps, 0), ("control_spacing", control_spacing, 1))
+    for name, value, smallest in numbers:
         if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
             raise ValueError(f"{name} must be an integer of at least {smallest}, got {value!r}")
     if not learning_rate > 0:

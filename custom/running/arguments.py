@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command lines in the form that the library fire reads: --name value, --name=value, --name."""
+"""Command lines in the form that the library fire reads: --name value, --name=value, --name, --name a,b."""
 
 from __future__ import annotations
 
@@ -18,6 +18,19 @@ def flags(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
                 yield match[1], following
             else:
                 yield match[1], match[2]
+
+
+def listed(names: str | int | Sequence[str | int]) -> list[str]:
+    """The names in a value such as "a,b", which fire may have read as a tuple, a list or a number.
+
+    Args:
+        names: text with commas, a number, or a tuple or list of names.
+
+    Returns:
+        The names without spaces around them; empty ones are dropped.
+    """
+    parts = names if isinstance(names, (list, tuple)) else str(names).split(",")
+    return [name for part in parts if (name := str(part).strip())]
 
 
 def null_overrides(arguments: Sequence[str]) -> list[str]:

@@ -76,11 +76,7 @@ KINDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         lambda value: value is None or _is_path(value) or _is_list_of_paths(value),
         "a path as text, such as ./NAME, a list of paths, one a channel, or None",
     ),
-    (
-        ("resume", "figures", "amp", "deterministic", "recompute"),
-        lambda value: isinstance(value, bool),
-        "True or False",
-    ),
+    (SWITCHES, lambda value: isinstance(value, bool), "True or False"),
     (
         ("max_epochs", "iterations_per_epoch", "batch_size", "val_interval", "validation_pairs", "in_channels"),
         lambda value: _is_whole(value, 1),
@@ -92,7 +88,7 @@ KINDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
         "a number of subjects or a share from 0 to below 1",
     ),
     (
-        ("seed", "num_workers", "warmup_iterations", "refine"),
+        ("seed", "num_workers", "warmup_iterations", "refine", "refine_affine"),
         lambda value: _is_whole(value, 0),
         "a whole number of at least 0",
     ),

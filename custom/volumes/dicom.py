@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES  # of files; a DICOM series is a folder
 SLICE_TOLERANCE = 0.1  # largest deviation of a step between slices, as a share of the slice distance
+SMALLEST_STEP = 1e-3  # mm; images that are closer lie at one position
 COSINE_TOLERANCE = 1e-3  # of two slices of one orientation
 SPLITTING = ("SeriesDate", "SeriesNumber", "SequenceName", "SliceThickness", "Rows", "Columns")  # of ITK's series
 GEOMETRY = {  # in a slice, and in the functional groups of a frame
@@ -62,7 +63,7 @@ def check_dicom_series(folder: str) -> None:
 
     Raises:
         VolumeError: there is no image, there are several series, a tag splits the series, files are truncated, or
-            slices or frames have no geometry, another orientation or spacing, or uneven steps.
+            slices or frames have no geometry, another orientation or spacing, uneven steps, or one position.
     """
     names = sorted(entry.name for entry in os.scandir(folder) if is_dicom_file(entry.path))
     if not names:
@@ -187,9 +188,15 @@ def _value(groups: Dataset, group: str, keyword: str) -> Any:
 def _check_steps(positions: np.ndarray, orientation: np.ndarray, what: str, folder: str) -> None:
     normal = np.cross(*orientation.reshape(2, 3))
     steps = np.diff(positions, axis=0)
+    lengths = np.linalg.norm(steps, axis=1)
     distance = float(np.median(steps @ normal))
+    if np.median(lengths) < SMALLEST_STEP:
+        away = np.linalg.norm(positions - positions[lengths.argmin()], axis=1)
+        raise VolumeError(
+            f"{folder}: {int((away < SMALLEST_STEP).sum())} of {len(positions)} {what} at one position (a time "
+            f"series?), expected {what} at different positions"
+        )
     if np.linalg.norm(steps - distance * normal, axis=1).max() > SLICE_TOLERANCE * abs(distance):
-        lengths = np.linalg.norm(steps, axis=1)
         raise VolumeError(
             f"{folder}: steps between {len(positions)} {what} range from {lengths.min():g} to {lengths.max():g} mm "
             f"(missing, double or tilted {what}), expected even steps of {abs(distance):g} mm along the normal"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 import re
@@ -18,6 +19,7 @@ MAX_HEADER = 2**20  # bytes
 DATA_FILE = re.compile(r"^\s*(?:ElementDataFile\s*=|data ?file\s*:)[ \t]*([^\n]*)\n?", re.IGNORECASE | re.MULTILINE)
 MILLIMETRES = ("mm", "millimeter", "millimetre", "millimeters", "millimetres")
 UNKNOWN_UNITS = ("", "?", "???")
+ANATOMICAL = re.compile(r"((right|left)-anterior|left-posterior)-superior(-time)?|(RAS|LAS|LPS)T?", re.IGNORECASE)
 BYTES = {  # of a number of the pixel types of NRRD, as ITK and pynrrd write them, and of MetaImage
     1: ("signed char", "unsigned char", "uchar", "int8", "uint8", "met_char", "met_uchar"),
     2: ("short", "unsigned short", "ushort", "int16", "uint16", "met_short", "met_ushort"),
@@ -29,7 +31,9 @@ SIZE_OF = {name: size for size, names in BYTES.items() for name in names}
 
 def check_text_header(name: str) -> None:
     """
-    Check that an NRRD or MetaImage file says how large its voxels are. A file without orientation gets a warning.
+    Check that an NRRD or MetaImage file says how large its voxels are.
+
+    A file without orientation, or an NRRD file whose space is not anatomical (scanner-xyz), gets a warning.
 
     Args:
         name: .nrrd, .mha or .mhd.
@@ -57,6 +61,11 @@ def check_text_header(name: str) -> None:
         raise VolumeError(f"{name}: voxel spacing in the unit {others[0]!r}, expected millimetres (mm)")
     if not any(field in fields for field in orientation):
         warn_once(f"{name}: the header has no orientation ({orientation[0]}): left and right are guessed")
+    elif name.lower().endswith(NRRD) and not ANATOMICAL.fullmatch(space := fields.get("space", "absent")):
+        warn_once(
+            f"{name}: the space is {space}, expected an anatomical one such as left-posterior-superior: left and right "
+            "are guessed"
+        )
 
 
 def data_files(name: str) -> list[str]:
@@ -126,7 +135,8 @@ def _named_files(folder: Path, value: str, next_lines: str) -> list[str]:
         return []
     if value.upper().startswith("LIST"):
         return [str(folder / line.strip()) for line in next_lines.splitlines() if line.strip()]
-    found = folder.glob(re.sub(r"%\d*[dui]", "*", value.split()[0])) if "%" in value else ()
+    pattern = re.sub(r"(\s+-?\d+)*$", "", value)  # without first number, last number and step
+    found = folder.glob(re.sub(r"%\d*[dui]", "*", glob.escape(pattern))) if "%" in value else ()
     return [str(path) for path in found] or [str(folder / value)]
 
 

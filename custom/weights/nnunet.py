@@ -99,8 +99,14 @@ def in_their_order(description: Mapping[str, Any], name: str) -> list[Any]:
 
 
 def described_network(description: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The network of a model.json, which must be a `ResidualEncoderBackbone`."""
-    network = description["network"]
+    """The network of a model.json.
+
+    Raises:
+        ValueError: the file describes no network, or another one than a `ResidualEncoderBackbone`.
+    """
+    network = description.get("network")
+    if not isinstance(network, Mapping) or "_target_" not in network:
+        raise ValueError(f"model.json: network is {network!r}, expected an object with _target_")
     if not network["_target_"].endswith(".ResidualEncoderBackbone"):
         raise ValueError(f"the weights are of {network['_target_']}, expected custom.networks.ResidualEncoderBackbone")
     return network

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import cardiac_cta
+from custom.volumes import VolumeError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,6 +30,25 @@ def test_nothing_predicted_is_a_dice_of_0_and_no_distance(tmp_path: Path, monkey
     assert set(found["heart"]["hausdorff95"].values()) == {None}
     del found["coronary"]["weights"]
     assert found["coronary"] == {"volume_ml": 0, "share_inside_the_heart_label": None, "median_hu": None}
+
+
+@pytest.mark.parametrize(("value", "shift"), [(257, 0), (1, 3)])
+def test_another_value_is_no_heart_and_another_grid_is_refused(
+    value: int, shift: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label, affine = np.zeros((12, 12, 12), np.int16), np.eye(4)
+    label[2:6], affine[0, 3] = value, shift
+    volume = np.arange(label.size, dtype=np.int16).reshape(label.shape)
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / "ct.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(label, affine), tmp_path / "label_heart1_aorta2_pa3.nii.gz")
+    monkeypatch.setattr(cardiac_cta, "predicted", lambda bundle, ct: np.zeros_like(label))
+    output = tmp_path / "cardiac_cta.json"
+    if shift:
+        with pytest.raises(VolumeError, match=r"label_heart1_aorta2_pa3.nii.gz: label map lies up to 3.00 mm off"):
+            cardiac_cta.main(str(tmp_path), str(output), str(tmp_path))
+        return
+    cardiac_cta.main(str(tmp_path), str(output), str(tmp_path))
+    assert set(json.loads(output.read_text())["heart"]["dice"].values()) == {None}
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from benchmarks import registration
+from benchmarks import registration, registration_methods
 from custom.volumes import write_volume
 
 SIZE = (32, 28, 24)
@@ -36,7 +36,7 @@ def task(tmp_path: Path) -> str:
 
 
 def test_each_method_has_dice_folds_and_seconds(task, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(registration, "PACKAGES", {"syn": ("absent_package", "antspyx")})
+    monkeypatch.setattr(registration_methods, "PACKAGES", {"syn": ("absent_package", "antspyx")})
     methods = "before,affine,network,network_refined,refined,syn"
     output, folders = tmp_path / "result.json", {"data": str(tmp_path), "work": str(tmp_path / "work")}
     registration.main(task, "validation", methods=methods, refine=10, output=str(output), **folders)
@@ -56,19 +56,21 @@ def test_each_method_has_dice_folds_and_seconds(task, tmp_path, monkeypatch, cap
 def test_unknown_names_are_refused(task):
     with pytest.raises(ValueError, match=r"methods \['demons'\] are not known, expected some of"):
         registration.main(task, methods="refined,demons")
+    with pytest.raises(ValueError, match="methods is '', expected some of"):
+        registration.main(task, methods="")
     with pytest.raises(ValueError, match="part of task tiny must be one of .*, got 'training'"):
         registration.main(task, "training")
 
 
 @pytest.mark.parametrize("name", ["syn", "elastix"])
 def test_a_competitor_finds_a_shift_in_voxels_of_the_fixed_grid(name):
-    pytest.importorskip(registration.PACKAGES[name][0])
+    pytest.importorskip(registration_methods.PACKAGES[name][0])
     noise = gaussian_filter(np.random.default_rng(0).normal(size=SIZE), 2.5)
     moving = (noise - noise.min()) / np.ptp(noise)
     fixed = np.roll(moving, (-2, 1, 0), (0, 1, 2))  # fixed(p) = moving(p + (2, -1, 0))
-    volumes = tuple(torch.from_numpy(array).float()[None, None] for array in (moving, fixed))
+    batch = {side: torch.from_numpy(a).float()[None, None] for side, a in (("moving", moving), ("fixed", fixed))}
     effort = {"syn": [40, 20], "elastix": 100}[name]
-    displacement = getattr(registration, name)(volumes, [2.0, 3.0, 4.0], effort)
+    displacement = getattr(registration_methods, name)(batch, [2.0, 3.0, 4.0], effort)
     assert displacement.shape == (1, 3, *SIZE)
     inner = displacement[0, :, 8:-8, 8:-8, 8:-8].flatten(1).median(dim=1).values
     assert torch.allclose(inner, torch.tensor([2.0, -1.0, 0.0]), atol=0.4)
@@ -98,3 +100,20 @@ def test_a_structure_that_was_not_contoured_has_no_dice(task, tmp_path):
     (_, bright), (_, other) = volume(0), volume(1)
     expected = 2 * (bright & other).sum() / (bright.sum() + other.sum())
     assert [row["dice"] for row in json.loads(output.read_text())["pairs"]] == pytest.approx([expected] * 2)
+
+
+def test_pairs_without_a_common_structure_have_no_dice(task, tmp_path):
+    content = json.loads(Path(task).read_text())
+    content |= {"labels": {"bright": 1, "dark": 2}, "absent": {"bright": ["0"], "dark": ["1"]}}
+    Path(task).write_text(json.dumps(content))
+    output, folders = tmp_path / "result.json", {"data": str(tmp_path), "work": str(tmp_path / "work")}
+    registration.main(task, "validation", methods="before", output=str(output), **folders)
+    result = json.loads(output.read_text())
+    assert [row["dice"] for row in result["pairs"]] == [None, None]
+    assert result["summary"]["before"]["dice"] is None
+    assert result["summary"]["before"]["folded_share"]["median"] == 0
+
+
+def test_the_median_dice_is_that_of_the_pairs_that_have_one():
+    rows = [{"dice": value, "folded_share": 0.0, "seconds": 1.0} for value in (0.25, None, 0.75)]
+    assert registration.summaries(rows)["dice"] == {"median": 0.5, "quartile_1": 0.375, "quartile_3": 0.625}

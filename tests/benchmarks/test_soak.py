@@ -76,3 +76,15 @@ def test_a_run_is_stopped_with_its_children() -> None:
 @pytest.mark.slow
 def test_two_thousand_iterations_with_two_workers() -> None:
     soak.main()
+
+
+def test_too_few_iterations_are_refused() -> None:
+    """Before the run, and of a process that was seen too seldom."""
+    with pytest.raises(ValueError, match="iterations is 599, expected at least 600"):
+        soak.main(iterations=599)
+    for last in (0, 400, 500):
+        with pytest.raises(
+            ValueError, match=r"samples of [01] epochs after iteration 400, expected at least 3 samples"
+        ):
+            soak.growth([(n, 200.0, 12) for n in range(0, last + 1, 5)])
+    assert soak.growth([(n, 200.0, 12) for n in range(0, 601, 5)])["mb_per_1000_iterations"] == 0

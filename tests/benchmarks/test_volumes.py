@@ -11,10 +11,11 @@ import pytest
 import torch
 from monai.metrics import DiceMetric
 
-from benchmarks.transfer.measure import unlabelled_data
+from benchmarks.transfer.measure import propagated, unlabelled_data
 from benchmarks.transfer.probe import UNKNOWN, probe_dice
 from benchmarks.transfer.task_file import Recipe, TaskFile, read_task_file
 from benchmarks.transfer.volumes import Cohort, copy_volumes, item_of, read_cohort
+from custom.volumes import VolumeError
 
 SAME_PERSON = [{"1004", "1024"}, {"1019", "1039"}]  # repeat scans
 
@@ -155,3 +156,40 @@ def test_the_probe_does_not_train_on_unknown_voxels() -> None:
     training, tests = [volumes[0], (volumes[1][0], unknown)], [volumes[2], (volumes[1][0], unknown)]
     dice = probe_dice(torch.nn.Identity(), training, [tests], classes=3)[0]
     assert dice[0].min() > 0.95 and dice[1, 0] > 0.95 and np.isnan(dice[1, 1])
+
+
+def labelled(folder: Path, values: dict[str, int], label_affine: np.ndarray) -> TaskFile:
+    """A task of one volume with two structures of 4x8x8 voxels each; the label map has an affine of its own."""
+    image, label = np.arange(512, dtype=np.float32).reshape(8, 8, 8), np.zeros((8, 8, 8), np.int32)
+    label[:4], label[4:] = values.values()
+    for name, array, affine in (("images", image, np.eye(4)), ("labels", label, label_affine)):
+        (folder / "own" / name).mkdir(parents=True)
+        nibabel.save(nibabel.Nifti1Image(array, affine), folder / "own" / name / "a.nii.gz")
+    return TaskFile("t", Recipe(), source="own", split={"test": ["a"]}, labels=values)
+
+
+def test_label_values_above_the_range_of_int16_are_kept(tmp_path: Path) -> None:
+    folder = copy_volumes(labelled(tmp_path, {"a": 7, "b": 40000}, np.eye(4)), tmp_path, tmp_path / "work")
+    assert np.unique(nibabel.load(folder / "labels" / "a.nii.gz").dataobj).tolist() == [7, 40000]
+
+
+def test_image_and_label_map_have_one_grid(tmp_path: Path) -> None:
+    """The same one if they differ by less than half a voxel; more is refused."""
+    shifted = np.eye(4)
+    shifted[0, 3] = 0.3
+    task = labelled(tmp_path / "near", {"a": 1, "b": 2}, shifted)
+    folder = copy_volumes(task, tmp_path / "near", tmp_path / "work")
+    affines = [nibabel.load(folder / name / "a.nii.gz").affine for name in ("images", "labels")]
+    assert np.array_equal(*affines)
+    shifted[0, 3] = 3
+    with pytest.raises(
+        VolumeError, match=r"labels/a.nii.gz: label map lies up to 3.00 mm off the voxels of .*images/a"
+    ):
+        copy_volumes(labelled(tmp_path / "far", {"a": 1, "b": 2}, shifted), tmp_path / "far", tmp_path / "other")
+
+
+def test_a_list_of_atlases_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    items = [{"image": "c.nii.gz", "label": "c_label.nii.gz", "subject": "c"}]
+    with pytest.raises(OSError, match=r"atlases\.csv: the atlases cannot be written"):
+        propagated(Cohort(pretraining=items), items, tmp_path, tmp_path / "file" / "propagated", 1)

@@ -92,6 +92,24 @@ def test_all_bad_volumes_are_named_also_if_the_first_is_one(items):
         VolumeCache(items, LOAD, progress=False)
 
 
+def test_the_first_usable_volume_tells_whether_all_fit(items, monkeypatch):
+    damage(items[0]["image"])
+    monkeypatch.setattr(cache_module, "available_memory", lambda: 1000)
+    with pytest.raises(MemoryError, match=r"4 volumes are too large for memory \(about 0.0 GB"):
+        VolumeCache(items, LOAD, progress=False)
+
+
+def test_a_subject_with_the_name_of_a_folder_is_no_file(items, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    first = VolumeCache(items, LOAD, cache_dir="cache")
+    assert all(first[index] for index in range(4))
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "notes.txt").touch()
+    caplog.set_level("INFO")
+    VolumeCache(items, LOAD, cache_dir="cache")
+    assert "on disk" in caplog.text and "checked the headers" not in caplog.text
+
+
 def resident(file: Path) -> int:
     """Kilobytes of the mappings of a file that this process has read, as Linux counts them."""
     lines, total = iter(Path("/proc/self/smaps").read_text().splitlines()), 0

@@ -105,8 +105,27 @@ def test_values_that_are_no_structures_are_refused(write, values, monkeypatch):
         labels_of(str(folder), DEFAULT)
 
 
+def test_the_background_is_no_structure(write, monkeypatch):
+    monkeypatch.setattr("custom.data.label_names.MOST_STRUCTURES", 3)
+    folder = str(write([1, 2, 3, 9]))
+    assert len(labels_of(folder, DEFAULT, background=[9])) == 3
+    with pytest.raises(ValueError, match="labels/0.nii.gz: 4 label values from 1 to 9, expected .* of at most 3"):
+        labels_of(folder, DEFAULT)
+
+
+@pytest.mark.parametrize(
+    ("stated", "source"), [({}, "2 label maps"), ({"numTraining": 2, "labels": {"background": 0}}, "dataset.json")]
+)
+def test_background_alone_is_refused(write, stated, source):
+    folder = state(write([], [9]), **stated) if stated else write([], [9])
+    found = rf"{folder}: only the background \[0, 9\] in {source}, expected one structure or more"
+    with pytest.raises(ValueError, match=found):
+        labels_of(str(folder), DEFAULT, background=[9])
+
+
 def test_regions_and_ignored_voxels_are_refused_by_name(write):
-    for labels in ({"whole": [1, 2]}, {"tumor": 1, "ignore": 2}, {"tumor": 1.5}, {"tumor": True}):
+    wrong = ({"whole": [1, 2]}, {"tumor": 1, "ignore": 2}, {"tumor": 1.5}, {"tumor": True}, {"rest": 0, "tumor": "--1"})
+    for labels in wrong:
         folder = state(write([1]), labels=labels, numTraining=1)
         with pytest.raises(ValueError, match="dataset.json: labels holds .*expected one whole number.*--labels"):
             labels_of(str(folder), DEFAULT)

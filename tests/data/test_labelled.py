@@ -228,6 +228,12 @@ def test_wrong_sizes(cohort, arguments, found):
         labelled_data(str(cohort), **arguments)
 
 
+def test_a_data_set_that_is_too_small_to_split_is_named(tmp_path):
+    write(tmp_path, None, "a", "a")
+    with pytest.raises(ValueError, match=f"{tmp_path}: {{'test': 1, 'validation': 1}} of 1 subjects: none is left"):
+        labelled_data(str(tmp_path))
+
+
 def test_the_cohort_is_made_for_its_own_folder(cohort):
     class Cohort:
         root, made = str(cohort), 0

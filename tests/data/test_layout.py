@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import cProfile
 import json
 import logging
 import os
+import pstats
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from custom.data import find_volumes, inference_data, labelled_data, pretraining_data
+from custom.data.layout import find_layout
 
 EACH_OF_TWO = ("1", "2")
 
@@ -132,6 +136,23 @@ LAYOUTS = {  # files -> image: (subject, label)
         ["a.nii", "a_seg.nii", "a_1.nii", "a_1_label.nii", "b.nii"],
         {"a.nii": ("a", "a_seg.nii"), "a_1.nii": ("a_1", "a_1_label.nii"), "b.nii": ("b", None)},
     ),
+    "channels beside a label map": (
+        ["p1_0000.nii", "p1_0001.nii", "p1_seg.nii"],
+        {f"p1_000{n}.nii": ("p1", "p1_seg.nii") for n in range(2)},
+    ),
+    "names that only begin like that of a label map": (
+        ["p1.nii", "p1_t1.nii", "p1_followup.nii", "p1_followup_t1.nii", "p1_2.nii", "p1.b-3.nii", "p1_seg.nii"],
+        {f"{name}.nii": ("p1", "p1_seg.nii") for name in ("p1", "p1_t1")}
+        | {f"{name}.nii": ("p1", None) for name in ("p1_followup", "p1_followup_t1", "p1_2", "p1.b-3")},
+    ),
+    "fMRIPrep": (
+        [f"sub-1/anat/sub-1_{name}.nii.gz" for name in ("desc-preproc_T1w", "dseg", "desc-brain_mask")]
+        + [f"sub-1/anat/sub-1_space-MNI_{name}.nii.gz" for name in ("desc-preproc_T1w", "label-GM_probseg")],
+        {
+            "sub-1/anat/sub-1_desc-preproc_T1w.nii.gz": ("sub-1", "sub-1/anat/sub-1_dseg.nii.gz"),
+            "sub-1/anat/sub-1_space-MNI_desc-preproc_T1w.nii.gz": ("sub-1", None),
+        },
+    ),
     "a folder with the name of its files": (
         [f"hippocampus/hippocampus_00{n}.nii" for n in EACH_OF_TWO],
         {f"hippocampus/hippocampus_00{n}.nii": (f"hippocampus/hippocampus_00{n}", None) for n in EACH_OF_TWO},
@@ -163,6 +184,38 @@ def test_label_maps_without_image_are_left_out_and_named(tmp_path, caplog):
     make(tmp_path, "a.nii", "a_probseg.nii", "b.nii", "c_seg.nii")
     assert [(item["subject"], "label" in item) for item in find_volumes(tmp_path)] == [("a", False), ("b", False)]
     assert "2 files have names of label maps and are left out: a_probseg.nii, c_seg.nii" in caplog.text
+
+
+def test_images_whose_names_only_begin_like_that_of_a_label_map_are_named(tmp_path, caplog):
+    find_volumes(make(tmp_path, "p1.nii", "p1_followup.nii", "p1_2.nii", "p1_seg.nii", "p2.nii", "p2_ct.nii"))
+    (warning,) = [record.message for record in caplog.records]
+    assert warning.startswith(f"{tmp_path}: 2 images have no label map, because their names add more than a modality")
+    assert warning.endswith("to the name of a label map: p1_2.nii (p1_seg.nii), p1_followup.nii (p1_seg.nii)")
+
+
+def calls(function: Callable, *arguments: object) -> int:
+    """The number of calls that a call makes, of functions of Python and of others."""
+    profile = cProfile.Profile()
+    profile.runcall(function, *arguments)
+    return pstats.Stats(profile).total_calls
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["p{}.nii", "p{}_seg.nii"],
+        ["images/p{}.nii", "labels/p{}.nii"],
+        ["sub-{0}/anat/sub-{0}_T1w.nii", "derivatives/fs/sub-{0}/anat/sub-{0}_dseg.nii"],
+    ],
+)
+def test_listing_takes_time_in_proportion_to_the_number_of_pairs(names, tmp_path):
+    found = []
+    for pairs in (50, 200):
+        root = make(tmp_path / str(pairs), *(name.format(number) for number in range(pairs) for name in names))
+        volumes, _ = find_layout(str(root))
+        assert len(volumes) == sum(len(volume.labels) for volume in volumes) == pairs
+        found.append(calls(find_layout, str(root)))
+    assert found[1] < 5 * found[0]
 
 
 def series(folder: Path, patient: str) -> None:

@@ -64,6 +64,9 @@ def test_labels_are_classes_by_number_or_by_name(tmp_path):
     assert all("label" not in item for item in find_volumes(tmp_path))
     with pytest.raises(ValueError, match="line 5: label is 'ill', expected a number, 'healthy' or 'sick'"):
         labelled_data(str(tmp_path), classes={"healthy": 0, "sick": 1})
+    table(tmp_path, "image,label\n0.nii,-1\n1.nii,--1")
+    with pytest.raises(ValueError, match="line 3: label is '--1', expected a number, 'healthy' or 'ill'"):
+        labelled_data(str(tmp_path), classes=CLASSES)
 
 
 def test_a_column_for_each_channel(tmp_path):

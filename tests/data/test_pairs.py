@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import pickle
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -410,6 +411,15 @@ def test_fixed_pair_errors(items):
     truncate(data[0]["fixed"])
     with pytest.raises(VolumeError, match=f"{Path(data[0]['fixed']).name}: cannot be read"):
         FixedPairDataset(data, load(), progress=False)
+
+
+def test_errors_of_transforms_of_fixed_pairs_name_pair_and_files(items):
+    data = fixed_pairs(items, 2, seed=0)
+    files = re.escape(f"pair 1 (moving {data[1]['moving']}, fixed {data[1]['fixed']}): ")
+    with pytest.raises(VolumeError, match=files + ".*smaller than the crop"):
+        FixedPairDataset(data, load(), RandRelativeCropd(("moving", "fixed"), 14), progress=False)[1]
+    with pytest.raises(RuntimeError, match=files + ".*nothing"):
+        FixedPairDataset(data, load(), RandRelativeCropd("nothing", 8), progress=False)[1]
 
 
 # ------------------------------------------------------------------------------------------------------- real data

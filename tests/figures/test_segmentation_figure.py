@@ -61,3 +61,11 @@ def test_methods_are_compared_on_one_case() -> None:
     assert not np.array_equal(shown["random"][0], shown["GVSL"][0])
     with pytest.raises(ValueError, match="GVSL are of another case, expected that of random"):
         comparison_figure({"random": planes(3), "GVSL": planes(1, reference=1)}, STRUCTURES)
+
+
+def test_values_above_255_keep_their_number() -> None:
+    label = np.zeros((4, 4, 4), np.int32)
+    label[:2], label[2:] = 256, 257
+    for projected in (False, True):
+        case = middle_planes(label, label, label, np.eye(4), projected)
+        assert set(np.unique([*case.reference, *case.prediction])) == {256, 257}

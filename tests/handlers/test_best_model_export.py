@@ -123,3 +123,11 @@ def test_other_processes_write_nothing(tmp_path, monkeypatch):
 def test_the_export_loads_again(tmp_path):
     Run(tmp_path, [0.1, 0.9])
     assert load_network(nn.Linear(1, 1, bias=False), str(tmp_path), {"b": 7, "a": 3}).weight.item() == 2
+
+
+def test_weights_that_the_shared_model_json_describes(tmp_path):
+    weights = tmp_path / "start"
+    save_weights(weights, {"model.pt": ("backbone", {}), "other.pt": ("backbone", {"w": torch.ones(1)})}, DESCRIPTION)
+    Run(tmp_path / "run", [0.5], weights=str(weights / "other.pt"))
+    started_from = kept(tmp_path / "run")[1]["started_from"]
+    assert started_from == {"file": "other.pt", "sha256": sha256(weights / "other.pt"), **DESCRIPTION}

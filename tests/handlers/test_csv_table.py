@@ -168,3 +168,10 @@ def test_a_full_disk_names_the_table(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [row["iteration"] for row in read(tmp_path / "a.csv")] == ["1"]
+
+
+def test_a_folder_that_cannot_be_made_names_the_table(tmp_path):
+    (tmp_path / "file").write_text("")
+    table = CsvTable(str(tmp_path / "file" / "a.csv"))
+    with pytest.raises(OSError, match=r"a\.csv: a row of the table cannot be written"):
+        table.append(1, {"loss": 0.5})

@@ -143,3 +143,8 @@ def test_an_evaluation_of_no_cases_is_refused(tmp_path):
     evaluator.data_loader = []
     with pytest.raises(ValueError, match="no cases to evaluate, expected test volumes with labels"):
         SegmentationReport(str(tmp_path), LABELS).attach(evaluator)
+
+
+def test_a_structure_with_the_name_of_the_mean_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="labels names a structure 'overall', expected another name"):
+        SegmentationReport(str(tmp_path), {"ventricle": 1, "overall": 2})

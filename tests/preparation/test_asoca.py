@@ -141,6 +141,17 @@ def test_thin_vessels_stay_whole(source, output):
     np.testing.assert_array_equal(array[clear] > 0, judged[clear] > 0.5)
 
 
+def test_an_annotation_off_by_a_little_is_written_on_the_grid_of_its_image(source, output):
+    write(source / "Normal" / "Annotations" / "Normal_2.nrrd", vessel(), ORIGIN + [0.3, 0, 0])
+    prepare_asoca(str(source), str(output), workers=0)
+    image, label, other = (
+        nibabel.load(output / name)
+        for name in ("images/Normal_2.nii.gz", "labels/Normal_2.nii.gz", "labels/Normal_1.nii.gz")
+    )
+    np.testing.assert_array_equal(image.affine, label.affine)
+    np.testing.assert_array_equal(label.get_fdata(), other.get_fdata())
+
+
 def test_bad_files_are_reported_and_the_others_go_on(source, output):
     annotations = source / "Normal" / "Annotations"
     image = source / "Normal" / "CTCA" / "Normal_1.nrrd"

@@ -147,6 +147,20 @@ def test_crop_of_the_paper_holds_its_voxels():
     assert CANDI_CROP == (160 * 0.9375, 128 * 1.5, 160 * 0.9375)
 
 
+def test_a_label_map_off_by_a_little_is_written_on_the_grid_of_its_image(source, output):
+    path = source / "SchizBull_2008" / "HC" / "HC_007" / "HC_007_seg.nii.gz"
+    label = nibabel.load(path)
+    affine = label.affine.copy()
+    affine[0, 3] += 0.5
+    nibabel.save(nibabel.Nifti1Image(np.asarray(label.dataobj), affine), path)
+    prepare_candi(str(source), str(output), crop=SMALL, workers=0)
+    image, label, other = (
+        nibabel.load(output / name) for name in ("images/HC_007.nii.gz", "labels/HC_007.nii.gz", "labels/HC_008.nii.gz")
+    )
+    np.testing.assert_array_equal(image.affine, label.affine)
+    np.testing.assert_array_equal(label.get_fdata(), other.get_fdata())
+
+
 def test_scale_stays(tmp_path, output):
     for number in range(3):
         write_case(tmp_path / "in" / "HC", f"HC_{number}", scale=(1.0, 0.01, 1000.0)[number])

@@ -7,11 +7,11 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from prepared import command_line, listed, unusable_files
+from prepared import command_line, listed, touch, unusable_files
 
 from custom.labels import BRAIN_LABELS
 from custom.preparation import prepare_muse
-from custom.preparation.muse import CORTEX, STRUCTURES
+from custom.preparation.muse import CORTEX, STRUCTURES, find_muse
 
 SHAPE = (20, 16, 12)
 
@@ -87,6 +87,44 @@ def test_folders_of_images_and_labels(tmp_path: Path) -> None:
         write_head(tmp_path / "images" / f"{name}.nii.gz", tmp_path / "labels" / f"{name}.nii.gz", halves())
     prepare_muse(str(tmp_path), str(tmp_path / "out"), workers=0)
     assert len(listed(tmp_path / "out")["training"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("image", "label"), [("{}", "{}_DLMUSE"), ("images/{}", "labels/{}")], ids=["one folder", "two folders"]
+)
+def test_names_suffixes_and_what_cannot_be_used(image: str, label: str, tmp_path: Path) -> None:
+    names = [(image, "sub.01.nii.gz"), (label, "sub.01.nii.gz"), (image, "sub.02.nii"), (label, "sub.02.nii.gz")]
+    names += [(label, "sub.02.nii"), (label, "alone.nii.gz"), (image, "._junk.nii.gz"), (label, "._junk.nii.gz")]
+    names += [(label, "sub.01.nii.md5")]
+    paths = []
+    for pattern, name in names:
+        base, suffix = name.split(".nii")
+        paths.append(tmp_path / f"{pattern.format(base)}.nii{suffix}")
+    touch(*paths)
+    found, unusable = find_muse(tmp_path)
+    assert found == {
+        "sub.01": {"image": str(paths[0]), "label": str(paths[1])},
+        "sub.02": {"image": str(paths[2]), "label": str(paths[4])},
+    }
+    assert unusable == {
+        str(paths[3]): f"the name sub.02 is taken by {paths[2]}",
+        str(paths[5]): f"no alone.nii.gz in {paths[0].parent}",
+    }
+
+
+def test_label_maps_without_image_are_reported(source: Path, tmp_path: Path) -> None:
+    (source / "s0.nii.gz").unlink()
+    assert "4 cases ready" in command_line("muse", source, tmp_path / "out")
+    assert unusable_files(tmp_path / "out") == {"s0_DLMUSE.nii.gz": f"no s0.nii.gz in {source}"}
+
+
+def test_a_label_map_off_by_a_little_is_written_on_the_grid_of_its_image(source: Path, tmp_path: Path) -> None:
+    shifted = np.diag([2.0, 2.0, 2.0, 1.0])
+    shifted[0, 3] = 0.5
+    nibabel.save(nibabel.Nifti1Image(halves().astype(np.int16), shifted), source / "s0_DLMUSE.nii.gz")
+    prepare_muse(str(source), str(tmp_path / "out"), workers=0)
+    image, label = (nibabel.load(tmp_path / "out" / folder / "s0.nii.gz") for folder in ("images", "labels"))
+    np.testing.assert_array_equal(image.affine, label.affine)
 
 
 def test_no_value_stands_for_two_structures() -> None:

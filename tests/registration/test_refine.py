@@ -133,6 +133,11 @@ def test_arguments_out_of_range_are_refused(pair, name, value):
         RefineDisplacement(matching_head=None, **arguments)
 
 
+def test_affine_steps_are_a_number():
+    with pytest.raises(ValueError, match="affine_steps must .*got 1.5"):
+        RefineDisplacement(5, None, affine_steps=1.5)
+
+
 def test_shapes_that_do_not_fit_are_refused(pair):
     moving, fixed = pair
     with pytest.raises(ValueError, match="moving and fixed must have one shape"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from custom.running.arguments import null_overrides
+from custom.running.arguments import listed, null_overrides
 from custom.running.tool import check_arguments
 
 
@@ -45,3 +45,20 @@ def test_flags_in_all_forms_of_fire_are_accepted(arguments):
 def test_overrides_that_are_none_are_found():
     typed = ["run", "--pretrained_weights", "None", "--cache_dir=None", "--a", "--b", "0", "--c", "Nonesuch"]
     assert null_overrides(typed) == ["pretrained_weights", "cache_dir"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "names"),
+    [
+        ("a,b", ["a", "b"]),
+        (" a , b,", ["a", "b"]),
+        (("a", " b"), ["a", "b"]),
+        (["a,b", ""], ["a,b"]),  # a path with a comma
+        ((0, 1), ["0", "1"]),
+        (0, ["0"]),
+        ("", []),
+        ((), []),
+    ],
+)
+def test_names_with_commas_in_all_forms_of_fire(typed, names):
+    assert listed(typed) == names

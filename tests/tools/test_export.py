@@ -73,6 +73,8 @@ def test_a_file_that_gives_another_output_is_refused(tmp_path: Path, monkeypatch
     [
         ("heart", "onnx,tflite", "to names 'tflite', expected of"),
         ("liver", "onnx", "liver is no bundle, expected a fol"),
+        ("heart", " , ", "to is ' , ', expected of"),
+        ("", "onnx", "bundle is '', expected a folder or of"),
     ],
 )
 def test_wrong_arguments_are_named(bundle: str, to: str, message: str, tmp_path: Path) -> None:

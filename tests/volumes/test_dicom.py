@@ -133,6 +133,18 @@ SLICE_FAULTS = {
         r"1 of 8 slices with another ImageOrientationPatient \(0020,0037\), \[0.0, 1.0, 0.0, -1.0, 0.0, 0.0\]",
     ),
     "hole": (changed("ImagePositionPatient", [0, 0, 400], [7]), "steps between 8 slices range from 5 to 370 mm"),
+    "one position": (
+        changed("ImagePositionPatient", [0, 0, 5], range(8)),
+        r"8 of 8 slices at one position \(a time series\?\), expected slices at different positions",
+    ),
+    "three positions": (
+        lambda k, dataset: setattr(dataset, "ImagePositionPatient", [0, 0, 5 * (k // 3)]),
+        "3 of 8 slices at one position",
+    ),
+    "shifted in the plane": (
+        lambda k, dataset: setattr(dataset, "ImagePositionPatient", [5 * k, 0, 0]),
+        "steps between 8 slices range from 5 to 5 mm .*tilted",
+    ),
     "huge": (
         lambda k, dataset: setattr(dataset, "PixelSpacing", [2000, 2000]),
         r"voxel spacing \[2000.0, 2000.0, 5.0\] mm, expected 0.01 to 100 mm",
@@ -158,6 +170,7 @@ def test_faults_of_slices_are_named(fault, tmp_path):
     ("arguments", "finding"),
     [
         ({"heights": [0, 5, 10, 20, 25]}, "steps between 5 frames range from 5 to 10 mm"),
+        ({"heights": [5, 5, 5]}, "3 of 3 frames at one position .*, expected frames at different positions"),
         ({"heights": [0, 5, 10], "without": "PixelMeasuresSequence"}, "3 of 3 frames without PixelSpacing"),
         ({"heights": [0, 5, 10], "without": "PlanePositionSequence"}, "3 of 3 frames without ImagePositionPatient"),
         ({"heights": [0, 5, 10], "intercepts": [-1024, 0, 0]}, "frames with different RescaleSlope .*RescaleIntercept"),

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from custom.volumes import VolumeError, check_file, load_volume
+from custom.volumes.text_header import check_text_header
 
 SHAPE = (6, 5, 4)
 VOXELS = np.random.default_rng(0).integers(-1000, 1000, SHAPE).astype(np.int16)
@@ -125,6 +126,30 @@ def test_nrrd_and_metaimage_without_orientation_are_warned_about(name, old, new,
         edit(path, "space origin: (0,0,0)\n", "")
     load_volume(path)
     assert "the header has no orientation" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("line", "is_anatomical"),
+    [
+        ("space: RAS", True),
+        ("space: LPS", True),
+        ("space: last", True),
+        ("space: Right-Anterior-Superior", True),
+        ("space: left-anterior-superior-time", True),
+        ("space dimension: 3", False),
+        ("space: scanner-xyz", False),
+        ("space: 3D-right-handed", False),
+    ],
+)
+def test_an_nrrd_file_in_a_space_that_is_not_anatomical_is_warned_about(line, is_anatomical, tmp_path, caplog):
+    path = text_file(tmp_path / "a.nrrd")
+    edit(path, "space: left-posterior-superior", line)
+    check_text_header(str(path))
+    space = line.removeprefix("space: ") if "dimension" not in line else "absent"
+    warning = (
+        f"{path}: the space is {space}, expected an anatomical one such as left-posterior-superior: left and right"
+    )
+    assert (warning in caplog.text) == (not is_anatomical)
 
 
 @pytest.mark.parametrize("lines", [0, 3, 9])

@@ -29,11 +29,13 @@ def names(path: Path) -> list[str]:
         ("a.nrrd", "NRRD0004\ntype: float\ndata file: a.raw\n", ["a.raw"]),
         ("a.nhdr", "NRRD0004\ntype: float\ndatafile: LIST\nb_1.raw\nb_2.raw\n", ["b_1.raw", "b_2.raw"]),
         ("a.nrrd", "NRRD0004\ntype: float\n\ndata file: a.raw\n", []),
+        ("a.nhdr", "NRRD0004\ndata file: c [1] %03d.raw 0 1 1\n", ["c [1] 000.raw", "c [1] 001.raw"]),
+        ("a.nhdr", "NRRD0004\ndata file: b_%d.raw 2 1 -1 2\n", ["b_1.raw", "b_2.raw"]),
         ("a.nii", "ElementDataFile = a.raw\n", []),
     ],
 )
 def test_a_header_and_the_files_it_names(tmp_path, name, header, others):
-    for other in ("a.raw", "b_1.raw", "b_2.raw"):
+    for other in ("a.raw", "b_1.raw", "b_2.raw", "c [1] 000.raw", "c [1] 001.raw"):
         (tmp_path / other).write_bytes(b"voxels")
     (tmp_path / name).write_bytes(header.encode())
     assert names(tmp_path / name) == [name, *others]

@@ -78,6 +78,14 @@ def test_other_networks_are_refused() -> None:
         to_nnunet(UNet3D(1, [4, 8]).state_dict(), description)
 
 
+@pytest.mark.parametrize("network", [None, "UNet", {"channels": [4, 8]}])
+def test_a_description_without_a_network_is_refused(network: Any) -> None:
+    description = {name: value for name, value in DESCRIPTION.items() if name != "network"}
+    description |= {} if network is None else {"network": network}
+    with pytest.raises(ValueError, match=r"^model\.json: network is .*, expected an object with _target_"):
+        to_nnunet(weights(), description)
+
+
 def test_blocks_and_channels_agree() -> None:
     with pytest.raises(ValueError, match="blocks has 1 entries, expected 2"):
         ResidualEncoderBackbone(1, [4, 8], [1])
