@@ -18,7 +18,7 @@ from ..layers import AuthorsConventions, PhysicalConventions, folded_share, jaco
 from ..losses import AuthorsNCCLoss, LocalNCCLoss, smoothness_loss
 from ..metrics import RegistrationMeasures
 from ..networks import ZMatchingHead
-from .refine_affine import refine_affine
+from .affine_refinement import refine_affine
 
 CHECK_EVERY = 10  # steps between two candidates for the result
 FOLDING_WEIGHT = 10.0  # of the penalty on Jacobian determinants below MIN_DETERMINANT

@@ -9,7 +9,7 @@ from custom.layers import PhysicalConventions
 from custom.losses import LocalNCCLoss
 from custom.networks import SimilarityHead, ZMatchingHead
 from custom.registration import RefineDisplacement, refine_affine, refine_displacement
-from custom.registration.refine_affine import means_of_blocks
+from custom.registration.affine_refinement import means_of_blocks
 
 SIZE, SPACING = (40, 36, 44), (2.0, 3.0, 2.5)
 CONVENTIONS = PhysicalConventions(SPACING)
