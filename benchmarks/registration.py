@@ -151,11 +151,11 @@ def main(
     if reduce:
         task_file = replace(task_file, name=f"{task_file.name}_reduced_{reduce}", reduce=reduce)
     ordered = labelled_pairs(task_file, part, Path(data), Path(work))[: pairs or None]
-    settings = configured(task_file, weights, overrides or {})
+    settings = configured(task_file, weights, overrides or {}) | {"refine": refine}
     parser = workflow("gvsl_pretrain", ["register.json"], settings, kind="infer").parser
     device = torch.device(parser.get_parsed_content("device"))
     levels = [int(value) for value in listed(syn_iterations)]
-    register = chosen_methods(chosen, parser, refine, levels, elastix_iterations)
+    register = chosen_methods(chosen, parser, levels, elastix_iterations)
 
     rows = []
     for files in tqdm(ordered, desc="registering", unit="pair"):

@@ -29,19 +29,17 @@ METHODS = ("before", *OF_NETWORK, "refined", *PACKAGES)
 
 
 def chosen_methods(
-    chosen: Sequence[str], parser: ConfigParser, steps: int, syn_iterations: Sequence[int], elastix_iterations: int
+    chosen: Sequence[str], parser: ConfigParser, syn_iterations: Sequence[int], elastix_iterations: int
 ) -> dict[str, Method]:
     """The chosen methods whose package is installed, by name. The others are left out with a message.
 
     Args:
         chosen: some of `METHODS`.
         parser: of register.json; its network is built only for the methods that need it.
-        steps: Adam steps of the refinement.
         syn_iterations: see `syn`.
         elastix_iterations: see `elastix`.
     """
     spacing = list(parser.get_parsed_content("spacing"))
-    parser["refine"] = steps
     refinement: RefineDisplacement = parser.get_parsed_content("refinement")
     known: dict[str, Method] = {
         "before": before,

@@ -19,7 +19,7 @@ from torch import nn
 
 from .files import read_json
 from .running.screen import reason
-from .shipped import find_weights, shipped_bundles, shipped_weights
+from .shipped import described_folders, find_weights, shipped_bundles, shipped_weights
 from .volumes import nifti_image
 from .weights import load_strictly, network_from, read_weights
 
@@ -124,7 +124,7 @@ def _folder_of(weights: str | os.PathLike) -> Iterator[Path]:
     if shipped is not None:
         yield shipped
     elif path.is_dir():
-        described = [folder for folder in (path, path / "models") if (folder / DESCRIPTION).is_file()]
+        described = described_folders(path)
         if not described:
             raise FileNotFoundError(
                 f"{path} holds no {DESCRIPTION}, expected a folder with {WEIGHTS} and {DESCRIPTION}"

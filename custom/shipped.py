@@ -42,13 +42,18 @@ def find_weights(name: str) -> Path | None:
     bundle, *below = name.split("/")
     found = shipped_weights().get("/".join((short_name(bundle), *below)))
     if found is not None:
-        for own in (Path(name), Path(name) / "models"):
-            if (own / "model.json").is_file() and not own.samefile(found):
+        for own in described_folders(Path(name)):
+            if not own.samefile(found):
                 raise ValueError(
                     f"{name} is the name of shipped weights and of the folder {own}, expected ./{own} for the folder, "
                     f"or {found} for the shipped weights"
                 )
     return found
+
+
+def described_folders(path: Path) -> list[Path]:
+    """Of a folder of weights and of the models/ of a bundle those that hold a model.json."""
+    return [folder for folder in (path, path / "models") if (folder / "model.json").is_file()]
 
 
 def find_bundle(name: str) -> Path | None:
