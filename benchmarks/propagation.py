@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bundles import workflow
-from benchmarks.machine import machine
+from benchmarks.machine import command, machine
 from custom.data import labelled_data
 from custom.data.output_names import output_names
 from custom.files import read_json, write_json
@@ -68,7 +68,8 @@ def main(
         seconds = time.perf_counter() - start
         report = read_json(Path(folder) / "report.json", "the report of the run")
         cases = [measured(Path(folder), *pair) for pair in zip(report["cases"], items, strict=True)]
-    result = summary(cases) | {"refine": refine, "seconds": round(seconds, 1), "cases": cases, "machine": machine()}
+    settings = {"command": command("propagation"), "refine": refine, "seconds": round(seconds, 1)}
+    result = summary(cases) | settings | {"cases": cases, "machine": machine()}
     print(json.dumps(result["dice"], indent=2))
     if output:
         write_json(Path(output), result, "the result of the propagation benchmark")

@@ -127,34 +127,23 @@ class RegistrationFiles:
     def write(self, engine: Engine) -> None:
         """Write the files of the pair of the last iteration."""
         batch, outputs = engine.state.batch, engine.state.output
-        files, channels = engine.data_loader.dataset.files, batch["moving"].shape[1]
-        grid = file_grid(batch)
+        files, grid = engine.data_loader.dataset.files, file_grid(batch)
         check_geometry(grid[0], image_name(files["fixed"]))
         field = resample_displacement(*millimetre_field(outputs["displacement"], batch), *grid)
         written = {name: WRITTEN[name] for name in ("displacement_field", "warped")}
         write_displacement_field(self.directory / written["displacement_field"], field, grid[0])
-        moving = load_image(files["moving"], channels)
-        lowest = [float(channel.min()) for channel in moving.as_tensor()]
-        background = lowest if self.background is None else [self.background] * channels
-        warped = [
-            pull_image(channel.numpy(), np.asarray(moving.affine), field, grid[0], outside)
-            for channel, outside in zip(moving.as_tensor(), background, strict=True)
-        ]
-        volume = warped[0] if channels == 1 else np.stack(warped, axis=-1)
-        write_volume(self.directory / written["warped"], volume, grid[0])
-        del moving, warped, volume
+        background = self._write_warped(files["moving"], batch["moving"].shape[1], field, grid[0])
 
         measured = {
             name: finite(value) for name, value in outputs.items() if torch.is_tensor(value) and value.numel() == 1
         }
         if "moving_label" in files:
-            moving_label = batch["moving_file_label"][0].cpu().numpy()
-            moving_affine = batch["moving_file_affine"][0].cpu().numpy()
-            warped_label = pull_image(moving_label, moving_affine, field, grid[0], 0, nearest=True)
+            moving_label = file_label(batch, "moving")
+            warped_label = pull_image(*moving_label, field, grid[0], 0, nearest=True)
             written["warped_label"] = WRITTEN["warped_label"]
             write_volume(self.directory / written["warped_label"], warped_label, grid[0])
             if "fixed_label" in files:
-                overlap = self._overlap(batch, outputs, grid, warped_label)
+                overlap = self._overlap(batch, outputs, grid, moving_label, warped_label)
                 if not overlap["dice"]:
                     logger.warning(f"{files['fixed_label']}: every voxel is background, so there is no Dice")
                 measured |= overlap
@@ -165,7 +154,7 @@ class RegistrationFiles:
         size = outputs["displacement"].shape[2:]
         used = {"spacing": np.linalg.norm(affine[:3, :3], axis=0).round(6).tolist(), "size": list(size)}
         content = {**self.described, "files": files, "written": written, "outputs": list(written.values())}
-        content |= {"background": background[0] if channels == 1 else background, "grid": used, **measured}
+        content |= {"background": background, "grid": used, **measured}
         warning = worse_than_before(measured)
         content |= {"warning": warning} if warning else {}
         write_json(self.directory / REPORT, content, "the measures of the registration")
@@ -175,15 +164,33 @@ class RegistrationFiles:
         if warning:
             logger.warning(warning)
 
+    def _write_warped(
+        self, file: str | list[str], channels: int, field: np.ndarray, affine: np.ndarray
+    ) -> float | list[float]:
+        """Write the original moving image on the fixed grid; returns the value outside it, of each channel if many."""
+        moving = load_image(file, channels)
+        lowest = [float(channel.min()) for channel in moving.as_tensor()]
+        background = lowest if self.background is None else [self.background] * channels
+        warped = [
+            pull_image(channel.numpy(), np.asarray(moving.affine), field, affine, outside)
+            for channel, outside in zip(moving.as_tensor(), background, strict=True)
+        ]
+        write_volume(self.directory / WRITTEN["warped"], warped[0] if channels == 1 else np.stack(warped, -1), affine)
+        return background[0] if channels == 1 else background
+
     def _overlap(
-        self, batch: dict[str, Any], outputs: dict[str, Any], grid: Grid, warped: np.ndarray
+        self,
+        batch: dict[str, Any],
+        outputs: dict[str, Any],
+        grid: Grid,
+        moving_label: tuple[np.ndarray, np.ndarray],
+        warped_label: np.ndarray,
     ) -> dict[str, Any]:
         """Entries of registration.json: "dice" of each label and stage, and the mean "dice_STAGE" over the labels.
 
-        `warped` is the moving label map, warped by the final displacement.
+        `moving_label` is a map and its affine, `warped_label` this map, warped by the final displacement.
         """
-        moving, fixed = (batch[f"{side}_file_label"][0].cpu().numpy() for side in ("moving", "fixed"))
-        affine = batch["moving_file_affine"][0].cpu().numpy()
+        fixed = batch["fixed_file_label"][0].cpu().numpy()
         zero = torch.zeros_like(outputs["local_displacement"])
         affine_map = outputs.get("network_affine_matrix", outputs["affine_matrix"])
         stages = {"before": zero, "affine": self.matching_head.conventions.displacement(affine_map, zero)}
@@ -193,8 +200,8 @@ class RegistrationFiles:
         dice = {}
         for stage, displacement in stages.items():
             field = resample_displacement(*millimetre_field(displacement, batch), *grid)
-            dice[stage] = label_dice(pull_image(moving, affine, field, grid[0], 0, nearest=True), fixed)
-        dice[last] = label_dice(warped, fixed)
+            dice[stage] = label_dice(pull_image(*moving_label, field, grid[0], 0, nearest=True), fixed)
+        dice[last] = label_dice(warped_label, fixed)
         per_label = {str(label): {stage: dice[stage][label] for stage in dice} for label in dice[last]}
         means = {f"dice_{stage}": float(np.mean(list(values.values()))) for stage, values in dice.items() if values}
         return means | {"dice": per_label}
@@ -203,6 +210,11 @@ class RegistrationFiles:
 def file_grid(batch: Mapping[str, Any]) -> Grid:
     """Affine and shape of the fixed file of a batch of one `RegistrationPair`."""
     return batch["fixed_file_affine"][0].cpu().numpy(), tuple(batch["fixed_file_shape"][0].tolist())
+
+
+def file_label(batch: Mapping[str, Any], side: str) -> tuple[np.ndarray, np.ndarray]:
+    """(label map, affine) of a file of a batch of one `RegistrationPair`; `side` is "moving" or "fixed"."""
+    return tuple(batch[f"{side}_file_{name}"][0].cpu().numpy() for name in ("label", "affine"))
 
 
 def millimetre_field(displacement: torch.Tensor, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:

@@ -94,19 +94,29 @@ def architecture_of(network: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def in_their_order(description: Mapping[str, Any], name: str) -> list[Any]:
-    """A value of each axis, such as the spacing in mm, in nnU-Net's order z, y, x."""
-    return list(description["preprocessing"][name])[::-1]
+    """A preprocessing value of each axis, such as the spacing in mm, in nnU-Net's order z, y, x.
+
+    Raises:
+        ValueError: the file does not hold three such values.
+    """
+    preprocessing = description.get("preprocessing")
+    values = preprocessing.get(name) if isinstance(preprocessing, Mapping) else None
+    if not isinstance(values, list) or len(values) != 3:
+        raise ValueError(f"model.json: preprocessing {name} is {values!r}, expected a list of three numbers")
+    return values[::-1]
 
 
 def described_network(description: Mapping[str, Any]) -> Mapping[str, Any]:
     """The network of a model.json.
 
     Raises:
-        ValueError: the file describes no network, or another one than a `ResidualEncoderBackbone`.
+        ValueError: the file describes no network, another one than a `ResidualEncoderBackbone`, or not all of it.
     """
     network = description.get("network")
     if not isinstance(network, Mapping) or "_target_" not in network:
         raise ValueError(f"model.json: network is {network!r}, expected an object with _target_")
     if not network["_target_"].endswith(".ResidualEncoderBackbone"):
         raise ValueError(f"the weights are of {network['_target_']}, expected custom.networks.ResidualEncoderBackbone")
+    if missing := [name for name in ("in_channels", "channels", "blocks") if name not in network]:
+        raise ValueError(f"model.json: network has no {', '.join(missing)}, expected in_channels, channels and blocks")
     return network

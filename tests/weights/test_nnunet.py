@@ -86,6 +86,22 @@ def test_a_description_without_a_network_is_refused(network: Any) -> None:
         to_nnunet(weights(), description)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"network": {name: value for name, value in NETWORK.items() if name != "blocks"}},
+            "network has no blocks, expected in_channels, channels and blocks",
+        ),
+        ({"preprocessing": {}}, "preprocessing patch_size is None, expected a list of three numbers"),
+        ({"preprocessing": None}, "preprocessing patch_size is None, expected a list of three numbers"),
+    ],
+)
+def test_an_incomplete_description_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^model\.json: {message}$"):
+        to_nnunet(weights(), DESCRIPTION | change)
+
+
 def test_blocks_and_channels_agree() -> None:
     with pytest.raises(ValueError, match="blocks has 1 entries, expected 2"):
         ResidualEncoderBackbone(1, [4, 8], [1])
