@@ -44,7 +44,8 @@ def run(
         tasks: names of files in benchmarks/tasks, or paths of such files; brain,hippocampus by default.
         methods: scratch (random initialisation), gvsl, others of the task file, names of pretext overlays; or all, that
             is, scratch, every overlay and gvsl. By default scratch and the methods of the task file.
-        protocols: probe, linear, fine_tuned, encoder, rank (these five by default), features, propagated.
+        protocols: probe, linear, fine_tuned, encoder, rank (these five by default), features, propagated,
+            registered.
         seeds: whole numbers; 0,1,2 by default.
         data: folder with the sources of the tasks.
         work: folder for copies, weights and logs.

@@ -53,11 +53,12 @@ class Training:
 METHOD = ("network_def", "affine_head", "deformable_head", "matching_head", "restoration_head", "pretext_network")
 METHOD += ("places", "smoothness_weight", "affine_registration_weight", "contrast_weight", "smooth_field", "loss")
 METHOD += ("learning_rate", "lr_cycles", "optimizer", "batch_size", "lr_scheduler", "spatial_mode")
+REFINE = 20  # steps of refinement of each pair, where registration carries labels
 TRAININGS = {
     "linear": Training(overlays=("linear.json",)),
     "fine_tuned": Training(overrides={"pretrained_parts": []}),  # from all pre-trained weights
     "encoder": Training(overrides={"pretrained_parts": ["encoder"]}),
-    "propagated": Training(overrides={"pretrained_parts": []}, refine=20),
+    "propagated": Training(overrides={"pretrained_parts": []}, refine=REFINE),
 }
 
 
@@ -96,6 +97,15 @@ def frozen(task: Task, protocol: str, method: str, seed: int) -> Cell:
     function = {"rank": measure.rank, "features": measure.embedding}[protocol]
     measured = partial(function, Downstream(task.cohort, task.recipe.overrides()), weights, seed)
     return _cell(task, f"{protocol}_{method}_seed{seed}", protocol, settings, measured, needs=weights)
+
+
+def registered(task: Task, method: str, seed: int, labelled: int | None = None) -> Cell:
+    """The test of labels that the registration of the labelled volumes brings, without training."""
+    settings = {"method": method, "protocol": "registered", "seed": seed, "refine": REFINE}
+    settings |= {"labelled": labelled} if labelled else {}
+    name, weights = f"registered_{method}{label_ending(labelled)}_seed{seed}", task.weights(method, seed)
+    measured = partial(measure.registered, cohort_of(task, labelled), weights, seed, task.folder / name, REFINE)
+    return _cell(task, name, "registered", settings, measured, needs=weights)
 
 
 def training(task: Task, method: str, protocol: str, rate: float, seed: int, labelled: int | None = None) -> Cell:

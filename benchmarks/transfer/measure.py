@@ -28,6 +28,7 @@ from benchmarks.bundles import workflow
 from custom.figures import read_table
 from custom.files import read_json, write_csv
 from custom.handlers import ModelExport, SegmentationReport
+from custom.registration import label_dice, read_label
 from custom.weights import read_weights
 
 from .example import write_example
@@ -185,35 +186,51 @@ def train(downstream: Downstream, weights: Path | None, seed: int, output: Path,
     settings["pretrained_weights"] = None if weights is None else str(weights)
     items = downstream.cohort.labelled_items(seed)
     if refine is not None:
-        items = items + propagated(downstream.cohort, items, weights, output / "propagated", refine)
+        subjects = {item["subject"] for item in items}
+        others = [item for item in downstream.cohort.pretraining if item["subject"] not in subjects]
+        items = items + labelled_by_atlases(others, items, weights, output / "propagated", refine)
     downstream.workflow(settings, items).run()
     column = "roc_auc" if downstream.cohort.bundle in CLASSIFICATION else "mean_dice"
     rows = read_numbers(output / "validation.csv")
     return {"validation": [{"iteration": row["iteration"], "score": row[column]} for row in rows]}
 
 
-def propagated(cohort: Cohort, labelled: Items, weights: Path, output: Path, refine: int) -> Items:
-    """The other volumes for pre-training, with label maps that registered atlases vote for (`propagate.json`).
+def registered(cohort: Cohort, weights: Path, seed: int, output: Path, refine: int) -> Result:
+    """Mean Dice of the test volumes, for which the labelled volumes of the seed vote as atlases; nothing is trained.
+
+    Returns:
+        {"score": mean Dice, "test": {"cases": number, "dice": {"overall" or structure: {"mean": Dice}}}}
+    """
+    voted = labelled_by_atlases(cohort.test, cohort.labelled_items(seed), weights, output, refine)
+    pairs = [[read_label(item["label"])[0] for item in volume] for volume in zip(voted, cohort.test, strict=True)]
+    of_cases = [label_dice(*pair) for pair in pairs]
+    dice = np.array([[of_case.get(value, np.nan) for value in cohort.labels.values()] for of_case in of_cases])
+    score = mean_dice(dice)
+    means = dict(zip(cohort.labels, np.nanmean(dice, axis=0).round(4).tolist(), strict=True))
+    entries = {name: {"mean": mean} for name, mean in ({"overall": score} | means).items()}
+    return {"score": score, "test": {"cases": len(dice), "dice": entries}}
+
+
+def labelled_by_atlases(volumes: Items, labelled: Items, weights: Path, output: Path, refine: int) -> Items:
+    """The volumes with label maps that registered atlases vote for (`propagate.json`).
 
     Args:
-        cohort: the volumes.
-        labelled: the labelled ones; those with all structures are the atlases.
-        weights: folder of backbone and heads.
+        volumes: what is labelled; labels that they have are not read.
+        labelled: labelled volumes; those with all structures are the atlases.
+        weights: folder of backbone and heads, or the file of the backbone in it.
         output: folder of the label maps.
         refine: steps of refinement of each pair.
     """
-    subjects = {item["subject"] for item in labelled}
-    others = [item for item in cohort.pretraining if item["subject"] not in subjects]
-    data = [{"image": item["image"], "subject": item["subject"], "output": item["subject"]} for item in others]
+    data = [{"image": item["image"], "subject": item["subject"], "output": item["subject"]} for item in volumes]
     atlases = [item for item in labelled if not item.get("absent")]
     rows = [{key: Path(item[key]).absolute() for key in ("image", "label")} for item in atlases]
     write_csv(output / "atlases.csv", rows, ("image", "label"), "the atlases")
     settings = {"atlas_dir": str(output / "atlases.csv"), "data": data, "refine": refine, "output_dir": str(output)}
-    files = ["register.json", "propagate.json"]
-    workflow("gvsl_pretrain", files, settings | {"model_dir": str(weights)}, "infer").run()
+    settings["model_dir"] = str(weights if weights.is_dir() else weights.parent)
+    workflow("gvsl_pretrain", ["register.json", "propagate.json"], settings, "infer").run()
     return [
         {"image": item["image"], "subject": item["subject"], "label": str(output / f"{item['subject']}_label.nii.gz")}
-        for item in others
+        for item in volumes
     ]
 
 

@@ -27,7 +27,7 @@ from .running import Progress, result_of, run_cells, worker_pool
 from .task import RANDOM, Task, pretraining_of
 from .task_file import CLASSIFICATION
 
-PROTOCOLS = ("probe", "linear", "fine_tuned", "encoder", "rank", "features", "propagated")
+PROTOCOLS = ("probe", "linear", "fine_tuned", "encoder", "rank", "features", "propagated", "registered")
 
 
 PoolMaker = Callable[[int], AbstractContextManager[Executor]]  # with the number of cells measured side by side
@@ -120,7 +120,8 @@ def search_cells(task: Task, methods: list[str], protocols: list[str], seeds: li
 
 
 def frozen_cells(task: Task, methods: list[str], protocols: list[str], seeds: list[int]) -> list[Cell]:
-    """Probes, along the pre-training of GVSL too; ranks; features for the figure, of the first seed."""
+    """What trains no network: probes, along the pre-training of GVSL too; ranks; labels by registration; features for
+    the figure, of the first seed."""
     frozen = []
     if "probe" in protocols:
         which = product(methods, seeds, task.file.counts)
@@ -131,13 +132,25 @@ def frozen_cells(task: Task, methods: list[str], protocols: list[str], seeds: li
             frozen += [cells.probe(task, "gvsl", seed, step) for seed in seeds for step in steps]
     if "rank" in protocols:
         frozen += [cells.frozen(task, "rank", method, seed) for method in methods for seed in seeds]
+    if "registered" in protocols:
+        which = product(registering_methods(task, methods), seeds, task.file.counts)
+        frozen += [cells.registered(task, method, seed, labelled) for method, seed, labelled in which]
     if "features" in protocols and task.file.bundle not in CLASSIFICATION:
         frozen += [cells.frozen(task, "features", method, seeds[0]) for method in methods if method in EMBEDDED]
     return frozen
 
 
+def registering_methods(task: Task, methods: list[str]) -> list[str]:
+    """The methods that register: GVSL, and shipped weights with their heads. None in classification."""
+    if task.file.bundle in CLASSIFICATION:
+        return []
+    shipped = [name for name in methods if "weights" in task.file.methods.get(name, {})]
+    with_heads = [name for name in shipped if task.weights(name, seed=0).with_name("heads.pt").is_file()]
+    return [name for name in methods if name == "gvsl" or name in with_heads]
+
+
 def trained_methods(task: Task, protocol: str, methods: list[str]) -> list[str]:
-    """The methods that a protocol trains: none for probe, rank and features.
+    """The methods that a protocol trains: none for probe, rank, features and registered.
 
     "encoder" leaves out random initialisation, which is the same as in "fine_tuned", and classification, which has no
     decoder that could be left random. "propagated" has GVSL alone: no other method registers.

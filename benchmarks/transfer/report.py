@@ -23,6 +23,7 @@ PROTOCOLS = {
     "fine_tuned": "fine-tuned",
     "encoder": "fine-tuned from the encoder alone",
     "propagated": "fine-tuned, with labels by registration",
+    "registered": "labels by registration, no training",
 }
 METHODS = {
     "scratch": "random initialisation",
@@ -145,7 +146,7 @@ def csv_rows(
 
 def baseline(protocol: str) -> str:
     """The protocol whose random initialisation the methods of a protocol are compared with."""
-    return "fine_tuned" if protocol in ("encoder", "propagated") else protocol
+    return "fine_tuned" if protocol in ("encoder", "propagated", "registered") else protocol
 
 
 def gain(scores: dict[int, float], at_random: dict[int, float]) -> str:

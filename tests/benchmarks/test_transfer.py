@@ -207,6 +207,26 @@ def test_labels_are_propagated_to_the_unlabelled_volumes(tiny_task: Path, transf
     assert trained["volumes"] == 4
 
 
+def test_labels_by_registration_are_tested_without_training(tiny_task: Path, transfer: Callable[..., str]) -> None:
+    """The score is the Dice of the written label maps; random initialisation does not register."""
+    transfer("run", tiny_task, protocols="registered")
+    results = read_results(tiny_task.parent / "results" / "tiny.jsonl")
+    assert set(results) == {"pretraining_gvsl_seed0", "registered_gvsl_seed0"}
+    measured = results["registered_gvsl_seed0"]
+    folder = tiny_task.parent / "work" / "tiny"
+    dice = []
+    for subject in SUBJECTS[6:]:
+        files = (
+            folder / "registered_gvsl_seed0" / f"{subject}_label.nii.gz",
+            folder / "volumes/labels" / f"{subject}.nii.gz",
+        )
+        own, truth = (np.asarray(nibabel.load(file).dataobj) == 1 for file in files)
+        dice.append(2 * (own & truth).sum() / (own.sum() + truth.sum()))
+    assert measured["score"] == pytest.approx(np.mean(dice), abs=1e-4) and min(dice) > 0.7
+    assert measured["test"]["dice"]["ball"]["mean"] == measured["score"] and measured["settings"]["refine"] == 20
+    assert "labels by registration, no training" in transfer("table", tiny_task)
+
+
 def test_an_overlay_is_a_method(tiny_task: Path, transfer: Callable[..., str]) -> None:
     recipe = json.loads(tiny_task.read_text())
     recipe["recipe"]["gvsl"] = "transfer.json"  # none of denoising's business

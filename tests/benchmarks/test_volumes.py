@@ -11,7 +11,7 @@ import pytest
 import torch
 from monai.metrics import DiceMetric
 
-from benchmarks.transfer.measure import propagated, unlabelled_data
+from benchmarks.transfer.measure import labelled_by_atlases, unlabelled_data
 from benchmarks.transfer.probe import UNKNOWN, probe_dice
 from benchmarks.transfer.task_file import Recipe, TaskFile, read_task_file
 from benchmarks.transfer.volumes import Cohort, copy_volumes, item_of, read_cohort
@@ -192,4 +192,4 @@ def test_a_list_of_atlases_that_cannot_be_written_is_named(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     items = [{"image": "c.nii.gz", "label": "c_label.nii.gz", "subject": "c"}]
     with pytest.raises(OSError, match=r"atlases\.csv: the atlases cannot be written"):
-        propagated(Cohort(pretraining=items), items, tmp_path, tmp_path / "file" / "propagated", 1)
+        labelled_by_atlases([], items, tmp_path, tmp_path / "file" / "propagated", 1)
