@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compares register.json, with and without refinement, with ANTs SyN and elastix.
 
-python -m benchmarks.registration --task phantoms --part validation --output result.json
+python -m benchmarks.registration --task phantoms --output result.json
 
 Every method gets the same two preprocessed volumes and returns a displacement on the grid of the fixed one. With it the
 moving label map is resampled onto the original fixed label map; Dice is the mean over the labels of the fixed map.
@@ -26,8 +26,10 @@ from benchmarks.registration_methods import METHODS, chosen_methods
 from benchmarks.step_time import summary
 from benchmarks.transfer.task_file import TaskFile, read_task_file
 from benchmarks.transfer.volumes import read_cohort
+from custom.data import labelled_data
 from custom.files import write_json
 from custom.layers import folded_share
+from custom.phantoms import CardiacPhantomCohort
 from custom.registration import (
     RegistrationPair,
     label_dice,
@@ -40,6 +42,7 @@ from custom.running import run_tool
 from custom.running.arguments import listed
 
 SIDES = ("moving", "fixed")
+NEW_PHANTOMS = 7  # seed
 MEASURES = ("dice", "folded_share", "seconds")
 LabelMap = tuple[np.ndarray, np.ndarray]  # values (*spatial), and affine (4, 4)
 
@@ -48,19 +51,17 @@ def labelled_pairs(task: TaskFile, part: str, data: Path, work: Path) -> list[di
     """The pairs of a part of a task: paths, subjects and absent structures of "moving" and "fixed", and their labels.
 
     All ordered pairs of its n volumes, so ordered that each n in a row have every volume once as moving and once as
-    fixed; for the task `phantoms`, the eight held-out pairs of gvsl_pretrain ("validation").
+    fixed. The volumes of the task `phantoms` ("test") are new ones, see `new_phantoms`.
 
     Raises:
         ValueError: the part is not known, or has no pair.
     """
-    known = ("validation", "test") if task.bundle else ("validation",)
+    known = ("validation", "test") if task.bundle else ("test",)
     if part not in known:
         raise ValueError(f"part of task {task.name} must be one of {list(known)}, got {part!r}")
-    if task.bundle is None:
-        return workflow("gvsl_pretrain", ["train.json"], {}).parser.get_parsed_content("data")["validation"]
     if task.split:  # volumes of other parts are neither read nor copied
         task = replace(task, split={"pretraining": [], part: task.split[part]}, unlabelled=None)
-    items = getattr(read_cohort(task, data, work), part)
+    items = getattr(read_cohort(task, data, work), part) if task.bundle else new_phantoms(work)
     if len(items) < 2:
         raise ValueError(f"{part} of task {task.name} has {len(items)} volumes, expected two or more")
     kinds = (("", "image"), ("_label", "label"), ("_subject", "subject"), ("_absent", "absent"))
@@ -73,6 +74,13 @@ def labelled_pairs(task: TaskFile, part: str, data: Path, work: Path) -> list[di
         for step in range(1, len(items))
         for index, moving in enumerate(items)
     ]
+
+
+def new_phantoms(work: Path) -> list[dict[str, Any]]:
+    """Six cardiac phantoms of a seed that no training of a bundle has: every phantom of the default run is in the
+    training of some weights."""
+    folder = CardiacPhantomCohort(str(work / "new_phantoms"), subjects=6, seed=NEW_PHANTOMS).make()
+    return [item for items in labelled_data(folder, validation=0, test=0).values() for item in items]
 
 
 def configured(task: TaskFile, weights: str, overrides: dict[str, Any]) -> dict[str, Any]:

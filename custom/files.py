@@ -66,16 +66,20 @@ def naming_the_file(path: str | os.PathLike, what: str) -> Iterator[None]:
         what: what is written, with its article.
 
     Raises:
-        OSError: of the class and number of the cause.
+        OSError: of the class and number of the cause. An error of a block within, which names its file, stays.
     """
     try:
         yield
     except OSError as error:
+        if hasattr(error, "of_file"):
+            raise
         reason = error.strerror or str(error)
-        raise OSError(
+        named = OSError(
             error.errno or errno.EIO,
             f"{path}: {what} cannot be written ({reason}), expected a folder with write permission and free space",
-        ) from error
+        )
+        named.of_file = path
+        raise named from error
 
 
 @contextmanager
@@ -191,16 +195,20 @@ def write_text(path: str | os.PathLike, text: str, what: str = "the text") -> No
 
 
 def write_json(path: str | os.PathLike, content: Mapping[str, Any], what: str = "the JSON file") -> None:
-    """Write JSON with an indent of two and a final line end; see `atomic`.
+    """Write JSON; see `json_text` and `atomic`."""
+    write_text(path, json_text(path, content, what), what)
+
+
+def json_text(path: str | os.PathLike, content: Mapping[str, Any], what: str) -> str:
+    """JSON with an indent of two and a final line end. `path` and `what` name it in the error.
 
     Raises:
         ValueError: a number is NaN or infinite, which JSON does not have (`finite` replaces it by None).
     """
     try:
-        text = json.dumps(content, indent=2, allow_nan=False)
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
     except ValueError as error:
         raise ValueError(f"{path}: NaN or infinity in {what}, expected numbers that JSON has ({error})") from error
-    write_text(path, text + "\n", what)
 
 
 def finite(value: Any) -> float | None:
@@ -235,12 +243,40 @@ def write_csv(
 
 def write_tensors(path: str | os.PathLike, content: Any, what: str = "the tensors") -> None:
     """Write what torch.load reads, such as a state dict; see `atomic`. The bytes depend on the content only."""
+    with atomic(path, what) as temporary:
+        save_tensors(temporary, content)
+
+
+def save_tensors(path: Path, content: Any) -> None:
+    """Write what torch.load reads under the name itself, without `atomic`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     import torch  # takes seconds, which readers of JSON need not wait
 
-    with atomic(path, what) as temporary, open(temporary, "wb") as file:
+    with open(path, "wb") as file:
         try:
             torch.save(content, file)
         except RuntimeError as error:
             if isinstance(error.__context__, OSError):  # torch raises its own error after that of a full disk
                 raise error.__context__ from None
             raise
+
+
+def load_tensors(path: str | os.PathLike, **options: Any) -> Any:
+    """What torch.load reads from a file of tensors, texts, numbers, lists and dictionaries; no other pickled objects.
+
+    Args:
+        path: the file.
+        options: of torch.load, such as `map_location`.
+
+    Raises:
+        ValueError: the file is damaged or holds something else. The message does not name it.
+    """
+    import torch
+
+    try:
+        return torch.load(path, weights_only=True, **options)
+    except Exception as error:  # of damaged bytes, torch and pickle raise errors of any class
+        raise ValueError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error

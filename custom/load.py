@@ -21,7 +21,7 @@ from .files import read_json
 from .running.screen import reason
 from .shipped import described_folders, find_weights, shipped_bundles, shipped_weights
 from .volumes import nifti_image
-from .weights import load_strictly, network_from, read_weights
+from .weights import check_objects, load_strictly, network_from, read_weights
 
 WEIGHTS, DESCRIPTION = "model.pt", "model.json"
 NETWORK = "SegmentationNetwork"
@@ -158,6 +158,7 @@ def _segmentation_bundle(description_file: Path) -> Path:
     The inference.json of these bundles differ only in what the description of the weights decides.
     """
     description = read_json(description_file, "the description of weights")
+    check_objects(description, description_file)
     network = (description.get("network") or {}).get("_target_")
     if str(network).rpartition(".")[2] != NETWORK:
         raise ValueError(f"{description_file}: network is {network!r}, expected a {NETWORK}")

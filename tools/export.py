@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +60,21 @@ def export(
         results: JSON file for what was measured; a table of it is printed. It means `check`.
 
     Raises:
-        ValueError: a format or a bundle does not exist or none is named, or an output differs by more than 1e-4.
+        ValueError: a format or a bundle does not exist or none is named, `weights` are named for several bundles or
+            were trained for another task than the bundle's, or an output differs by more than 1e-4.
     """
     formats, check = listed(to), check or bool(results)
     if not formats:
         raise ValueError(f"to is {to!r}, expected of {[*ENDINGS]}")
     if unknown := [name for name in formats if name not in ENDINGS]:
         raise ValueError(f"to names {unknown[0]!r}, expected of {[*ENDINGS]}")
-    rows = []
-    for folder in bundle_folders(bundle):
+    rows, folders = [], bundle_folders(bundle)
+    if weights and len(folders) > 1:
+        raise ValueError(f"weights is {weights!r} for {len(folders)} bundles, expected one bundle")
+    for folder in folders:
         network, description = weighted_network(Path(weights or folder / "models"))
+        if weights:
+            check_task(folder, weights, description)
         for name in formats:
             path = Path(output_dir, f"{folder.name}.{ENDINGS[name]}")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,6 +87,13 @@ def export(
         print(table(rows))
     if wrong := [row for row in rows if row.get("difference", 0.0) > TOLERANCE]:
         raise ValueError(f"{wrong[0]['bundle']} as {wrong[0]['format']} differs by {wrong[0]['difference']:.1e}")
+
+
+def check_task(folder: Path, weights: str, description: Mapping[str, Any]) -> None:
+    """Raises ValueError if weights were trained for another task than the bundle's; pre-training has none."""
+    expected, found = read_json(folder / "models" / "model.json").get("task"), description.get("task")
+    if found != expected:
+        raise ValueError(f"{weights}: model.json: task is {found!r}, expected {expected!r} of {folder.name}")
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -42,8 +42,8 @@ def publish(
 
     Raises:
         ValueError: an argument is not as described, or a bundle cannot be packaged; nothing is sent.
-        PublishingError: the host refuses. On GitHub a draft of the release may be left, on Hugging Face nothing of the
-            refused bundle is visible.
+        PublishingError: the host refuses. On GitHub a draft of the release may be left, on Hugging Face files without
+            the tag of their version, which publishing again adds.
     """
     names = bundle_names(bundles)
     check_arguments(to, repo, tag)
@@ -76,8 +76,8 @@ def check_arguments(to: str, repo: str, tag: str) -> None:
     words, pattern = REPOSITORIES[to]
     if not re.fullmatch(pattern, str(repo)):
         raise ValueError(f"repo is {repo!r}, expected {words} for {to}")
-    if to == "github" and not re.fullmatch(r"[\w.-]+", str(tag)):
-        raise ValueError(f"tag is {tag!r}, expected the tag of the release, such as v0.1.0")
+    if to == "github" and not (isinstance(tag, str) and re.fullmatch(r"[\w.-]+", tag)):
+        raise ValueError(f"tag is {tag!r}, expected the tag of the release as text, such as v0.1.0")  # 1.10 is 1.1
 
 
 def release_files(names: list[str], url: str, folder: Path) -> dict[str, bytes]:

@@ -47,11 +47,12 @@ def verify(
     with tempfile.TemporaryDirectory() as temporary:
         if (folder / "model_info.json").is_file():
             try:
-                unpack_all(folder, Path(temporary))
+                bundles = unpack_all(folder, Path(temporary))
             except (OSError, ValueError) as error:
                 sys.exit(f"FAILED {error}")
-            folder = Path(temporary)
-        bundles = [folder] if (folder / "configs").is_dir() else sorted(p.parent for p in folder.glob("*/configs"))
+        else:
+            inside = sorted(path.parent for path in folder.glob("*/configs"))
+            bundles = [folder] if (folder / "configs").is_dir() else inside
         if not bundles:
             sys.exit(f"FAILED {folder} holds no bundle, expected NAME/configs/metadata.json")
         changed = [bundle.name for bundle in bundles if code_checks.report("hashes", HASHES, bundle, results)]
@@ -68,22 +69,30 @@ def verify(
     sys.exit(any(failures))
 
 
-def unpack_all(folder: Path, target: Path) -> None:
-    """Unpacks the zips that a folder's model_info.json names, with their large files."""
-    described = folder / "model_info.json"
+def unpack_all(folder: Path, target: Path) -> list[Path]:
+    """Unpacks the zips that a folder's model_info.json names, with their large files.
+
+    Returns:
+        The folder of each bundle, target/NAME_vVERSION/NAME.
+    """
+    described, bundles = folder / "model_info.json", []
     for stem, info in read_json(described, "the hashes of the zips").items():
         if not isinstance(info, dict) or not isinstance(info.get("sha256"), str):
             raise ValueError(f"{described}: {stem}#sha256 is missing, expected the SHA-256 of {stem}.zip")
-        unpack(folder / f"{stem}.zip", info["sha256"], target)
+        bundles.append(unpack(folder / f"{stem}.zip", info["sha256"], target / stem))
+    return bundles
 
 
-def unpack(path: Path, digest: str, target: Path) -> None:
+def unpack(path: Path, digest: str, target: Path) -> Path:
     """Unpacks a zip, and copies the large files that lie beside it, after checks of hashes and paths.
 
     Args:
         path: the zip, NAME_vVERSION.zip.
         digest: its SHA-256.
         target: folder in which the folder NAME is made.
+
+    Returns:
+        The folder NAME.
 
     Raises:
         ValueError: a file is missing, has another hash, is no zip, or would be written outside of NAME.
@@ -102,6 +111,7 @@ def unpack(path: Path, digest: str, target: Path) -> None:
         check_hash(source, entry["hash_val"], f"large_files.yml of {path.name}")
         (target / top / entry["path"]).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target / top / entry["path"])
+    return target / top
 
 
 def large_files(path: Path) -> list[dict[str, str]]:

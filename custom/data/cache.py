@@ -19,7 +19,7 @@ from monai.transforms import Compose, RandomizableTrait
 from monai.utils import convert_to_tensor
 from torch.utils.data import Dataset
 
-from ..files import remove_leftovers, write_tensors
+from ..files import load_tensors, remove_leftovers, write_tensors
 from ..transforms import CheckedLoadImaged
 from ..volumes import VolumeError, check_file, check_image, image_name, is_image, paths_of, volume_state
 from .errors import case_error, volume_error
@@ -147,9 +147,9 @@ def _read_entry(path: Path, item: dict[str, Any]) -> dict[str, Any] | None:
     of torch is noticed here, another voxel value in a complete file is not.
     """
     try:
-        volumes = torch.load(path, weights_only=True, mmap=True)
-    except Exception as error:  # of damaged bytes, torch and pickle raise errors of any class
-        problem = f"{type(error).__name__}: {error}".partition("\n")[0]
+        volumes = load_tensors(path, mmap=True)
+    except ValueError as error:
+        problem = str(error)
     else:
         if isinstance(volumes, dict) and "image" in volumes:
             return volumes

@@ -99,7 +99,7 @@ def _item(
         paths = [os.path.normpath(os.path.join(root, path)) if isinstance(path, str) else path for path in values]
         item[key] = paths[0] if len(paths) == 1 else tuple(paths)
         for path, found in zip(values, paths, strict=True):
-            if not isinstance(path, str) or not os.path.exists(found):
+            if not isinstance(path, str) or not path.strip() or not os.path.exists(found):
                 problem = f"{name}.{key}: {short(path)}, expected an existing file below {root}"
                 if key == "label" and isinstance(value, str) and is_whole(value):
                     problem += f", or a class as a number without quotes: {value.strip()}"

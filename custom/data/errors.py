@@ -28,8 +28,10 @@ def named_error(error: BaseException, name: str) -> RuntimeError | VolumeError:
         error: what a transform raised.
         name: the sample and its files, for the message.
     """
-    cause = volume_error(error)
-    return RuntimeError(f"{name}: {innermost(error)}") if cause is None else VolumeError(f"{name}: {cause}")
+    cause, inner = volume_error(error), innermost(error)
+    if cause is not None:
+        return VolumeError(f"{name}: {cause}")
+    return RuntimeError(f"{name}: {type(inner).__name__}: {inner}")
 
 
 def case_error(error: Exception, item: dict[str, Any]) -> VolumeError:

@@ -69,6 +69,8 @@ def find_layout(root: str, channels: int = 1) -> tuple[list[Volume], list[str]]:
         images = [path for path in members if path not in names]
         cases = _numbered_cases(images, lambda path: bool(_labels_beside(root, path)), channels)
         labels_of = _by_name(names)
+        if not _are_one_case(images, cases):
+            labels_of.pop("", None)  # of which of them would it be the label map?
         used: set[str] = set()
         for image in images:
             own = _own_labels(image, labels_of)
@@ -208,10 +210,18 @@ def _by_name(names: Mapping[str, str]) -> dict[str, list[str]]:
     return labels_of
 
 
+def _are_one_case(images: Sequence[str], cases: Mapping[str, str]) -> bool:
+    """Whether the images of a folder have one name, apart from a modality at its end or the number of a channel."""
+    names = [os.path.basename(cases.get(image, stem(image))) for image in images]
+    matches = [MODALITY_AT_END.fullmatch(name) for name in names]
+    return len({match["base"] or "" if match else name for name, match in zip(names, matches, strict=True)}) <= 1
+
+
 def _own_labels(image: str, labels_of: Mapping[str, Sequence[str]]) -> list[str]:
     """The label maps in the folder of an image that say most of its name; see `_by_name`.
 
-    They say the name as it is or without a modality or a channel at its end, or the number in it, or nothing.
+    They say the name as it is or without a modality or a channel at its end, or the number in it, or nothing where all
+    images of the folder are one case.
     """
     name = os.path.basename(stem(image))
     matches = [pattern.fullmatch(name) for pattern in (MODALITY_AT_END, NUMBER_AT_END)]

@@ -85,7 +85,7 @@ def listed_labels(file: str) -> list[str | int]:
 
 
 def _is_label(value: Any) -> bool:
-    return isinstance(value, (str, int)) and not isinstance(value, bool)
+    return isinstance(value, (str, int)) and not isinstance(value, bool) and value != ""
 
 
 def _lists(file: str, names: Sequence[str], other_files: Sequence[str], classes: Mapping[str, int] | None) -> Lists:

@@ -15,7 +15,7 @@ from ..weights.origin import SYNTHETIC
 
 
 class LossFigure:
-    """Draws losses.png from the CSV tables after each validation and at the end; on the first process only.
+    """Draws losses.png from the CSV tables after each epoch; on the first process only.
 
     Args:
         path: the picture.

@@ -17,7 +17,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
 from ignite.handlers.checkpoint import BaseSaveHandler
 
-from ..files import write_tensors
+from ..files import load_tensors, write_tensors
 from ..running import resolved_config
 from .run_settings import RunSettings
 
@@ -81,7 +81,7 @@ class _CheckpointFiles(BaseSaveHandler):
 
     def remove(self, filename: str) -> None:
         if idist.get_rank() == 0:
-            (self.directory / filename).unlink()
+            (self.directory / filename).unlink(missing_ok=True)  # someone may have made room on the disk
 
 
 class TrainingState:
@@ -181,9 +181,9 @@ class TrainingState:
         """The first checkpoint that can be read; warns of each that cannot (after a power cut, a full disk)."""
         for path in paths:
             try:
-                checkpoint = torch.load(path, map_location=device, weights_only=True)
-            except Exception as error:  # of damaged bytes, torch and pickle raise errors of any class
-                problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+                checkpoint = load_tensors(path, map_location=device)
+            except ValueError as error:
+                problem = str(error)
             else:
                 if isinstance(checkpoint, dict) and self._saved.keys() <= checkpoint.keys():
                     return path, checkpoint

@@ -10,7 +10,7 @@ from typing import Any
 from ..labels import CORONARY_LABELS as ASOCA_LABELS
 from ..transforms import CheckedLoadImaged
 from ..volumes import VolumeError
-from .cases import Case, PreparationReport, existing_folder, prepare_cases
+from .cases import Case, PreparationReport, existing_folder, name_taken, prepare_cases
 from .segmentation import label_counts, segmentation_case, write_description
 from .volumes import HU_WINDOW, SPACING, MarginCropd, prepared, save_volume, to_ras, to_spacing
 
@@ -84,7 +84,7 @@ def find_asoca(source: Path) -> tuple[dict[str, dict[str, str]], dict[str, str],
     for key, image in images.items():
         name = _name(key)
         if name in files_of:
-            unusable[image] = f"the name {name} is taken by {files_of[name]['image']}"
+            unusable[image] = name_taken(name, files_of[name]["image"])
         elif key in annotations:
             files_of[name] = {"image": image, "label": annotations[key]}
         elif any(part.lower().startswith(TEST_SET) for part in key):

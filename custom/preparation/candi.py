@@ -16,7 +16,7 @@ from monai.transforms import ResizeWithPadOrCropd
 from ..labels import BRAIN_LABELS
 from ..transforms import CheckedLoadImaged
 from ..volumes import VolumeError
-from .cases import Case, PreparationReport, existing_folder, prepare_cases
+from .cases import Case, PreparationReport, existing_folder, name_taken, prepare_cases
 from .segmentation import label_counts, segmentation_case, write_description
 from .volumes import SPACING, prepared, save_volume, to_ras, to_spacing
 
@@ -85,7 +85,7 @@ def find_candi(source: Path) -> tuple[dict[str, dict[str, str]], dict[str, str],
         labels = [path.with_name(f"{name}{ending}") for ending in endings]
         label = next((candidate for candidate in labels if candidate.is_file()), None)
         if name in files_of:
-            unusable[str(path)] = f"the name {name} is taken by {files_of[name]['image']}"
+            unusable[str(path)] = name_taken(name, files_of[name]["image"])
         elif label is None:
             unusable[str(path)] = f"no {name}_seg beside it"
         else:

@@ -150,6 +150,11 @@ def _check_parameters(path: Path, parameters: Mapping[str, Any]) -> None:
         write_json(path, parameters, "the settings of the preparation")
 
 
+def name_taken(name: str, by: str) -> str:
+    """Why a volume is left out whose name another volume has."""
+    return f"the name {name} is taken by {by}"
+
+
 def existing_folder(source: str | os.PathLike) -> Path:
     """The path of a folder that exists.
 

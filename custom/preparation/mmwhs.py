@@ -11,7 +11,7 @@ from typing import Any
 from ..labels import CARDIAC_LABELS as MMWHS_LABELS
 from ..transforms import CheckedLoadImaged
 from ..volumes import VolumeError
-from .cases import Case, PreparationReport, existing_folder, prepare_cases
+from .cases import Case, PreparationReport, existing_folder, name_taken, prepare_cases
 from .segmentation import label_counts, segmentation_case, write_description
 from .volumes import HU_WINDOW, SPACING, MarginCropd, prepared, save_volume, to_ras, to_spacing
 
@@ -70,7 +70,7 @@ def find_mmwhs(source: Path) -> tuple[dict[str, dict[str, str]], dict[str, str]]
     for path in sorted(source.rglob("*_image.nii*"), key=lambda path: (path.name, path)):
         match = IMAGE_NAME.fullmatch(path.name)
         if match and match[1] in files_of:
-            unusable[str(path)] = f"the name {match[1]} is taken by {files_of[match[1]]['image']}"
+            unusable[str(path)] = name_taken(match[1], files_of[match[1]]["image"])
         elif match:
             labels = [path.with_name(f"{match[1]}_label{suffix}") for suffix in (match[2], ".nii.gz", ".nii")]
             files_of[match[1]] = {"image": str(path)}

@@ -16,7 +16,7 @@ from ..data.names import stem
 from ..labels import BRAIN_LABELS
 from ..transforms import CheckedLoadImaged
 from ..volumes import VolumeError
-from .cases import Case, PreparationReport, existing_folder, prepare_cases
+from .cases import Case, PreparationReport, existing_folder, name_taken, prepare_cases
 from .segmentation import label_counts, write_description
 from .volumes import prepared, save_volume
 
@@ -120,7 +120,7 @@ def find_muse(source: Path) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
         if image is None:
             unusable[str(label)] = f"no {name}.nii.gz in {folder}"
         elif name in files_of:
-            unusable[str(label)] = f"the name {name} is taken by {files_of[name]['image']}"
+            unusable[str(label)] = name_taken(name, files_of[name]["image"])
         else:
             files_of[name] = {"image": str(image), "label": str(label)}
     if not files_of and not unusable:

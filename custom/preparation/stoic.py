@@ -13,7 +13,7 @@ from ..files import write_json
 from ..transforms import CheckedLoadImaged
 from ..transforms.lungs import LungMaskd
 from ..volumes import VOLUME_SUFFIXES
-from .cases import Case, PreparationReport, existing_folder, prepare_cases
+from .cases import Case, PreparationReport, existing_folder, name_taken, prepare_cases
 from .splits import draw_split, scaled_sizes, split_note
 from .volumes import HU_WINDOW, SPACING, MarginCropd, prepared, save_volume, to_ras, to_spacing
 
@@ -53,7 +53,7 @@ def prepare_stoic(
         if existing:
             targets = {key: f"{key}s/{name}.nii.gz" for key in ("image", "mask")}
             cases.append(Case(name, {"image": existing[0]}, targets))
-            unusable |= {path: f"the name {name} is taken by {existing[0]}" for path in existing[1:]}
+            unusable |= {path: name_taken(name, existing[0]) for path in existing[1:]}
         else:
             unusable[str(image)] = "no such file, but reference.csv names its subject"
     parameters = {"data": "STOIC", "spacing": list(SPACING), "hu_window": list(HU_WINDOW), "margin_mm": margin}

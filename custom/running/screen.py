@@ -43,8 +43,8 @@ def print_reason(kind: type[BaseException], error: BaseException, trace: Traceba
         return
     if _debug():
         sys.__excepthook__(kind, error, trace)
-    text = "".join(traceback.format_exception(kind, error, trace))
-    lines = [line[:WIDTH] for line in reason(error).splitlines()]
+    text = _in_unicode("".join(traceback.format_exception(kind, error, trace)))
+    lines = [line[:WIDTH] for line in _in_unicode(reason(error)).splitlines()]
     if len(lines) > LINES:
         lines = [*lines[: LINES - 1], f"... and {len(lines) - LINES + 1} more lines in the file of the traceback"]
     print(f"The traceback is in {_write(text)} (DEBUG=1 prints it).", *lines, sep="\n", file=sys.stderr, flush=True)
@@ -96,6 +96,11 @@ def _write(text: str) -> str:
         return file.name
     except OSError as error:
         return f"no file ({error})"
+
+
+def _in_unicode(text: str) -> str:
+    """The text with the bytes of a path that is no UTF-8 as escapes, which any file and screen takes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _debug() -> bool:

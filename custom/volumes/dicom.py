@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES  # of files; a DICOM series is a folder
 SLICE_TOLERANCE = 0.1  # largest deviation of a step between slices, as a share of the slice distance
 SMALLEST_STEP = 1e-3  # mm; images that are closer lie at one position
-COSINE_TOLERANCE = 1e-3  # of two slices of one orientation
+TOLERANCE = 1e-3  # between slices, of direction cosines and of the pixel spacing in mm
 SPLITTING = ("SeriesDate", "SeriesNumber", "SequenceName", "SliceThickness", "Rows", "Columns")  # of ITK's series
 GEOMETRY = {  # in a slice, and in the functional groups of a frame
     "ImagePositionPatient": "PlanePositionSequence",
@@ -88,6 +88,11 @@ def check_dicom_series(folder: str) -> None:
             f"{folder}: {len(unreadable)} of {len(names)} DICOM files cannot be read (truncated or damaged): "
             f"{', '.join(unreadable[:5])}; expected a complete series"
         )
+    if unmarked := sorted(name for name in readable - headers.keys() if name.lower() != "dicomdir"):
+        raise VolumeError(
+            f"{folder}: {len(unmarked)} DICOM files without the letters DICM at byte 128 ({', '.join(unmarked[:5])}), "
+            "expected all files of the series with them, or with names that end in .dcm"
+        )
     if len(groups) > 1:
         raise VolumeError(f"{folder}: one DICOM series is split: {_differing(images.values())}; expected one value")
     _check_geometry([images[os.path.basename(path)] for path in groups[0]], folder)
@@ -149,8 +154,8 @@ def _check_geometry(headers: list[Dataset], folder: str) -> None:
     if (values["PixelSpacing"] <= 0).any():
         smallest = values["PixelSpacing"].min(axis=0).tolist()
         raise VolumeError(f"{folder}: {_named('PixelSpacing')} {smallest}, expected spacing above zero")
-    for keyword, tolerance in (("ImageOrientationPatient", COSINE_TOLERANCE), ("PixelSpacing", COSINE_TOLERANCE)):
-        apart = np.abs(values[keyword] - np.median(values[keyword], axis=0)).max(axis=1) > tolerance
+    for keyword in ("ImageOrientationPatient", "PixelSpacing"):
+        apart = np.abs(values[keyword] - np.median(values[keyword], axis=0)).max(axis=1) > TOLERANCE
         if apart.any():
             odd = values[keyword][apart][0].tolist()
             raise VolumeError(

@@ -122,7 +122,7 @@ def _header(name: str) -> tuple[dict[str, str], int, list[str]]:
         raise EOFError("the header has no end")
     length = len(text) if is_nrrd else named.end()
     separator = ":" if is_nrrd else "="
-    lines = text[:length].splitlines()
+    lines = text[:length].split("\n")  # splitlines takes bytes of UTF-8 for ends of lines
     parts = [line.partition(separator) for line in lines if separator in line and not line.startswith("#")]
     fields = {field.strip().lower(): value.strip() for field, _, value in parts}
     other_files = _named_files(Path(name).parent, named[1].strip(), text[named.end() :]) if named else []
@@ -134,10 +134,16 @@ def _named_files(folder: Path, value: str, next_lines: str) -> list[str]:
     if value.upper() in ("", "LOCAL"):
         return []
     if value.upper().startswith("LIST"):
-        return [str(folder / line.strip()) for line in next_lines.splitlines() if line.strip()]
+        return [str(folder / _in_file_system(line.strip())) for line in next_lines.split("\n") if line.strip()]
+    value = _in_file_system(value)
     pattern = re.sub(r"(\s+-?\d+)*$", "", value)  # without first number, last number and step
     found = folder.glob(re.sub(r"%\d*[dui]", "*", glob.escape(pattern))) if "%" in value else ()
     return [str(path) for path in found] or [str(folder / value)]
+
+
+def _in_file_system(name: str) -> str:
+    """The name of a file as Python opens it, from a character for each byte."""
+    return os.fsdecode(name.encode("latin-1"))
 
 
 def _words(value: str) -> list[str]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights: files, comparison of network and input with a config, the authors' checkpoint."""
 
-from .compatibility import check_compatible, describe
+from .compatibility import check_compatible, check_objects, describe
 from .configure import configure_by_weights
 from .loading import load_backbone, load_network, load_pretext_network
 from .network import network_from

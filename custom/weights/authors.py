@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from torch import nn
 
 from ..networks import AffineHead, DeformableHead, RestorationHead, UNet3D, ZMatchingHead
 from ..pretext import GVSLPretext
-from .state import BACKBONE_PREFIX
+from .state import BACKBONE_PREFIX, read_tensors
 
 State = dict[str, torch.Tensor]
 
@@ -64,20 +63,12 @@ def read_authors_state(path: str | Path) -> State:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is not a state dict of tensors.
+        ValueError: the file is not a state dict of tensors, or holds NaN.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist, expected a checkpoint of the authors' code")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} is not a file of tensors alone: {error}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        values = state.values() if isinstance(state, Mapping) else [state]
-        kinds = sorted({type(value).__name__ for value in values})
-        raise ValueError(f"{path} holds {kinds}, expected a state dict: names with tensors")
-    return dict(state)
+    return read_tensors(path)
 
 
 def from_authors(state: Mapping[str, torch.Tensor], source: str | Path) -> tuple[State, State, list[int]]:

@@ -77,14 +77,15 @@ def check_compatible(
 
 
 def check_objects(description: Mapping[str, Any], source: str | Path) -> None:
-    """Raises ValueError unless the entries of a model.json that are compared are objects, or absent."""
-    for name in ("preprocessing", "network", "pretext", "intensity", "labels"):
-        if not isinstance(description.get(name) or {}, Mapping):
-            raise ValueError(f"{source}: {name} in the description is {description[name]!r}, expected an object")
+    """Raises ValueError unless the entries of a model.json that hold others are objects, null or absent."""
+    for name in ("preprocessing", "network", "pretext", "intensity", "labels", "best"):
+        value = description.get(name)
+        if value is not None and not isinstance(value, Mapping):
+            raise ValueError(f"{source}: {name} in the description is {value!r}, expected an object")
 
 
 def _compared(description: Mapping[str, Any]) -> dict[str, Any]:
-    preprocessing = description.get("preprocessing", {})
+    preprocessing = description.get("preprocessing") or {}
     compared = {name: description[name] for name in ("network", "pretext", "intensity") if description.get(name)}
     compared |= {name: preprocessing[name] for name in ("spacing", "orientation") if name in preprocessing}
     if description.get("labels"):

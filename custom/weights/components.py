@@ -8,11 +8,13 @@ downloaded weights. What is taken from it is plain JSON, and names networks, geo
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 from typing import Any
 
 import monai.networks.nets
 import monai.transforms
 import torch
+from monai.transforms import MapTransform
 from torch import nn
 
 PACKAGE = __name__.split(".")[0]  # "custom", or "scripts" in a zip
@@ -34,16 +36,16 @@ def network_class(target: Any, place: str) -> type[nn.Module]:
         ValueError: it is no network of ours, of MONAI or of torch.
     """
     first, *names = str(target).split(".")
-    found: Any = None
+    found = None
     if not names:
-        found = getattr(monai.networks.nets, first, None)
+        found = _class_of(monai.networks, ["nets", first])
     elif first in OWN and names[0] in NETWORK_ROOMS:
         found = _of_this_package(names)
     elif (first, names[0]) == ("monai", "networks"):
-        found = _attribute(monai.networks, names[1:])
+        found = _class_of(monai.networks, names[1:])
     elif (first, names[0]) == ("torch", "nn"):
-        found = _attribute(torch.nn, names[1:])
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        found = _class_of(torch.nn, names[1:])
+    if not (found and issubclass(found, nn.Module)):
         raise ValueError(f"{place} is {target!r}, expected a network of {NETWORKS}")
     return found
 
@@ -73,20 +75,32 @@ def check_plain(value: Any, place: str) -> None:
 
 
 def _is_intensity_or_own(target: Any) -> bool:
-    """Whether a `_target_` is an intensity transform of MONAI, or a class of `ROOMS`."""
+    """Whether a `_target_` is an intensity transform of MONAI, or a class that is defined in `ROOMS`."""
     first, *names = str(target).split(".")
     if names and first in OWN:
-        return names[0] in ROOMS and isinstance(_of_this_package(names), type)
+        found = _of_this_package(names) if names[0] in ROOMS else None
+        return found is not None and (names[0] != "transforms" or issubclass(found, MapTransform))
     found = getattr(monai.transforms, str(target).removeprefix("monai.transforms."), None)
     return getattr(found, "__module__", None) == INTENSITIES and isinstance(found, type)
 
 
-def _of_this_package(names: list[str]) -> Any:
-    """What dotted names below this package stand for, or None, also where a zip lacks the folder."""
+def _of_this_package(names: list[str]) -> type | None:
+    """The class below a folder of this package that dotted names stand for, or None, also where a zip lacks it."""
     try:
-        return _attribute(importlib.import_module(f"..{names[0]}", __package__), names[1:])
+        return _class_of(importlib.import_module(f"..{names[0]}", __package__), names[1:])
     except ImportError:
         return None
+
+
+def _class_of(package: ModuleType, names: list[str]) -> type | None:
+    """The class that dotted names below a package stand for, or None if it is not defined in the package.
+
+    Modules of other packages, which those of this one import, are no way to a class: `subprocess.Popen` is one, too.
+    """
+    found = _attribute(package, names)
+    defined_in = getattr(found, "__module__", None)
+    inside = defined_in == package.__name__ or str(defined_in).startswith(f"{package.__name__}.")
+    return found if inside and isinstance(found, type) else None
 
 
 def _attribute(module: Any, names: list[str]) -> Any:

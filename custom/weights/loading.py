@@ -85,7 +85,7 @@ def load_network(
     expected = describe(components or {}, preprocessing or {}) | {"labels": dict(labels)}
     check_compatible(description, expected, weights, accept_mismatch)
     load_strictly(network, state, weights)
-    best = description.get("best", {})
+    best = description.get("best") or {}
     logger.info(
         f"loaded {len(state)} tensors of {description.get('task')} from {weights}: iteration "
         f"{description.get('iterations')}, {best.get('metric')} {best.get('value')}"

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..files import read_json, sha256, write_json, write_tensors
+from ..files import atomic, json_text, load_tensors, read_json, save_tensors, sha256
 
 BACKBONE_PREFIX = "backbone."
 FORMAT_VERSION = 1
@@ -26,26 +27,35 @@ def save_weights(
     files: Mapping[str, tuple[str, Mapping[str, torch.Tensor]]],
     description: Mapping[str, Any],
 ) -> None:
-    """Write state dicts and model.json. Each file appears complete, model.json last.
+    """Write state dicts and model.json, all under temporary names; then rename them, model.json last.
+
+    So an error, such as a full disk, leaves what the folder had before.
 
     Args:
         directory: the folder; it is made.
         files: file name -> (what the file holds, state dict).
         description: entries of model.json in JSON types; the hashes and keys of the files are added.
+
+    Raises:
+        OSError: a file cannot be written; the message names it.
+        ValueError: the description has NaN or infinity.
     """
-    directory = Path(directory)
+    path, what = Path(directory) / "model.json", "the description of the weights"
     described = {}
-    for name, (holds, tensors) in files.items():
-        state = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-        write_tensors(directory / name, state, "the weights")
-        described[name] = {
-            "sha256": sha256(directory / name),
-            "holds": holds,
-            "parameters": sum(tensor.numel() for tensor in tensors.values()),
-            "keys": list(tensors),
-        }
-    content = {"format_version": FORMAT_VERSION, "files": described, **description}
-    write_json(directory / "model.json", content, "the description of the weights")
+    with ExitStack() as renamed:  # in reverse order
+        described_by = renamed.enter_context(atomic(path, what))
+        for name, (holds, tensors) in files.items():
+            state = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+            weights = renamed.enter_context(atomic(path.with_name(name), "the weights"))
+            save_tensors(weights, state)
+            described[name] = {
+                "sha256": sha256(weights),
+                "holds": holds,
+                "parameters": sum(tensor.numel() for tensor in tensors.values()),
+                "keys": list(tensors),
+            }
+        content = {"format_version": FORMAT_VERSION, "files": described, **description}
+        described_by.write_text(json_text(path, content, what), encoding="utf-8")
 
 
 def save_pretext(network: nn.Module, directory: str | os.PathLike, description: Mapping[str, Any]) -> None:
@@ -128,10 +138,19 @@ def read_state(path: Path, description: Mapping[str, Any], described_by: Path) -
     expected, actual = _described_hash(path.name, description, described_by), sha256(path)
     if actual != expected:
         raise ValueError(f"{path} has SHA-256 {actual}, but {described_by} names {expected}")
+    return read_tensors(path)
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read a state dict.
+
+    Raises:
+        ValueError: the file holds something else than tensors, or NaN; the message names it.
+    """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of damaged bytes, torch and pickle raise errors of any class
-        raise ValueError(f"{path} is not a file of tensors alone: {error}") from error
+        state = load_tensors(path, map_location="cpu")
+    except ValueError as error:
+        raise ValueError(f"{path} is not a file of tensors alone ({error})") from error
     if not isinstance(state, Mapping):
         raise ValueError(f"{path} holds a {type(state).__name__}, expected a state dict: names with tensors")
     for name, tensor in state.items():

@@ -12,6 +12,9 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from benchmarks import registration, registration_methods
+from benchmarks.bundles import ROOT
+from benchmarks.transfer.task_file import read_task_file
+from custom.files import read_json
 from custom.volumes import write_volume
 
 SIZE = (32, 28, 24)
@@ -117,3 +120,12 @@ def test_pairs_without_a_common_structure_have_no_dice(task, tmp_path):
 def test_the_median_dice_is_that_of_the_pairs_that_have_one():
     rows = [{"dice": value, "folded_share": 0.0, "seconds": 1.0} for value in (0.25, None, 0.75)]
     assert registration.summaries(rows)["dice"] == {"median": 0.5, "quartile_1": 0.375, "quartile_3": 0.625}
+
+
+def test_pairs_of_phantoms_that_no_training_has_seen(tmp_path):
+    pairs = registration.labelled_pairs(read_task_file("phantoms"), "test", tmp_path, tmp_path)
+    assert len(pairs) == 30 and all(Path(pair[side]).is_file() for pair in pairs for side in ("moving", "fixed_label"))
+    for side in ("moving", "fixed"):
+        assert len({pair[f"{side}_subject"] for pair in pairs[:6]}) == 6  # each once
+    configs = [read_json(path) for path in ROOT.glob("bundles/*/configs/train.json")]
+    assert registration.NEW_PHANTOMS not in [config["cohort"]["seed"] for config in configs]

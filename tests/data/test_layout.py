@@ -249,6 +249,17 @@ def test_two_label_maps_of_an_image_are_no_label_map_and_an_error_where_one_is_n
         labelled_data(str(tmp_path))
 
 
+def test_a_label_map_without_a_name_belongs_to_the_only_case_of_its_folder(tmp_path, caplog):
+    """One template mask beside the images of several people is the label map of none of them."""
+    make(tmp_path, "mask.nii", *(f"p{n}.nii" for n in range(1, 5)), "one/t1.nii", "one/flair.nii", "one/mask.nii")
+    labels = {item["image"]: item.get("label") for item in find_volumes(tmp_path, min_subjects=1)}
+    own = str(tmp_path / "one" / "mask.nii")
+    assert labels == {str(tmp_path / f"p{n}.nii"): None for n in range(1, 5)} | {
+        str(tmp_path / "one" / f"{name}.nii"): own for name in ("t1", "flair")
+    }
+    assert "1 files have names of label maps and are left out: mask.nii" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("files", "layout"),
     [

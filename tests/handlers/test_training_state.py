@@ -227,6 +227,18 @@ def test_the_last_two_checkpoints_are_kept_by_a_resumed_run(tmp_path):
     assert checkpoints(tmp_path) == ["checkpoint_12.pt", "checkpoint_9.pt"]
 
 
+def test_a_checkpoint_that_someone_deleted_does_not_stop_the_run(tmp_path):
+    run = Run(tmp_path)
+
+    def delete(engine) -> None:
+        if engine.state.epoch == 2:
+            (tmp_path / "checkpoints" / "checkpoint_3.pt").unlink()
+
+    run.trainer.add_event_handler(Events.EPOCH_STARTED, delete)
+    run.run()
+    assert checkpoints(tmp_path) == ["checkpoint_12.pt", "checkpoint_9.pt"]
+
+
 def test_the_interval_counts_epochs(tmp_path):
     Run(tmp_path, interval=2).stop_at(Events.ITERATION_COMPLETED(once=11))
     assert checkpoints(tmp_path) == ["checkpoint_6.pt"]

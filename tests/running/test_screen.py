@@ -83,6 +83,17 @@ def test_a_long_reason_is_cut_and_its_traceback_is_in_the_file(capsys, tmp_path,
     assert "load_state_dict" in (tmp_path / "error.log").read_text()
 
 
+def test_a_path_that_is_no_utf_8_is_shown(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    error, shown = FileNotFoundError("/caf\udce9 does not exist"), r"FileNotFoundError: /caf\udce9 does not exist"
+    for directory, written in ((tmp_path, "error.log"), (None, "*_error.log")):
+        monkeypatch.setattr("custom.running.screen.held_directory", lambda directory=directory: directory)
+        print_reason(type(error), error, None)
+        assert capsys.readouterr().err.splitlines()[-1] == shown
+        (file,) = tmp_path.glob(written)
+        assert file.read_text("utf-8").splitlines()[-1] == shown
+
+
 def test_debug_prints_the_traceback_before_the_reason(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("custom.running.screen.held_directory", lambda: tmp_path)
     monkeypatch.setenv("DEBUG", "1")

@@ -48,6 +48,16 @@ def test_an_unpacked_zip_is_exported(dist: Path, tmp_path: Path) -> None:
     assert (tmp_path / "gvsl_seg_heart.ts").is_file()
 
 
+def test_weights_of_another_task_are_refused(tmp_path: Path) -> None:
+    heart = str(ROOT / "bundles" / "gvsl_seg_heart" / "models")
+    with pytest.raises(ValueError, match=r"weights is .* for 2 bundles, expected one bundle"):
+        export.export("covid,coronary", to="torchscript", output_dir=str(tmp_path), weights=heart)
+    for name in ("covid", "coronary", "pretrain"):
+        with pytest.raises(ValueError, match=rf"model\.json: task is 'heart chambers', expected .* of gvsl_\w*{name}"):
+            export.export(name, to="torchscript", output_dir=str(tmp_path), weights=heart)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_page_has_the_measured_table() -> None:
     assert export.table(read_json(ROOT / "benchmarks" / "results" / "exports.json")["exports"]) in PAGE
 

@@ -190,14 +190,26 @@ def test_large_files_are_downloaded_from_beside_the_zip(tmp_path: Path, monkeypa
         run_alone(["-c", LOAD, name, f"{address}/{path.name}", "large"], user)
     for file in ("backbone.pt", "model.pt"):
         assert (user / name / "models" / file).read_bytes() == (ROOT / "bundles" / name / "models" / file).read_bytes()
-    verify_bundles.unpack_all(dist, tmp_path / "unpacked")
-    assert (tmp_path / "unpacked" / name / "models" / "model.pt").is_file()
+    (folder,) = verify_bundles.unpack_all(dist, tmp_path / "unpacked")
+    assert folder.name == name and (folder / "models" / "model.pt").is_file()
     (dist / beside[1]).write_bytes(b"changed")
     with pytest.raises(ValueError, match=r"_models_model\.pt has SHA-256 .*, large_files\.yml of .* names"):
         verify_bundles.unpack_all(dist, tmp_path / "again")
     (dist / beside[1]).unlink()
     with pytest.raises(ValueError, match=r"_models_model\.pt does not exist, but large_files\.yml of .* names it"):
         verify_bundles.unpack_all(dist, tmp_path / "again")
+
+
+def test_each_version_of_a_bundle_is_unpacked_by_itself(tmp_path: Path) -> None:
+    info = {}
+    for version in ("0.9.0", "0.10.0"):
+        path = tmp_path / f"gvsl_v{version}.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("gvsl/version.txt", version)
+        info[path.stem] = {"sha256": sha256(path)}
+    (tmp_path / "model_info.json").write_text(json.dumps(info))
+    folders = verify_bundles.unpack_all(tmp_path, tmp_path / "unpacked")
+    assert [(folder / "version.txt").read_text() for folder in folders] == ["0.9.0", "0.10.0"]
 
 
 class TestVerify:

@@ -143,6 +143,7 @@ def test_an_incomplete_release_stays_a_draft(tmp_path: Path, monkeypatch: pytest
         ({"to": "huggingface", "repo": "a/b"}, "repo is 'a/b', expected OWNER for huggingface"),
         ({"to": "github", "repo": "a", "tag": "v1"}, "repo is 'a', expected OWNER/REPOSITORY for github"),
         ({"to": "github", "repo": "a/b"}, "tag is '', expected the tag of the release"),
+        ({"to": "github", "repo": "a/b", "tag": 1.1}, "tag is 1.1, expected the tag of the release as text"),
         ({"to": "github", "repo": "a/b", "bundles": "liver"}, "bundles names 'liver', expected of"),
         ({"to": "github", "repo": "a/b", "tag": "v1"}, "is not empty, expected a new folder"),
     ],

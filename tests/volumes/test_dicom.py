@@ -114,6 +114,16 @@ def test_objects_without_an_image_are_left_out(tmp_path, caplog):
         load_volume(tmp_path)
 
 
+def test_a_file_without_the_mark_of_dicom_is_named(tmp_path):
+    """GDCM reads it, so ITK would take it for a slice of the series."""
+    for path in sorted(write_series(tmp_path).iterdir()):
+        content = path.read_bytes()
+        path.with_suffix("").write_bytes(content[132:] if path.stem == "3" else content)
+        path.unlink()
+    with pytest.raises(VolumeError, match=r"1 DICOM files without the letters DICM at byte 128 \(3\), expected all"):
+        load_volume(tmp_path)
+
+
 def without(keyword: str, slices: Sequence[int] = range(8)) -> Callable[[int, Dataset], None]:
     return lambda k, dataset: delattr(dataset, keyword) if k in slices else None
 

@@ -24,6 +24,8 @@ def names(path: Path) -> list[str]:
         ("a.mhd", "NDims = 3\r\nelementdatafile=a.raw\r\n", ["a.raw"]),
         ("a.mhd", "NDims = 3\nElementDataFile = LIST\nb_2.raw\nb_1.raw\n", ["b_1.raw", "b_2.raw"]),
         ("a.mhd", "NDims = 3\nElementDataFile = b_%d.raw 1 2 1\n", ["b_1.raw", "b_2.raw"]),
+        ("a.mhd", "NDims = 3\nElementDataFile = größe.raw\n", ["größe.raw"]),
+        ("a.mhd", "NDims = 3\nElementDataFile = LIST\nÅ_1.raw\n", ["Å_1.raw"]),
         ("a.mhd", "NDims = 3\nElementDataFile = LOCAL\nElementDataFile = a.raw", []),
         ("a.mhd", "NDims = 3\nElementDataFile = missing.raw\n", []),
         ("a.nrrd", "NRRD0004\ntype: float\ndata file: a.raw\n", ["a.raw"]),
@@ -35,7 +37,7 @@ def names(path: Path) -> list[str]:
     ],
 )
 def test_a_header_and_the_files_it_names(tmp_path, name, header, others):
-    for other in ("a.raw", "b_1.raw", "b_2.raw", "c [1] 000.raw", "c [1] 001.raw"):
+    for other in ("a.raw", "b_1.raw", "b_2.raw", "c [1] 000.raw", "c [1] 001.raw", "größe.raw", "Å_1.raw"):
         (tmp_path / other).write_bytes(b"voxels")
     (tmp_path / name).write_bytes(header.encode())
     assert names(tmp_path / name) == [name, *others]

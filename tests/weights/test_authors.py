@@ -130,8 +130,12 @@ def test_pickles_of_other_things_are_not_opened(tmp_path: Path, capsys: pytest.C
     with pytest.raises(ValueError, match=r"half\.pth is not a file of tensors alone"):
         read_authors_state(tmp_path / "half.pth")
     torch.save({"epoch": 3}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=r"other\.pth holds \['int'\], expected a state dict"):
+    with pytest.raises(ValueError, match=r"other\.pth: epoch is a int, expected a tensor"):
         read_authors_state(tmp_path / "other.pth")
+    for text in ("Quota exceeded", "https://drive", "GVSL"):  # what a download may bring instead
+        (tmp_path / "text.pth").write_text(text)
+        with pytest.raises(ValueError, match=r"text\.pth is not a file of tensors alone"):
+            read_authors_state(tmp_path / "text.pth")
     with pytest.raises(FileNotFoundError, match="none.pth does not exist"):
         read_authors_state(tmp_path / "none.pth")
 

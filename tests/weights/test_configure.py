@@ -165,6 +165,10 @@ def test_another_kind_of_network_is_left_to_the_comparison(bundle):
     [
         (("intensity", "_target_"), "os.system", r"intensity#_target_ is 'os.system', expected a network"),
         (("intensity", "_target_"), "SaveImaged", "intensity#_target_ is 'SaveImaged'"),
+        (("intensity", "_target_"), "custom.transforms.crop.np.f2py.subprocess.Popen", "intensity#_target_ is"),
+        (("intensity", "_target_"), "custom.pretext.deep_cluster.logging.FileHandler", "intensity#_target_ is"),
+        (("intensity", "_target_"), "custom.layers.affine.torch.ctypes.CDLL", "intensity#_target_ is"),
+        (("intensity", "_target_"), "custom.transforms.labels.Mapping", "intensity#_target_ is"),
         (("intensity", "lower"), "$__import__('os').system('touch ran')", "intensity#lower is .*no expression"),
         (("intensity", "_mode_"), "callable", r"intensity has \['_mode_'\]"),
         (("labels", "b"), "@bundle_root", "labels#b is '@bundle_root'"),

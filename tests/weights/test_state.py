@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -32,6 +34,26 @@ def test_round_trip(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["heads.pt", "model.json", "model.pt"]
     described = read_json(tmp_path / "model.json")["files"]
     assert described["model.pt"]["parameters"] == sum(parameter.numel() for parameter in bare.parameters())
+
+
+@pytest.mark.parametrize("full", ["model.pt", "heads.pt"])
+def test_a_full_disk_leaves_the_weights_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str) -> None:
+    save_pretext(network(), tmp_path, {"iterations": 1})
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def save(content: dict, file: BinaryIO) -> None:
+        if file.name.endswith(full):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        saved(content, file)
+
+    saved = torch.save
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(
+        OSError, match=rf"^\[Errno 28\] \S*{full}: the weights cannot be written \(No space left on device"
+    ):
+        save_pretext(network(), tmp_path, {"iterations": 2})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert load_pretext(network(), tmp_path)["iterations"] == 1
 
 
 def test_tampered_file_is_refused(tmp_path: Path) -> None:
