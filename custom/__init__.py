@@ -5,8 +5,8 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """`load_backbone` and `load_segmenter`, imported at their first use: they import torch and MONAI."""
-    if name in ("load_backbone", "load_segmenter"):
+    """What `custom.load` has for users, imported at its first use: it imports torch and MONAI."""
+    if name in ("load_backbone", "load_preprocessing", "load_segmenter"):
         from . import load
 
         return getattr(load, name)

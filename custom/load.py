@@ -25,6 +25,7 @@ from .weights import check_objects, load_strictly, network_from, read_weights
 
 WEIGHTS, DESCRIPTION = "model.pt", "model.json"
 NETWORK = "SegmentationNetwork"
+PRETRAINING = "pretrain"
 SYS_PATH = "$sys.path.insert(1, @bundle_root)"  # for the code in a zip; the code here is this package
 
 
@@ -105,16 +106,48 @@ def load_segmenter(weights: str | os.PathLike, device: torch.device | str = "cpu
     """
     with _folder_of(weights) as folder:
         bundle = _segmentation_bundle(folder / DESCRIPTION)
-        config = read_json(bundle / "configs" / "inference.json")
-        config |= {"bundle_root": str(bundle), "model_dir": str(folder), "device": str(device)}
-        config["initialize"] = [step for step in config["initialize"] if step != SYS_PATH]
-        parser = ConfigParser(config)
-        try:
-            for number in range(len(config["initialize"])):  # one after another, because a step may change the config
-                parser.get_parsed_content(f"initialize::{number}")
-            return Segmenter(parser)
-        except RuntimeError as error:  # MONAI's, around the reason
-            raise ValueError(f"{weights}: {reason(error)}") from error
+        with _naming_the_weights(weights):
+            return Segmenter(_configured(bundle, folder, device))
+
+
+def load_preprocessing(weights: str | os.PathLike = "gvsl_pretrain") -> Callable[..., Any]:
+    """The steps that make the input of a backbone from a file: orientation, spacing and intensities of its training.
+
+        volume = load_preprocessing("pretrain/brain")({"image": "t1.nii.gz"})["image"][None]
+
+    Args:
+        weights: as of `load_backbone`.
+
+    Returns:
+        {"image": path} -> {"image": tensor (channels, *spatial), RAS}; paths in the order of the channels for several.
+
+    Raises:
+        FileNotFoundError: nothing has this name, or a file is missing.
+        ValueError: the description of the weights is damaged.
+    """
+    with _folder_of(weights) as folder, _naming_the_weights(weights):
+        parser = _configured(shipped_bundles()[PRETRAINING], folder, "cpu")
+        return parser.get_parsed_content("preprocessing")
+
+
+def _configured(bundle: Path, folder: Path, device: torch.device | str) -> ConfigParser:
+    """The inference.json of a bundle with the weights of a folder, initialised."""
+    config = read_json(bundle / "configs" / "inference.json")
+    config |= {"bundle_root": str(bundle), "model_dir": str(folder), "device": str(device)}
+    config["initialize"] = [step for step in config["initialize"] if step != SYS_PATH]
+    parser = ConfigParser(config)
+    for number in range(len(config["initialize"])):  # one after another, because a step may change the config
+        parser.get_parsed_content(f"initialize::{number}")
+    return parser
+
+
+@contextmanager
+def _naming_the_weights(weights: str | os.PathLike) -> Iterator[None]:
+    """Turn an error of MONAI around a reason into a ValueError with the weights and the reason."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ValueError(f"{weights}: {reason(error)}") from error
 
 
 @contextmanager

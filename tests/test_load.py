@@ -16,7 +16,7 @@ import torch
 from monai.bundle import ConfigWorkflow, load
 from scipy.ndimage import gaussian_filter
 
-from custom import load_backbone, load_segmenter
+from custom import load_backbone, load_preprocessing, load_segmenter
 from custom.files import read_json
 from custom.networks import SegmentationNetwork, UNet3D
 from custom.shipped import BUNDLES, find_weights, shipped_bundles
@@ -132,6 +132,17 @@ def test_weights_of_an_own_task_decide_every_step(volume, tmp_path):
     label = segment(volume)
     assert label.shape == nibabel.load(volume).shape and set(np.unique(label.dataobj)) <= {0, 7, 9}
     assert_equal(segment.network, state)
+    assert torch.equal(load_preprocessing(tmp_path)({"image": str(volume)})["image"], image)
+
+
+@pytest.mark.parametrize(("weights", "spacing"), [("pretrain", 3.5), ("pretrain/brain", 3.0), ("zip", 3.5)])
+def test_a_file_becomes_the_input_of_a_backbone(weights, spacing, volume, heart_zip):
+    source = heart_zip if weights == "zip" else weights
+    image = load_preprocessing(source)({"image": str(volume)})["image"]
+    assert np.allclose(image.pixdim, spacing) and 0 <= float(image.min()) < float(image.max()) <= 1
+    with torch.no_grad():
+        features = load_backbone(source)(image[None])
+    assert features.shape == (1, 16, *image.shape[1:])
 
 
 def test_weights_that_do_not_fit_their_description_are_refused(tmp_path):
@@ -150,7 +161,7 @@ def test_what_does_not_segment_is_no_segmenter(name):
         load_segmenter(name)
 
 
-@pytest.mark.parametrize("load_it", [load_backbone, load_segmenter])
+@pytest.mark.parametrize("load_it", [load_backbone, load_preprocessing, load_segmenter])
 def test_what_is_nowhere_is_named_with_what_exists(load_it, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"liver does not exist, expected one of \['brain', 'coronary', "):
         load_it("liver")

@@ -8,10 +8,12 @@ import importlib.util
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pages import PAGES, ROOT, commands
 
 from custom.files import read_json
+from custom.volumes import write_volume
 from tools.file_checks import has_key
 
 OF_MONAI = {"config_file", "run_id", "meta_file", "logging_file", "tracking", "net_id", "filepath", "ckpt_file"}
@@ -87,10 +89,13 @@ def test_the_weights_of_the_method_are_those_of_the_configs() -> None:
         assert (float(in_train), float(in_paper)) == (ours[name], paper.get(name, ours[name])), name
 
 
-def test_the_python_that_computes_features_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_that_computes_features_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "howto" / "features.md").read_text(encoding="utf-8")
-    monkeypatch.chdir(ROOT)
+    noise = np.random.default_rng(0).normal(0, 300, (30, 33, 20)).astype(np.int16)
+    write_volume(tmp_path / "ct.nii.gz", noise, np.diag([3.5, 3.5, 7, 1]))
+    monkeypatch.chdir(tmp_path)
     names: dict = {}
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(code, names)
-    assert names["bottleneck"].shape == (1, 128, 3, 3, 3) and names["local"].shape == (1, 16, 48, 48, 48)
+    assert names["bottleneck"].shape == (1, 128, 2, 3, 3) and names["local"].shape == (1, 16, 30, 33, 39)
+    assert np.allclose(names["volume"].affine.diagonal(), [3.5, 3.5, 3.5, 1])
