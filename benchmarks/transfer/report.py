@@ -50,9 +50,10 @@ HEADER = """# Transfer
 Made by `python -m benchmarks.transfer table` from the files beside it; `python -m benchmarks.transfer figures` drew the
 pictures. What a cell is, and the commands that measure it: [benchmarks/README.md](../../README.md). Means over seeds, ±
 their sample standard deviation; a score without ± is of one seed. In brackets the gain over random initialisation with
-the same seeds; the best is bold where all methods have equally many seeds. † is pre-trained with transfer.json, whose
-settings were searched on validation brains (`ablate`); no other pre-training was searched, so that these rows are never
-bold. `table --seeds 0` prints one seed alone.
+the same seeds; the best is bold where all methods have equally many seeds. † was pre-trained with settings that were
+searched on validation brains (`ablate`): transfer.json, on the task brain, or train.json, on the task brains. The
+other pre-trainings were not searched in this way, so that rows with † are never bold. `table --seeds 0` prints one seed
+alone.
 """
 SEARCHED = "transfer.json"
 EMBEDDED = ("scratch", "without_matching", "without_restoration", "phantom", "chest", "brain", "gvsl")  # in figure 7
@@ -159,7 +160,7 @@ def task_lines(task: str, cells: list[Result], rows: list[dict[str, Any]]) -> li
     """The table of a task: a row for each method, a column for each protocol. Searched methods are never the best."""
     if not rows:
         return []
-    tuned = {cell["settings"]["method"] for cell in cells if SEARCHED in cell["settings"].get("overlays", {})}
+    tuned = searched_methods(cells)
     protocols = [name for name in PROTOCOLS if any(row["protocol"] == name for row in rows)]
     fair = [row for row in rows if row["method"] not in tuned]
     best = {name: best_score([row for row in fair if row["protocol"] == name]) for name in protocols}
@@ -181,9 +182,18 @@ def task_lines(task: str, cells: list[Result], rows: list[dict[str, Any]]) -> li
     )
 
 
+def searched_methods(cells: list[Result]) -> set[str]:
+    """The methods of a task whose settings were searched: by transfer.json, or GVSL where the task has its variants."""
+    settings = [cell["settings"] for cell in cells]
+    by_overlay = {own["method"] for own in settings if SEARCHED in own.get("overlays", {})}
+    has_variants = any("/" not in own["variant"] for own in settings if "variant" in own)
+    return by_overlay | ({"gvsl"} if has_variants else set())
+
+
 def best_score(rows: list[dict[str, Any]]) -> float | None:
-    """The highest score; None unless all methods have equally many seeds."""
-    return max(float(row["score"]) for row in rows) if len({row["seeds"] for row in rows}) == 1 else None
+    """The highest score; None unless there are several methods and all have equally many seeds."""
+    several = len(rows) > 1 and len({row["seeds"] for row in rows}) == 1
+    return max(float(row["score"]) for row in rows) if several else None
 
 
 def rank_lines(task: str, cells: list[Result]) -> list[str]:
