@@ -114,7 +114,8 @@ def methods_figure(cells: list[dict[str, Any]]) -> Figure | None:
 
 
 def labels_figure(parts: dict[int | None, list[dict[str, Any]]]) -> Figure | None:
-    """Test score against the number of labelled volumes; below, for each number, validation score against iterations.
+    """Test score against the number of labelled volumes; below, for each number that was trained with, validation score
+    against iterations.
 
     A column for each protocol; the methods in DRAWN. None if there is only one number.
 
@@ -126,14 +127,16 @@ def labels_figure(parts: dict[int | None, list[dict[str, Any]]]) -> Figure | Non
     shown = [name for name in PROTOCOLS if any(name in of_number for of_number in scores.values())]
     if len(parts) < 2 or not shown:
         return None
-    rows = 1 + len(parts) * bool(set(shown) & set(TRAINED))
-    figure = Figure(figsize=(4.2 * len(shown) + 1, 3.6 * rows + 0.6), layout="constrained")
-    plots = figure.subplots(rows, len(shown), squeeze=False)
+    protocols = [name for name in shown if name in TRAINED]
+    found = {number: {name: curves(cells, name) for name in protocols} for number, cells in parts.items()}
+    found = {number: of_number for number, of_number in found.items() if any(of_number.values())}
+    figure = Figure(figsize=(4.2 * len(shown) + 1, 3.6 * (1 + len(found)) + 0.6), layout="constrained")
+    plots = figure.subplots(1 + len(found), len(shown), squeeze=False)
     for name, column in zip(shown, plots.T, strict=True):
         draw_scores(column[0], {number: of_number[name] for number, of_number in scores.items()}, name)
-        for plot, (number, cells) in zip(column[1:], parts.items(), strict=False):
-            if name in TRAINED:
-                draw_curves(plot, curves(cells, name), name)
+        for plot, (number, of_number) in zip(column[1:], found.items(), strict=True):
+            if of_number.get(name):
+                draw_curves(plot, of_number[name], name)
                 plot.set_title(f"{PROTOCOLS[name]}, {number} labelled", fontsize="medium")
             else:
                 plot.axis("off")
@@ -165,7 +168,7 @@ def draw_scores(plot: Axes, scores: dict[int | None, dict[str, dict[int, float]]
     for method in in_order({method for of_number in scores.values() for method in of_number}):
         numbers = [number for number, of_number in scores.items() if method in of_number]
         values = [np.array(list(scores[number][method].values())) for number in numbers]
-        draw_band(plot, numbers, *zip(*((v.mean(), v.min(), v.max()) for v in values), strict=True), method)
+        draw_band(plot, numbers, *zip(*((v.mean(), v.min(), v.max()) for v in values), strict=True), method, "o")
     plot.set_title(PROTOCOLS[protocol], fontsize="medium")
     plot.set(xlabel="labelled volumes", ylabel="test score (percent)", xscale="log")
     plot.set_xticks(list(scores), list(map(str, scores)), minor=False)
@@ -186,10 +189,10 @@ def draw_curves(plot: Axes, found: dict[str, tuple[list[int], np.ndarray]], prot
     plot.set(xlabel="iteration", ylabel="validation score (percent)")
 
 
-def draw_band(plot: Axes, x: Any, mean: Any, low: Any, high: Any, method: str) -> None:
-    """A line, and a band around it, in the color of a method."""
+def draw_band(plot: Axes, x: Any, mean: Any, low: Any, high: Any, method: str, marker: str = "") -> None:
+    """A line, and a band around it, in the color of a method; a line of one point shows by its marker alone."""
     color = COLORS.get(method)
-    (line,) = plot.plot(x, mean, color=color, label=METHODS.get(method, method), linewidth=2)
+    (line,) = plot.plot(x, mean, marker=marker, color=color, label=METHODS.get(method, method), linewidth=2)
     plot.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
 
 

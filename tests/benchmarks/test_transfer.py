@@ -184,6 +184,19 @@ def test_label_efficiency_with_absent_structures(tiny_task: Path, transfer: Call
     assert list(line.get_xdata()) == [1, 2] and np.allclose(line.get_ydata(), scores)
 
 
+def test_a_number_without_trainings_has_no_plot_of_its_own(tmp_path: Path) -> None:
+    """Three numbers are probed, one is trained with: its point and its curve are drawn, and no empty plot."""
+    for number in (1, 2, 4):
+        settings = {"method": "scratch", "protocol": "probe", "part": "test", "seed": 0, "labelled": number}
+        stored(tmp_path, "tiny", f"probe{number}", settings=settings, score=0.1 * number)
+    settings = {"method": "scratch", "protocol": "fine_tuned", "seed": 0, "learning_rate": 0.1, "labelled": 1}
+    stored(tmp_path, "tiny", "trained", settings=settings, validation=[{"iteration": 1, "score": 0.5}])
+    stored(tmp_path, "tiny", "tested", settings=settings, test={}, score=0.6)
+    plots = labels_figure(by_labels(read_tasks(tmp_path)["tiny"])).axes
+    assert [bool(plot.lines) for plot in plots] == [plot.axison for plot in plots] == [True, True, False, True]
+    assert plots[1].lines[0].get_marker() == "o" and list(plots[1].lines[0].get_ydata()) == [60]
+
+
 def test_labels_are_propagated_to_the_unlabelled_volumes(tiny_task: Path, transfer: Callable[..., str]) -> None:
     """GVSL alone; the other volumes for pre-training are trained on with the label maps that registration made."""
     content = json.loads(tiny_task.read_text())
