@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..volumes import VOLUME_SUFFIXES, Image, is_dicom_file, paths_of, warn_once
 from .bids import derivative_labels, derivatives_by_folder, is_no_anatomy
-from .names import MODALITY_AT_END, NUMBER_AT_END, natural_key, numbered_channel, stem
+from .names import MODALITY_AT_END, NUMBER_AT_END, modality_channel, natural_key, numbered_channel, stem
 from .output_names import earlier_outputs
 from .subjects import BIDS_RULE, DICOM_RULE, IMAGE_FOLDER, NNUNET_RULE, image_folder_index, subject_of
 
@@ -212,9 +212,8 @@ def _by_name(names: Mapping[str, str]) -> dict[str, list[str]]:
 
 def _are_one_case(images: Sequence[str], cases: Mapping[str, str]) -> bool:
     """Whether the images of a folder have one name, apart from a modality at its end or the number of a channel."""
-    names = [os.path.basename(cases.get(image, stem(image))) for image in images]
-    matches = [MODALITY_AT_END.fullmatch(name) for name in names]
-    return len({match["base"] or "" if match else name for name, match in zip(names, matches, strict=True)}) <= 1
+    paths = [cases.get(image, image) for image in images]
+    return len({(modality_channel(path) or (stem(path),))[0] for path in paths}) <= 1
 
 
 def _own_labels(image: str, labels_of: Mapping[str, Sequence[str]]) -> list[str]:

@@ -67,7 +67,7 @@ class BestModelExport:
             "started_from": None if weights is None else _described_file(weights),
             **describe_run(components, preprocessing, data, seed, licence),
         }
-        self.best: dict[str, Any] = {}  # metric and value of the best validation
+        self.best: dict[str, Any] | None = None  # metric and finite value of the best validation
         self.written = False
 
     def attach(self, trainer: Engine) -> None:
@@ -80,10 +80,11 @@ class BestModelExport:
     def start(self, trainer: Engine) -> None:
         """Reads the best validation of a run that resumes."""
         description = self.directory / "model.json"
-        self.written = description.is_file()
-        self.best = read_json(description, "the best model").get("best") or {} if self.written else {}
+        self.best, self.written = None, description.is_file()
         if self.written:
-            logger.info(f"the best of this run so far, in {description}: {self.best.get('value')}")
+            best = read_json(description, "the best model").get("best") or {}
+            self.best = best if best.get("value") is not None else None
+            logger.info(f"the best of this run so far, in {description}: {best.get('value')}")
 
     def compare(self, trainer: Engine) -> None:
         """Saves the network if the last validation is the best."""
@@ -92,7 +93,7 @@ class BestModelExport:
         if name not in metrics:
             raise KeyError(f"the metrics of the validation are {sorted(metrics)}, expected {name!r}")
         value = float(metrics[name])
-        if math.isfinite(value) and (self.best.get("value") is None or value > self.best["value"]):
+        if math.isfinite(value) and (self.best is None or value > self.best["value"]):
             self.best = {"metric": name, "value": value, "iteration": trainer.state.iteration}
             self.save(trainer, self.best)
         elif not self.written:  # without a finite value, the first network is saved
@@ -103,8 +104,7 @@ class BestModelExport:
         if not self.written:
             logger.warning(f"no validation in {trainer.state.iteration} iterations: the last network is saved")
             self.save(trainer, {"metric": None, "value": None, "iteration": trainer.state.iteration})
-        known = self.best.get("value") is not None
-        best = f", best {self.best['metric']} {self.best['value']:.4f}" if known else ""
+        best = "" if self.best is None else f", best {self.best['metric']} {self.best['value']:.4f}"
         logger.info(f"trained {trainer.state.iteration} iterations{best}; written to {self.directory}")
 
     def save(self, trainer: Engine, best: dict[str, Any]) -> None:
