@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..layers import Conv3d
 from .unet import ConvGroup, GroupNorm
 
 INITIAL_STD = 2e-5  # of the last layers' weights: maps start within 0.05 voxel of the identity, with gradient
@@ -49,7 +50,7 @@ class DeformableHead(nn.Module):
     def __init__(self, in_channels: int, channels: int = 16) -> None:
         super().__init__()
         self.conv_group = ConvGroup(2 * in_channels, channels)
-        self.displacement = nn.Conv3d(channels, 3, 3, padding=1)
+        self.displacement = Conv3d(channels, 3)
         nn.init.normal_(self.displacement.weight, std=INITIAL_STD)
         nn.init.zeros_(self.displacement.bias)
 
@@ -71,7 +72,7 @@ class RestorationHead(nn.Sequential):
 
     def __init__(self, in_channels: int, channels: int = 16, out_channels: int = 1) -> None:
         super().__init__(
-            nn.Conv3d(in_channels, channels, 3, padding=1),
+            Conv3d(in_channels, channels),
             GroupNorm(max(channels // 4, 1), channels),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Conv3d(channels, out_channels, 1),

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ..layers import with_gradient_in_own_layout
+from ..layers import Conv3d, with_gradient_in_own_layout
 
 
 class GroupNorm(nn.GroupNorm):
@@ -90,8 +90,8 @@ class ConvGroup(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(
-            *(nn.Conv3d(in_channels, out_channels, 3, padding=1), group_norm(out_channels), nn.LeakyReLU(0.2, True)),
-            *(nn.Conv3d(out_channels, out_channels, 3, padding=1), group_norm(out_channels), nn.LeakyReLU(0.2, True)),
+            *(Conv3d(in_channels, out_channels), group_norm(out_channels), nn.LeakyReLU(0.2, True)),
+            *(Conv3d(out_channels, out_channels), group_norm(out_channels), nn.LeakyReLU(0.2, True)),
         )
         self.recompute = False
         for convolution in (self[0], self[3]):
