@@ -12,8 +12,8 @@ class Conv3d(nn.Conv3d):
     """`torch.nn.Conv3d` with a 3x3x3 kernel and padding 1, without torch's slow path for single volumes.
 
     On CPUs torch computes a float32 convolution of one volume with oneDNN where C * depth * height is above 20480, and
-    otherwise by a method of its own, which took 1.4 to 10 times as long (`use_mkldnn` in torch's Convolution.cpp). A
-    batch of two always has oneDNN, so such a volume is computed as a batch of its two halves.
+    otherwise by a slower method of its own (`use_mkldnn` in torch's Convolution.cpp). A batch of two always has oneDNN,
+    so such a volume is computed as a batch of its two halves: docs/gpu.md has what this saves.
 
     Args:
         in_channels: channels of the input.
