@@ -127,16 +127,18 @@ def probe(downstream: Downstream, weights: Path | None, seed: int, part: str) ->
     Segmentation: mean Dice from local features, on volumes as they are and randomly moved. Classification: AUC from
     pooled encoder features.
     """
-    items = [downstream.cohort.labelled_items(seed), getattr(downstream.cohort, part)]
+    labelled = downstream.cohort.labelled_items(seed)
+    items = [labelled, getattr(downstream.cohort, part)]
     backbone, (training, test), labels = backbone_and_volumes(downstream, weights, seed, items)
     if downstream.cohort.bundle in CLASSIFICATION:
-        return {"score": round(probe_auc(backbone, training, test), 4)}
+        return {"score": round(probe_auc(backbone, training, test), 4)} | drawn(labelled)
     tests, voxels = [test, moved(test)], downstream.cohort.probe_voxels
     as_is, randomly_moved = probe_dice(backbone, training, tests, len(labels) + 1, voxels)
     return {
         "score": mean_dice(as_is),
         "score_moved": mean_dice(randomly_moved),
         "dice_of_structures": dict(zip(labels, np.nanmean(as_is, axis=0).round(4).tolist(), strict=True)),
+        **drawn(labelled),
     }
 
 
@@ -180,35 +182,42 @@ def train(downstream: Downstream, weights: Path | None, seed: int, output: Path,
     that are propagated to them, with these steps of refinement.
 
     Returns:
-        {"validation": [{"iteration": ..., "score": ...}, ...]}
+        {"validation": [{"iteration": ..., "score": ...}, ...], "labelled_subjects": as of `drawn`}
     """
     settings = {"output_dir": str(output), "seed": seed, "resume": True, "figures": False}
     settings["pretrained_weights"] = None if weights is None else str(weights)
-    items = downstream.cohort.labelled_items(seed)
+    labelled = items = downstream.cohort.labelled_items(seed)
     if refine is not None:
-        subjects = {item["subject"] for item in items}
+        subjects = {item["subject"] for item in labelled}
         others = [item for item in downstream.cohort.pretraining if item["subject"] not in subjects]
-        items = items + labelled_by_atlases(others, items, weights, output / "propagated", refine)
+        items = labelled + labelled_by_atlases(others, labelled, weights, output / "propagated", refine)
     downstream.workflow(settings, items).run()
     column = "roc_auc" if downstream.cohort.bundle in CLASSIFICATION else "mean_dice"
     rows = read_numbers(output / "validation.csv")
-    return {"validation": [{"iteration": row["iteration"], "score": row[column]} for row in rows]}
+    return {"validation": [{"iteration": row["iteration"], "score": row[column]} for row in rows]} | drawn(labelled)
 
 
 def registered(cohort: Cohort, weights: Path, seed: int, output: Path, refine: int) -> Result:
     """Mean Dice of the test volumes, for which the labelled volumes of the seed vote as atlases; nothing is trained.
 
     Returns:
-        {"score": mean Dice, "test": {"cases": number, "dice": {"overall" or structure: {"mean": Dice}}}}
+        {"score": mean Dice, "test": {"cases": number, "dice": {"overall" or structure: {"mean": Dice}}},
+        "labelled_subjects": as of `drawn`}
     """
-    voted = labelled_by_atlases(cohort.test, cohort.labelled_items(seed), weights, output, refine)
+    labelled = cohort.labelled_items(seed)
+    voted = labelled_by_atlases(cohort.test, labelled, weights, output, refine)
     pairs = [[read_label(item["label"])[0] for item in volume] for volume in zip(voted, cohort.test, strict=True)]
     of_cases = [label_dice(*pair) for pair in pairs]
     dice = np.array([[of_case.get(value, np.nan) for value in cohort.labels.values()] for of_case in of_cases])
     score = mean_dice(dice)
     means = dict(zip(cohort.labels, np.nanmean(dice, axis=0).round(4).tolist(), strict=True))
     entries = {name: {"mean": mean} for name, mean in ({"overall": score} | means).items()}
-    return {"score": score, "test": {"cases": len(dice), "dice": entries}}
+    return {"score": score, "test": {"cases": len(dice), "dice": entries}} | drawn(labelled)
+
+
+def drawn(labelled: Items) -> Result:
+    """{"labelled_subjects": names}: which labelled volumes a seed drew, so that equal draws of two seeds are seen."""
+    return {"labelled_subjects": [item["subject"] for item in labelled]}
 
 
 def labelled_by_atlases(volumes: Items, labelled: Items, weights: Path, output: Path, refine: int) -> Items:

@@ -172,6 +172,9 @@ def test_label_efficiency_with_absent_structures(tiny_task: Path, transfer: Call
         for n in (1, 2)
     )
     assert results["probe_scratch_labelled2_seed0"]["settings"]["labelled"] == 2
+    for kind, rate in (("probe", ""), ("fine_tuned", "_rate0.01")):
+        drawn = [results[f"{kind}_scratch_labelled{n}{rate}_seed0"]["labelled_subjects"] for n in (1, 2)]
+        assert drawn[0] == SUBJECTS[:1] and len(drawn[1]) == 2 and SUBJECTS[0] in drawn[1]
     lines = (tiny_task.parent / "results" / "tiny.jsonl").read_text().splitlines()
     assert sum('"shared"' in line for line in lines) == 3  # the number is a cell's own setting
     table = transfer("table", tiny_task)
@@ -209,6 +212,8 @@ def test_labels_are_propagated_to_the_unlabelled_volumes(tiny_task: Path, transf
     folder = tiny_task.parent / "work" / "tiny" / "propagated_gvsl_rate0.01_seed0"
     labels = sorted((folder / "propagated").glob("*_label.nii.gz"))
     assert len(labels) == 2  # of four volumes two are labelled
+    labelled = results["propagated_gvsl_rate0.01_seed0"]["labelled_subjects"]
+    assert {*labelled, *(path.name.partition("_")[0] for path in labels)} == {*SUBJECTS[:4]}
     for path in labels:
         subject = path.name.partition("_")[0]
         own, truth = (
@@ -226,6 +231,7 @@ def test_labels_by_registration_are_tested_without_training(tiny_task: Path, tra
     results = read_results(tiny_task.parent / "results" / "tiny.jsonl")
     assert set(results) == {"pretraining_gvsl_seed0", "registered_gvsl_seed0"}
     measured = results["registered_gvsl_seed0"]
+    assert len(measured["labelled_subjects"]) == 2 and {*measured["labelled_subjects"]} < {*SUBJECTS[:4]}
     folder = tiny_task.parent / "work" / "tiny"
     dice = []
     for subject in SUBJECTS[6:]:
