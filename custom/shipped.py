@@ -52,7 +52,7 @@ def find_weights(name: str) -> Path | None:
 
 
 def described_folders(path: Path) -> list[Path]:
-    """Of a folder of weights and of the models/ of a bundle those that hold a model.json."""
+    """Those of `path` and `path`/models that hold a model.json."""
     return [folder for folder in (path, path / "models") if (folder / "model.json").is_file()]
 
 

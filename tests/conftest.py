@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,10 +22,12 @@ from custom.networks import (
 )
 from custom.pretext import GVSLPretext
 
-sys.path.insert(0, str(Path(__file__).parent))  # warm
-torch.set_num_threads(1)  # exact repeats, and one core for each process of pytest-xdist
+HELPERS = ("downstream", "segmentation", "runs", "prepared", "small_runs", "zips", "server", "restoring", "views")
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 LONGEST = ("benchmarks", "tools", "bundles")  # folders
+
+pytest.register_assert_rewrite(*HELPERS)  # so that a failing check shows its values
+torch.set_num_threads(1)  # exact repeats, and one core for each process of pytest-xdist
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -82,7 +82,7 @@ class Watch(TorchDispatchMode):
         return result
 
     def waits(self, tensor: torch.Tensor, copy: dict[str, Any]) -> bool:
-        """Whether the host waits for a copy: those between host and device, but for non-blocking ones of pinned memory.
+        """Whether the host waits for a copy: one between host and device, unless non-blocking and of pinned memory.
 
         Args:
             tensor: the source.

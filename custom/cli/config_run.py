@@ -53,7 +53,7 @@ def run_config(run: ConfigRun) -> None:
 
 
 def _leave_out_repetitions() -> None:
-    """From now on MONAI lists the overrides, which are in the command, and warns of config files no more."""
+    """Silences two messages of MONAI: the overrides, which the printed command has, and the warning of config files."""
     for name in ("monai.bundle.scripts", "monai.bundle.workflows"):
         logging.getLogger(name).addFilter(lambda record: record.levelno > logging.INFO)
     warnings.filterwarnings("ignore", "parsing config_file")  # the files are those of this package

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..volumes import VolumeError, image_name, is_image
+from ..volumes import VolumeError, file_name, image_name, is_image
 
 
 def volume_error(error: BaseException) -> VolumeError | None:
@@ -52,7 +52,4 @@ def case_error(error: Exception, item: dict[str, Any]) -> VolumeError:
 def case_name(item: dict[str, Any]) -> str:
     """Path of the volume of an item, or of both volumes of a pair, before or after they were loaded."""
     images = [item[key] for key in ("image", "moving", "fixed") if key in item]
-    return " and ".join(
-        image_name(image) if is_image(image) else str(getattr(image, "meta", {}).get("filename_or_obj", image))
-        for image in images
-    )
+    return " and ".join(image_name(image) if is_image(image) else file_name(image, image) for image in images)

@@ -70,7 +70,7 @@ def find_layout(root: str, channels: int = 1) -> tuple[list[Volume], list[str]]:
         cases = _numbered_cases(images, lambda path: bool(_labels_beside(root, path)), channels)
         labels_of = _by_name(names)
         if not _are_one_case(images, cases):
-            labels_of.pop("", None)  # of which of them would it be the label map?
+            labels_of.pop("", None)  # a label map without the name of a case fits one image only
         used: set[str] = set()
         for image in images:
             own = _own_labels(image, labels_of)

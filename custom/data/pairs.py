@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from monai.transforms import Compose, CopyItemsd
 from torch.utils.data import Dataset
 
-from ..volumes import image_name
+from ..volumes import image_name, without_metadata
 from .cache import VolumeCache
 from .datalist import group_by_subject
 from .errors import named_error
@@ -24,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 def _plain(pair: dict[str, Any]) -> dict[str, Any]:
     """The pair with plain tensors in the place of MetaTensors: they are put into batches fast and without metadata."""
-    return {key: value.as_tensor() if isinstance(value, MetaTensor) else value for key, value in pair.items()}
+    return {key: without_metadata(value) for key, value in pair.items()}
 
 
 def _assemble(

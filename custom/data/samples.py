@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from monai.transforms import Compose
 from torch.utils.data import Dataset
 
+from ..volumes import without_metadata
 from .cache import VolumeCache
 from .errors import named_error
 
@@ -94,11 +94,11 @@ class SampleDataset(Dataset):
 def _copied(value: Any) -> Any:
     """A copy, of a tensor as a plain tensor: a transform that changes it in place does not change the cache."""
     if isinstance(value, torch.Tensor):
-        return (value.as_tensor() if isinstance(value, MetaTensor) else value).clone()
+        return without_metadata(value).clone()
     return copy.copy(value)
 
 
 def _sample(item: dict[str, Any], index: int) -> dict[str, Any]:
     values = {name: value for name, value in item.items() if isinstance(value, (torch.Tensor, numbers.Number))}
-    plain = {name: value.as_tensor() if isinstance(value, MetaTensor) else value for name, value in values.items()}
+    plain = {name: without_metadata(value) for name, value in values.items()}
     return plain | {"index": index}

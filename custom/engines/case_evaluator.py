@@ -21,7 +21,7 @@ class CasesFailed(RuntimeError):
     """Some cases have no result. The message lists them with their reasons."""
 
 
-class _GoesOn(SupervisedEvaluator):
+class _SkipsFailedCases(SupervisedEvaluator):
     """Goes on after a case that cannot be loaded, computed or transformed; its `val_data_loader` is a `CaseLoader`.
 
     Handlers and metrics see the other cases only. An OSError ends the run: no result can be written then.
@@ -84,9 +84,9 @@ class _GoesOn(SupervisedEvaluator):
         return "\n  ".join(lines)
 
 
-class CaseEvaluator(_GoesOn, MixedPrecisionEvaluator):
+class CaseEvaluator(_SkipsFailedCases, MixedPrecisionEvaluator):
     """`MixedPrecisionEvaluator` that goes on after a bad case, and raises `CasesFailed` at the end."""
 
 
-class CasePretextEvaluator(_GoesOn, PretextEvaluator):
+class CasePretextEvaluator(_SkipsFailedCases, PretextEvaluator):
     """`PretextEvaluator` that goes on after a bad pair, and raises `CasesFailed` at the end."""

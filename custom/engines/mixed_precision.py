@@ -39,7 +39,7 @@ class ShallowConvolutions(TorchFunctionMode):
 
 @contextmanager
 def autocast(device: torch.device | str, enabled: bool = True, **kwargs: Any) -> Iterator[None]:
-    """torch.autocast, with the same arguments, without `ShallowConvolutions` in bfloat16."""
+    """torch.autocast with these arguments; on CPUs shallow convolutions stay in float32 (see `ShallowConvolutions`)."""
     kind = torch.device(device).type
     correct = ShallowConvolutions() if enabled and kind == "cpu" else nullcontext()
     with torch.autocast(kind, enabled=enabled, **kwargs), correct:

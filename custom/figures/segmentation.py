@@ -50,19 +50,21 @@ def middle_planes(
         projected: project the label maps through the whole volume, for vessels.
     """
     orientation = io_orientation(affine)
-    turned = [apply_orientation(volume, orientation) for volume in (image, reference, prediction)]
+    image, reference, prediction = (apply_orientation(volume, orientation) for volume in (image, reference, prediction))
     spacing = voxel_sizes(affine)[np.argsort(orientation[:, 0])]
-    inside = np.argwhere(turned[1] > 0)
-    centre = np.median(inside, axis=0).astype(int) if len(inside) else np.array(turned[1].shape) // 2
-    planes: list[list[np.ndarray]] = [[], [], []]
-    for axis in ROWS:
-        for of_volume, volume, kind in zip(planes, turned, (np.float16, np.int32, np.int32), strict=True):
-            if projected and kind is np.int32:
-                pixels = plane(volume.max(axis, keepdims=True), axis, 0)
-            else:
-                pixels = plane(volume, axis, centre[axis])
-            of_volume.append(np.ascontiguousarray(pixels).astype(kind))
-    return Planes(*planes, [pixel_size(spacing, axis) for axis in ROWS])
+    inside = np.argwhere(reference > 0)
+    centre = np.median(inside, axis=0).astype(int) if len(inside) else np.array(reference.shape) // 2
+
+    def label_plane(label: np.ndarray, axis: int) -> np.ndarray:
+        across = plane(label.max(axis, keepdims=True), axis, 0) if projected else plane(label, axis, centre[axis])
+        return np.ascontiguousarray(across).astype(np.int32)
+
+    return Planes(
+        [np.ascontiguousarray(plane(image, axis, centre[axis])).astype(np.float16) for axis in ROWS],
+        [label_plane(reference, axis) for axis in ROWS],
+        [label_plane(prediction, axis) for axis in ROWS],
+        [pixel_size(spacing, axis) for axis in ROWS],
+    )
 
 
 def segmentation_figure(

@@ -108,8 +108,11 @@ class ModelExport:
         logger.info(f"trained {trainer.state.iteration} iterations{measured}; written to {self.directory}")
 
     def save(self, trainer: Engine) -> None:
-        """Writes the files of the present network. Before the first validation of a run that resumes, the metrics are
-        those of its last one, in model.json: `SetAsideEarlierRun` has moved away that of any other run."""
+        """Writes the files of the present network.
+
+        A run that resumes has no metrics before its first validation; then those of model.json are kept. They are its
+        own, because `SetAsideEarlierRun` moves the files of other runs away.
+        """
         metrics = {name: finite(value) for name, value in self.validator.state.metrics.items()}
         described = Path(self.directory) / "model.json"
         if not metrics and described.is_file():

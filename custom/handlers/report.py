@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from ..figures import save_figure
 from ..files import set_aside, write_csv, write_json
+from ..volumes import file_name
 from ..weights import WeightsOrigin, origin_of
 
 logger = logging.getLogger(__name__)
@@ -144,4 +145,4 @@ def case_name(item: Mapping[str, Any], volume: Any) -> str:
 
 def case_file(volume: Any) -> str:
     """The file of a MetaTensor, which tells several volumes of a subject apart; "" for values without a file."""
-    return str(getattr(volume, "meta", {}).get("filename_or_obj", ""))
+    return file_name(volume, "")

@@ -16,24 +16,15 @@ from ..files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 
-# keys that change no number of a training step, or that a resumed run may change; the fingerprint stands for the data
-MAY_DIFFER = {
-    *("imports", "initialize", "run", "finalize", "bundle_root", "output_dir", "resume", "accept_changes", "figures"),
-    *(
-        "device",
-        "deterministic",
-        "rank",
-        "world_size",
-        "num_workers",
-        "cache_dir",
-        "max_epochs",
-        "val_interval",
-        "dataset_dir",
-        "cohort",
-    ),
-    *("validate", "task", "network", "backend", "gray_scale"),
-}
-MAY_DIFFER_IN_TRAIN = {"handlers", "trainer"}
+# keys that change no number of a step, or that a resumed run may change; the fingerprint stands for the data
+NOT_COMPARED = frozenset(
+    """
+    imports initialize run finalize bundle_root output_dir resume accept_changes figures device deterministic rank
+    world_size num_workers cache_dir max_epochs val_interval dataset_dir cohort validate task network backend gray_scale
+    """.split()
+)
+NOT_COMPARED_IN_TRAIN = frozenset({"handlers", "trainer"})
+MISSING = object()
 
 
 class RunSettings:
@@ -59,10 +50,10 @@ class RunSettings:
     ) -> None:
         self.path = path
         self.accept_changes = accept_changes
-        settings = {name: value for name, value in config.items() if name not in MAY_DIFFER}
+        settings = {name: value for name, value in config.items() if name not in NOT_COMPARED}
         if "train" in settings:
             train = settings["train"].items()
-            settings["train"] = {name: value for name, value in train if name not in MAY_DIFFER_IN_TRAIN}
+            settings["train"] = {name: value for name, value in train if name not in NOT_COMPARED_IN_TRAIN}
         if data is not None:
             settings["data"] = fingerprint(data)
         if config:
@@ -105,17 +96,20 @@ class RunSettings:
 def differences(earlier: Mapping[str, Any], present: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Top-level key and description of each value that two settings do not share."""
     for name in sorted(earlier.keys() | present.keys()):
-        for key, one, other in _different_values(name, earlier.get(name, ...), present.get(name, ...)):
+        for key, one, other in _different_values(name, earlier.get(name, MISSING), present.get(name, MISSING)):
             yield name, f"{key}: the run began with {_shown(one)}, now {_shown(other)}"
 
 
 def _different_values(key: str, one: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(one, dict) and isinstance(other, dict):
         for name in one | other:
-            yield from _different_values(f"{key}#{name}", one.get(name, ...), other.get(name, ...))
+            yield from _different_values(f"{key}#{name}", one.get(name, MISSING), other.get(name, MISSING))
     elif one != other:
         yield key, one, other
 
 
 def _shown(value: Any) -> str:
-    return "nothing" if value is ... else repr(value) if len(repr(value)) <= 120 else f"{value!r:.117}..."
+    if value is MISSING:
+        return "nothing"
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -12,7 +12,7 @@ from ..layers import at_least_float32
 
 
 def marginal_logits(logits: torch.Tensor, absent: torch.Tensor) -> torch.Tensor:
-    """Logits of which the softmax gives the background the probability of the absent structures as well.
+    """Logits for which absent structures count as background: p'(background) = p(background) + sum of p(absent).
 
     Args:
         logits: (N, classes, *spatial), class 0 is the background.
@@ -38,7 +38,7 @@ def marginal_logits(logits: torch.Tensor, absent: torch.Tensor) -> torch.Tensor:
 
 
 class MarginalLoss(nn.Module):
-    """Another loss, for label maps in which absent structures are labelled background.
+    """Wraps a loss for label maps in which structures that were not annotated are labelled background.
 
     A structure is absent if nobody contoured it; it may still be in the volume. A voxel labelled background then shows
     the background or an absent structure, and its probability is the sum of theirs: the "marginal loss" of G. Shi et

@@ -18,8 +18,8 @@ def on_device(network: nn.Module, device: torch.device | str, recompute: bool = 
     Args:
         network: the network.
         device: such as "cuda:0".
-        recompute: store less for the backward pass and compute it again, no convolution among it: less memory for a
-            little more time, with equal numbers.
+        recompute: store less for the backward pass and compute it again (see `ConvGroup`; no convolution is repeated):
+            less memory for a little more time, with equal numbers.
 
     Returns:
         The same network.

@@ -84,8 +84,8 @@ def crop_back(features: torch.Tensor, image: torch.Tensor, divisor: int) -> torc
 class ConvGroup(nn.Sequential):
     """Two 3x3x3 convolutions of constant resolution, each with group norm and LeakyReLU(0.2); He-normal weights.
 
-    With the attribute `recompute`, inputs of convolutions that take no convolution to compute are not stored for the
-    backward pass, which computes them again (see `on_device`).
+    With the attribute `recompute`, the activations between the two convolutions, and the concatenated input of an
+    `UpGroup`, are not stored: the backward pass computes them again, without repeating a convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -132,8 +132,10 @@ class UpGroup(ConvGroup):
 
 
 def recomputed(function: Callable[..., torch.Tensor], *tensors: torch.Tensor) -> torch.Tensor:
-    """function(*tensors). The backward pass calls the function again up to the input of its last layer, and gives equal
-    gradients; from the forward pass only `tensors` are stored."""
+    """function(*tensors), of whose intermediate results none is stored: the backward pass computes them again.
+
+    It stops at the input of the last layer, so that a convolution there is not repeated. Gradients are equal.
+    """
     return checkpoint(function, *tensors, use_reentrant=False, preserve_rng_state=False)
 
 

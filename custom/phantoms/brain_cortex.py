@@ -67,6 +67,7 @@ def fold(canvas: Canvas, box, hull: np.ndarray, rng: np.random.Generator, sulcus
     at a depth that varies. The midline fissure and the Sylvian fissure are shapes of their own.
 
     Args:
+        canvas: the grid; nothing is painted.
         box: slices of the part of the grid to compute.
         hull: distances of `cerebral_hull` in that part.
         rng: generator of the sulci of this subject.

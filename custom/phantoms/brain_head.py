@@ -20,6 +20,8 @@ def draw_head(
     """Paint the head, the skull and the fluid inside the dura, and label the fluid. `draw_brain` paints over it.
 
     Args:
+        canvas: grid, image and labels; painted in place.
+        contrast: intensities of the subject's tissues.
         hull: distance to the cerebrum on the whole grid.
         skull: thickness of the skull in mm.
         scalp: thickness of the scalp in mm.

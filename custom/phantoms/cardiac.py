@@ -57,7 +57,7 @@ def draw_cardiac_subject(seed: int, spacing=None) -> CardiacSubject:
 
     cavity = thorax.draw_wall(canvas, contrast, fine, coarse)
     draw_lungs(canvas, texture_rng, thorax, contrast)
-    above = thorax.draw_abdomen(canvas, contrast, cavity, fine, coarse)
+    above = thorax.draw_abdomen(canvas, contrast, cavity, coarse)
     draw_mediastinum(canvas, heart, contrast, cavity, above, coarse)
     thorax.draw_spine(canvas, contrast, fine)
     draw_midline(canvas, heart, thorax, contrast)

@@ -64,7 +64,7 @@ def make_chest_subject(seed: int, diseased: bool, spacing=None) -> ChestSubject:
     cavity = chest.draw_wall(canvas, contrast, fine, coarse)
     draw_lungs(canvas, texture_rng, chest, contrast)
     lung_image = canvas.image.copy()
-    above = chest.draw_abdomen(canvas, contrast, cavity, fine, coarse)
+    above = chest.draw_abdomen(canvas, contrast, cavity, coarse)
     draw_mediastinum(canvas, heart, contrast, cavity, above, coarse)
     chest.draw_spine(canvas, contrast, fine)
     draw_midline(canvas, heart, chest, contrast)
@@ -73,7 +73,7 @@ def make_chest_subject(seed: int, diseased: bool, spacing=None) -> ChestSubject:
     lung = canvas.occupancy(cavity) * (np.abs(canvas.image - lung_image) < 60)
     draw_table(canvas, chest)
 
-    lung *= _largest_components(lung > 0.5)
+    lung *= _without_specks(lung > 0.5)
     geometry = LungGeometry(canvas.points, lung > 0.5, canvas.spacing)
     draw_mosaic(canvas, lesion_rng, lung)
     draw_nodules(canvas, lesion_rng, geometry, lung)
@@ -116,7 +116,7 @@ def _make_canvas(rng: np.random.Generator, spacing) -> Canvas:
     return Canvas.draw(rng, extent, spacing, center, rotation, size)
 
 
-def _largest_components(mask: np.ndarray, share: float = 0.05) -> np.ndarray:
+def _without_specks(mask: np.ndarray, share: float = 0.05) -> np.ndarray:
     """The connected pieces of `mask` that have at least `share` of its voxels; specks are removed."""
     pieces, _ = connected_components(mask)
     sizes = np.bincount(pieces.reshape(-1))

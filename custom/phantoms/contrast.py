@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Contrast:
-    """HU values of the blood pools and soft tissues of one subject."""
+    """HU of one subject: blood of the left and right heart, pulmonary arteries and vena cava; soft tissues."""
 
     left: float
     right: float

@@ -43,6 +43,9 @@ def draw_heart(canvas: Canvas, heart: Heart, contrast: Contrast, fine: np.ndarra
     """Paint the heart and its labels. The pericardium (`draw_mediastinum`) must be on the canvas already.
 
     Args:
+        canvas: grid, image and labels; painted in place.
+        heart: shape of the subject's heart.
+        contrast: HU of the subject's blood and tissues.
         fine: noise of unit variance on the whole grid, for the trabeculae.
         coarse: noise of unit variance on the whole grid, for the mixing of contrast agent with blood.
 

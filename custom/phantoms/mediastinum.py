@@ -19,6 +19,9 @@ def draw_mediastinum(
     """Paint the fat between the lungs and around the vessels, and the pericardium.
 
     Args:
+        canvas: grid, image and labels; painted in place.
+        heart: shape of the subject's heart.
+        contrast: HU of the subject's blood and tissues.
         cavity: signed distance to the rib cage in mm, whole grid.
         above: height above the diaphragm in mm, whole grid.
         coarse: noise of unit variance, whole grid.

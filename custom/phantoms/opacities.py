@@ -58,6 +58,8 @@ def opacities(
     """COVID-like opacities: several patches with soft edges in both lungs, most of them low, posterior and subpleural.
 
     Args:
+        rng: generator of the patches of this subject.
+        geometry: the lungs.
         fine: noise of unit variance, whole grid.
         coarse: noise of unit variance over longer distances, whole grid.
         severity: 0 to 1; it raises number, size and density of the patches and the share of consolidated ones.
@@ -96,6 +98,8 @@ def settle(share: np.ndarray, rng: np.random.Generator, geometry: LungGeometry) 
 
     Args:
         share: share of air that is filled with fluid, whole grid, 0 outside of the lungs.
+        rng: generator of the unevenness of this subject.
+        geometry: the lungs.
     """
     height = geometry.height_over_back()
     uneven = smooth_noise(rng, share.shape, 25.0 / geometry.spacing)

@@ -66,6 +66,9 @@ def spline(path, step: float) -> np.ndarray:
     """Samples (m, 4) of the smooth curve through `path` (n >= 2, 4), about `step` mm apart; x, y, z, radius in mm.
 
     Positions follow a cubic spline over chord length. Radii follow a monotone spline, so they cannot overshoot.
+
+    Raises:
+        ValueError: `path` is not of shape (n >= 2, 4).
     """
     path = np.asarray(path, dtype=np.float64)
     if path.ndim != 2 or path.shape[0] < 2 or path.shape[1] != 4:

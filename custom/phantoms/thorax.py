@@ -139,7 +139,7 @@ class Thorax:
         image = canvas.image[where]
         canvas.image[where] = image + canvas.occupancy(distance) * (value - image)
 
-    def draw_abdomen(self, canvas: Canvas, contrast: Contrast, cavity, fine, coarse) -> np.ndarray:
+    def draw_abdomen(self, canvas: Canvas, contrast: Contrast, cavity, coarse) -> np.ndarray:
         """Paint diaphragm, liver, stomach and spleen; return the height above the diaphragm."""
         points = canvas.points
         x, y, z = points

@@ -68,6 +68,10 @@ def read_reference(path: Path) -> tuple[dict[str, dict[str, int]], dict[str, str
 
     Returns:
         (subject -> {"label": 0 or 1, "severe": 0 or 1}, "file:line" of an unusable row -> reason).
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: a column is missing.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist, expected STOIC as it is unpacked (data/mha, metadata)")

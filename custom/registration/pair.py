@@ -60,7 +60,7 @@ class RegistrationPair(Dataset):
         "fixed_file_shape": (3,), number of voxels of the fixed file along each axis.
         "moving_file_label", "fixed_file_label": (*spatial), whole numbers, on the grids of the files of the images;
             only if they exist.
-        "index": 0.
+        "index", "seed": 0.
 
     Args:
         moving: path of the moving volume, in any format, orientation and spacing that `load_volume` reads, or a list of

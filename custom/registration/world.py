@@ -25,6 +25,9 @@ def world_displacement(displacement: np.ndarray, moving_affine: np.ndarray, fixe
 
     Returns:
         (3, *spatial), millimetres, RAS, float32.
+
+    Raises:
+        ValueError: the displacement is not of shape (3, *spatial) with three axes.
     """
     if displacement.ndim != 4 or displacement.shape[0] != 3:
         raise ValueError(f"displacement must have shape (3, *spatial) with three axes, got {displacement.shape}")

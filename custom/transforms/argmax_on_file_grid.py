@@ -15,14 +15,15 @@ from monai.transforms import MapTransform
 from monai.utils import MetaKeys, TraceKeys
 from torch.nn.functional import embedding_bag, max_pool3d, pad
 
+from ..volumes import without_metadata
+
 SLAB = 2**19  # voxels of the file that are looked up at once
 ROWS = 2**16  # voxels of the file whose classes are all interpolated at once
 ROUNDING = 1e-9  # voxels; terms of an affine matrix that only rounding made differ from zero
 
 
 class ArgmaxOnFileGridd(MapTransform):
-    """
-    Softmax, resampling to the voxel grid of the file, argmax: the labels of `Activationsd`, `Invertd`, `AsDiscreted`.
+    """The labels that `Activationsd`, `Invertd` and `AsDiscreted` give, on the grid of the file.
 
     `Invertd` needs memory for every class at every voxel of the file; here it is one byte for each voxel. The inverse
     of the resampling is linear interpolation with the border extended. The transforms of the image may be orientation
@@ -54,7 +55,7 @@ class ArgmaxOnFileGridd(MapTransform):
         file_affine = torch.as_tensor(image.meta[MetaKeys.ORIGINAL_AFFINE], dtype=torch.float64)
         to_network = torch.linalg.solve(image.affine.double().cpu(), file_affine)
         for key in self.key_iterator(item):
-            scores = item[key].as_tensor() if isinstance(item[key], MetaTensor) else item[key]
+            scores = without_metadata(item[key])
             if scores.shape[1:] != image.shape[1:]:
                 raise ValueError(f"{key} has the shape {tuple(scores.shape)}, {self.image_key} {tuple(image.shape)}")
             labels = argmax_on_grid(scores.detach().float().softmax(0), to_network, shape)[None]

@@ -9,7 +9,7 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from ..volumes import VolumeError
+from ..volumes import VolumeError, file_name
 
 
 class EncodeClassd(MapTransform):
@@ -39,7 +39,7 @@ class EncodeClassd(MapTransform):
         for key in self.key_iterator(item):
             value = item[key]
             if isinstance(value, (bool, str)) or value not in self.index_of:
-                name = getattr(item.get("image"), "meta", {}).get("filename_or_obj", item.get("image"))
+                name = file_name(item.get("image"), item.get("image"))
                 raise VolumeError(f"{name}: {key} is {value!r}, expected one of {self.labels}")
             item[key] = self.index_of[value]
         return item

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable, SpatialCrop
 from monai.utils import ensure_tuple_rep
 
-from ..volumes import VolumeError
+from ..volumes import VolumeError, file_name
 
 
 class RandRelativeCropd(Randomizable, MapTransform):
@@ -51,7 +51,7 @@ class RandRelativeCropd(Randomizable, MapTransform):
             volume = item[key]
             size = tuple(volume.shape[1:])
             if len(size) != 3 or any(side < wanted for side, wanted in zip(size, self.roi_size, strict=True)):
-                file = getattr(volume, "meta", {}).get("filename_or_obj", "no file name")
+                file = file_name(volume)
                 raise VolumeError(
                     f"{key} ({file}): volume of size {size} is smaller than the crop {self.roi_size}; pad it in the "
                     "preprocessing (SpatialPadd) or choose a smaller roi_size"

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 
-from ..volumes import VolumeError, warn_once
+from ..volumes import VolumeError, file_name, warn_once, without_metadata
 
 SMALLEST_SPREAD = 0.01  # of the output range, among the voxels inside the window
 SMALLEST_SHARE = 0.001  # of the voxels, inside the window
@@ -72,7 +71,7 @@ class CheckedIntensityd(MapTransform):
         for number, of_channel in enumerate(raw):
             which = f", channel {number + 1} of {channels}" if channels > 1 else ""
             for key, channel in of_channel.items():
-                name = str(getattr(channel, "meta", {}).get("filename_or_obj", f"key {key!r}"))
+                name = file_name(channel, f"key {key!r}")
                 self._check(_plain(channel), _plain(scaled[number][key]), name + which)
         return scaled[0] | {key: _joined([of_channel[key] for of_channel in scaled]) for key in images}
 
@@ -115,4 +114,4 @@ def _joined(channels: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _plain(volume: Any) -> torch.Tensor:
-    return volume.as_tensor() if isinstance(volume, MetaTensor) else torch.as_tensor(volume)
+    return torch.as_tensor(without_metadata(volume))

@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 
-from ..volumes import VolumeError, on_grid_of
+from ..volumes import VolumeError, file_name, on_grid_of, without_metadata
 
 BLOCK = 16  # planes whose values are looked up at once
 
@@ -55,13 +54,14 @@ class EncodeLabelsd(MapTransform):
         item = dict(data)
         for key in self.key_iterator(item):
             label = torch.as_tensor(item[key])
-            plain = label.as_tensor() if isinstance(label, MetaTensor) else label
+            plain = without_metadata(label)
             index = torch.bucketize(plain.long(), self.values).clamp(max=len(self.values) - 1)
             unknown = self.values[index] != plain
             if unknown.any():
                 values = [str(int(v) if v == int(v) else v) for v in plain[unknown].unique().tolist()]
+                name = file_name(label, f"key {key!r}")
                 raise VolumeError(
-                    f"{_file(item[key], key)}: label values {', '.join(values)} in {int(unknown.sum())} voxels, "
+                    f"{name}: label values {', '.join(values)} in {int(unknown.sum())} voxels, "
                     f"expected those of {self.labels} or of the background {self.background}"
                 )
             item[key] = convert_to_dst_type(self.classes[index], label, dtype=torch.float32)[0]
@@ -117,7 +117,7 @@ class DecodeLabelsd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
         for key in self.key_iterator(item):
-            classes = item[key].as_tensor() if isinstance(item[key], MetaTensor) else item[key]
+            classes = without_metadata(item[key])
             values = torch.empty(classes.shape[::-1], dtype=torch.int32, device=classes.device).permute(3, 2, 1, 0)
             table = self.values.to(classes.device)
             for start in range(0, classes.shape[1], BLOCK):  # an index of all voxels would be eight bytes for each
@@ -151,7 +151,3 @@ def _check_values(values: Iterable[int]) -> None:
     wrong = [value for value in values if not isinstance(value, int) or not limits.min <= value <= limits.max]
     if wrong:
         raise ValueError(f"label values {wrong}, expected whole numbers from {limits.min} to {limits.max}")
-
-
-def _file(volume: Any, key: Hashable) -> str:
-    return str(getattr(volume, "meta", {}).get("filename_or_obj", f"key {key!r}"))

@@ -17,7 +17,7 @@ from skimage.measure import block_reduce, label, regionprops
 from skimage.morphology import isotropic_closing
 from skimage.segmentation import clear_border
 
-from ..volumes import VolumeError
+from ..volumes import VolumeError, file_name, without_metadata
 
 WORKING_SPACING = 3.0  # mm; finer volumes are averaged to about this voxel size, which also reduces noise
 CLOSING_RADIUS = 12.0  # mm; it closes vessels and consolidations at the pleura (the surface of the lung)
@@ -95,17 +95,17 @@ class LungMaskd(MapTransform):
 
     def mask_of(self, image: MetaTensor, own_mask: torch.Tensor | None) -> MetaTensor:
         """The mask (1, *spatial), float32, with the affine of the image."""
-        name = image.meta.get("filename_or_obj", "no file name")
+        name = file_name(image)
         spacing = np.linalg.norm(np.asarray(image.affine)[:3, :3], axis=0)
         if own_mask is None:
             source = f"{name}: the threshold found"
             mask = torch.from_numpy(lung_mask(image[0].cpu().numpy(), spacing))[None]
         else:
-            source = f"{getattr(own_mask, 'meta', {}).get('filename_or_obj', 'mask')}: the mask holds"
+            source = f"{file_name(own_mask, 'mask')}: the mask holds"
             if own_mask.shape[1:] != image.shape[1:]:
                 shapes = f"{tuple(own_mask.shape[1:])}, expected {tuple(image.shape[1:])}"
                 raise VolumeError(f"{source} {shapes}, the shape of {name}")
-            mask = (own_mask.as_tensor() if isinstance(own_mask, MetaTensor) else own_mask) > 0
+            mask = without_metadata(own_mask) > 0
         volume = float(mask.sum()) * float(np.prod(spacing)) / 1000
         if volume < self.minimum_volume:
             raise VolumeError(f"{source} {volume:.0f} ml of lung, expected at least {self.minimum_volume:g} ml")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from monai.transforms import Spacingd
 
-from ..volumes import VolumeError
+from ..volumes import VolumeError, file_name
 
 EXACT_IN_FLOAT32 = 2**24  # MONAI's resampling gives float32, which merges larger whole numbers
 
@@ -43,7 +43,7 @@ def _refuse_inexact(volume: Any, key: Hashable) -> None:
     if isinstance(volume, torch.Tensor) and not volume.is_floating_point():
         largest = max(-int(volume.min()), int(volume.max()))
         if largest > EXACT_IN_FLOAT32:
-            name = getattr(volume, "meta", {}).get("filename_or_obj", f"key {key!r}")
+            name = file_name(volume, f"key {key!r}")
             raise VolumeError(
                 f"{name}: label value {largest}, expected at most {EXACT_IN_FLOAT32}, because resampling in "
                 "float32 would merge it with its neighbours"

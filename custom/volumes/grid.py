@@ -8,6 +8,7 @@ from monai.data import MetaTensor
 from monai.utils import MetaKeys
 
 from .geometry import VolumeError
+from .metadata import file_name
 
 
 def check_same_grid(volume: MetaTensor, image: MetaTensor, what: str = "label map") -> None:
@@ -21,7 +22,7 @@ def check_same_grid(volume: MetaTensor, image: MetaTensor, what: str = "label ma
     Raises:
         VolumeError: shapes or corners differ; the message names both files.
     """
-    name, image_name = (item.meta.get("filename_or_obj", "no file name") for item in (volume, image))
+    name, image_name = map(file_name, (volume, image))
     if volume.shape[1:] != image.shape[1:]:
         raise VolumeError(
             f"{name}: {what} of shape {tuple(volume.shape[1:])}, expected {tuple(image.shape[1:])}, the shape of "

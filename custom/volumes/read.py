@@ -18,6 +18,7 @@ from monai.utils import MetaKeys, SpaceKeys
 
 from .dicom import VOLUME_SUFFIXES, check_dicom_series
 from .geometry import VolumeError, check_affine
+from .metadata import without_metadata
 from .nifti import NIFTI_SUFFIXES, check_complete, nifti_affine, nifti_shape, read_nifti
 from .text_header import ITK_SUFFIXES, check_text_header, is_complete
 
@@ -45,7 +46,7 @@ def check_volume(volume: torch.Tensor, name: str, is_label: bool = False, channe
         dimensions = sum(size > 1 for size in shape[1:])
         raise VolumeError(f"{name}: a {dimensions}D image of shape {shape[1:]}, expected a 3D volume")
     check_channels(shape[0], shape[1:], name, is_label, channels)
-    values = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
+    values = without_metadata(volume)
     bounds = [[value.item() for value in channel.aminmax()] for channel in values]  # NaN if any voxel is
     if not all(math.isfinite(bound) for of_channel in bounds for bound in of_channel):
         not_finite = values.numel() - int(torch.isfinite(values).sum())

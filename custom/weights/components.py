@@ -95,7 +95,8 @@ def _of_this_package(names: list[str]) -> type | None:
 def _class_of(package: ModuleType, names: list[str]) -> type | None:
     """The class that dotted names below a package stand for, or None if it is not defined in the package.
 
-    Modules of other packages, which those of this one import, are no way to a class: `subprocess.Popen` is one, too.
+    Names that its modules only import do not count: otherwise `subprocess.Popen` could be reached through a module that
+    imports subprocess.
     """
     found = _attribute(package, names)
     defined_in = getattr(found, "__module__", None)

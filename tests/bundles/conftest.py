@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-
-sys.path.insert(0, str(Path(__file__).parent))  # the helpers of this folder
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "bundles" / "gvsl_pretrain"

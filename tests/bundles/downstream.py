@@ -139,9 +139,9 @@ class BundleTests:
             "evaluate.json": {"model_dir", "invert", "gray_scale"},
             "multi_gpu_train.json": {"backend", "finalize"},
         }.get(name, set())
-        for name, value in overlay.items():
+        for key, value in overlay.items():
             place: Any = base
-            key = name.lstrip("+")  # MONAI adds the entries of "+KEY" to those of KEY
+            key = key.lstrip("+")  # MONAI adds the entries of "+KEY" to those of KEY
             for part in key.split("#"):
                 assert key in new or part in place, key
                 place = place.get(part)

@@ -4,16 +4,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # kinds
-
-from kinds.kind import ROOT  # noqa: E402
-from warm import WarmProcess  # noqa: E402
+from kinds.kind import ROOT
+from warm import WarmProcess
 
 WARM_UP = """
 import sys

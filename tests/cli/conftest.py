@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,8 +13,6 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 from warm import Ended, WarmProcess
-
-sys.path.insert(0, str(Path(__file__).parent))  # sizes
 
 ROOT = Path(__file__).resolve().parents[2]
 AFFINE = np.diag([3.5, 3.5, 3.5, 1.0])

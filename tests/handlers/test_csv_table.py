@@ -97,8 +97,7 @@ def test_a_header_that_was_cut_short_is_no_header(tmp_path, content):
     table = CsvTable(str(path), evaluator=Engine(lambda engine, batch: None))
     table.drop_after(4)
     table.append(6, {"loss": 0.5})
-    if path.read_text() != "iteration,loss\n6,0.5\n":
-        raise ValueError(path.read_text())
+    assert path.read_text() == "iteration,loss\n6,0.5\n"
 
 
 @pytest.mark.parametrize(

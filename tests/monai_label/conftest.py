@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,6 @@ import pytest
 from environments import monai_label_python
 
 from tools import package_bundles
-
-sys.path.insert(0, str(Path(__file__).parent))  # server
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from custom.registration import CommonSized
 from custom.transforms import CheckedLoadImaged
 
 BOTH = ("moving", "fixed")
+MOVING_CENTRE, FIXED_CENTRE = np.array([30.0, -40.0, 60.0]), np.array([-15.0, 25.0, 10.0])  # mm
 PREPROCESSING = (
     CheckedLoadImaged(BOTH),
     Orientationd(BOTH, "RAS"),
@@ -36,21 +37,19 @@ def points(affine, shape) -> np.ndarray:
 
 
 def moving_value(point) -> np.ndarray:
-    """The moving patient, HU of a smooth thing around (30, -40, 60) mm, point (3, ...)."""
-    x, y, z = point - np.array([30.0, -40.0, 60.0]).reshape(3, *[1] * (point.ndim - 1))
+    """The moving patient, HU of a smooth thing around its centre, at points (3, ...) in mm."""
+    x, y, z = point - MOVING_CENTRE.reshape(3, *[1] * (point.ndim - 1))
     blob = 800 * np.exp(-(((x - 6) / 14) ** 2) - ((y + 5) / 11) ** 2 - ((z - 4) / 17) ** 2)
     return blob + 120 * np.sin(x / 9) * np.cos(y / 11) + 90 * np.sin(z / 8 + x / 20)
 
 
 def corresponding_point(point) -> np.ndarray:
-    """The planted map, fixed patient -> moving patient: a smooth bend, a turn and a shift, in millimetres."""
-    shift = np.array([30.0, -40.0, 60.0]) - np.array([-15.0, 25.0, 10.0])
+    """The planted map, fixed patient -> moving patient, in mm: turn(p - c_F + bend(p - c_F)) + c_M."""
+    ones = [1] * (point.ndim - 1)
     turn = Rotation.from_euler("xyz", [4, -6, 8], degrees=True).as_matrix()
-    centred = point - np.array([-15.0, 25.0, 10.0]).reshape(3, *[1] * (point.ndim - 1))
-    x, y, z = centred
+    x, y, z = centred = point - FIXED_CENTRE.reshape(3, *ones)
     bend = np.stack([3 * np.sin(y / 15), 2.5 * np.cos(z / 14) - 1, 2 * np.sin(x / 13 + 0.5)])
-    offset = (shift + np.array([-15.0, 25.0, 10.0])).reshape(3, *[1] * (point.ndim - 1))
-    return np.tensordot(turn, centred + bend, axes=1) + offset
+    return np.tensordot(turn, centred + bend, axes=1) + MOVING_CENTRE.reshape(3, *ones)
 
 
 def itk_resample(moving_file, field, fixed_file, background=0.0, nearest=False) -> np.ndarray:

@@ -3,18 +3,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
+from zips import TINY, bundle_command, run_alone, unpacked
 
 from tools import package_bundles
-
-sys.path.insert(0, str(Path(__file__).parent))  # zips
-
-from zips import TINY, bundle_command, run_alone, unpacked  # noqa: E402
 
 
 @pytest.fixture(scope="session")

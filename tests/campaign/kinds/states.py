@@ -55,11 +55,11 @@ def resumed(spoil: Callable[[Path], Any] = lambda folder: None, **overrides: Any
     return make
 
 
-def in_checkpoints(write: Callable[[Path], Any], newest_only: bool = False) -> Callable[[Path], None]:
+def in_checkpoints(write: Callable[[Path], Any]) -> Callable[[Path], None]:
     """Writes over both checkpoints."""
 
     def spoil(folder: Path) -> None:
-        for path in sorted((folder / "output" / "checkpoints").glob("*.pt"))[-1 if newest_only else 0 :]:
+        for path in (folder / "output" / "checkpoints").glob("*.pt"):
             write(path)
 
     return spoil

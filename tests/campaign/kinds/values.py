@@ -42,13 +42,13 @@ def wrong(
     return kind(name or f"{key} {value!r}, {bundle} {config}", make, last, *words)
 
 
-def config_file(content: str, *, beside: str = "train") -> Any:
+def config_file(content: str) -> Any:
     """A run with an overlay of this content."""
 
     def make(folder: Path) -> list[str]:
         volumes(folder / "data")
         (folder / "overlay.json").write_text(content)
-        return training(PRETRAIN, folder, f"{beside} {folder / 'overlay.json'}")
+        return training(PRETRAIN, folder, f"train {folder / 'overlay.json'}")
 
     return make
 
