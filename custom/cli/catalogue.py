@@ -10,7 +10,7 @@ from typing import Any
 from ..files import read_json
 from ..shipped import shipped_bundles, shipped_weights
 
-HEADER = ("BUNDLE", "TRAINED ON", "VOLUMES", "ON HELD-OUT VOLUMES", "WEIGHTS", "LICENCE", "TASK")
+HEADER = ("BUNDLE", "TRAINED ON", "VOLUMES", "IN VALIDATION", "WEIGHTS", "LICENCE", "TASK")
 MEASURES = {
     "mean_dice": "Dice",
     "centre_line_dice": "centre-line Dice",
@@ -23,7 +23,7 @@ WITHOUT_LABELS = {"registration_before": "registration loss before", "registrati
 
 
 def list_bundles() -> str:
-    """List the shipped weights: what they were trained on, how good they are, their size and licence.
+    """List the shipped weights: what they were trained on, the best value in validation, their size and licence.
 
     usage: gvsl list
     """

@@ -116,8 +116,8 @@ def _with_derivatives(volumes: Sequence[Volume], labels: Sequence[str]) -> tuple
 def _walk(root: str) -> Iterator[str]:
     """Relative paths of volume files and DICOM folders.
 
-    Links to folders are followed once. Left out: hidden names, what an earlier run wrote (`earlier_outputs`), and
-    folders of BIDS that hold no anatomy.
+    Links to folders are followed once. Left out: hidden names, what an earlier run wrote (`earlier_outputs`) unless it
+    is label maps to train on, and folders of BIDS that hold no anatomy.
     """
     seen, outputs, left_out, no_anatomy = set(), set(), 0, []
     for folder, folders, files in os.walk(root, onerror=_raise, followlinks=True):
@@ -130,7 +130,7 @@ def _walk(root: str) -> Iterator[str]:
             folders.clear()
             no_anatomy.append(os.path.relpath(folder, root))
             continue
-        outputs |= {os.path.normpath(os.path.join(folder, name)) for name in earlier_outputs(folder)}
+        outputs |= {os.path.normpath(os.path.join(folder, name)) for name in earlier_outputs(folder, but_labels=True)}
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             path = os.path.join(folder, name)

@@ -13,6 +13,7 @@ from ..files import read_json
 from ..volumes import Image, paths_of
 from .names import case_path, stem
 
+ARE_LABELS = "outputs_are_labels"  # key of a report: whether its outputs are label maps to train on
 REPORTS = ("report.json", "registration.json")  # they list under "outputs" the files that a run writes beside them
 
 
@@ -44,17 +45,19 @@ def output_names(images: Sequence[Image], root: str | os.PathLike) -> list[str]:
     return names
 
 
-def earlier_outputs(folder: str | os.PathLike) -> set[str]:
+def earlier_outputs(folder: str | os.PathLike, but_labels: bool = False) -> set[str]:
     """Paths below a folder that the report of a run in this folder lists as its output.
 
     Args:
         folder: any folder. A file with the name of a report that is not one of ours lists nothing.
+        but_labels: leave out the label maps that are there to be trained on, which `propagate.json` writes.
     """
     outputs: set[str] = set()
     for path in (Path(folder) / name for name in REPORTS):
         if path.is_file():
             with suppress(ValueError, TypeError):
-                listed = read_json(path).get("outputs")
+                report = read_json(path)
+                listed = [] if but_labels and report.get(ARE_LABELS) is True else report.get("outputs")
                 outputs |= {os.path.normpath(entry) for entry in listed or [] if isinstance(entry, str)}
     return {path for path in outputs if not os.path.isabs(path) and path.split(os.sep)[0] != os.pardir}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from ..data.output_names import earlier_outputs, refuse_replacing_inputs, refuse_replacing_neighbours
+from ..data.output_names import ARE_LABELS, earlier_outputs, refuse_replacing_inputs, refuse_replacing_neighbours
 from ..files import set_aside, write_json
 from ..volumes import paths_of
 from ..weights import origin_of
@@ -35,6 +35,8 @@ class CaseFiles:
     Raises (when the run starts):
         ValueError: an output file is an input file, too, or lies beside one and no earlier run wrote it.
     """
+
+    are_labels = False  # whether the files are label maps to train on, which a data set does not leave out
 
     def __init__(self, directory: str, data: Sequence[Mapping[str, Any]], weights: str) -> None:
         self.directory = Path(directory)
@@ -77,7 +79,7 @@ class CaseFiles:
 
     def report(self, content: Mapping[str, Any]) -> None:
         notice = {"notice": self.origin.notice} if self.origin.notice else {}
-        report = {"weights": self.origin.described, **notice, **content}
+        report = {"weights": self.origin.described, **notice, ARE_LABELS: self.are_labels, **content}
         write_json(self.directory / REPORT, report, "the report of the run")
 
     def inputs(self, engine: Engine) -> list[str]:

@@ -28,6 +28,8 @@ class PropagatedLabels(CaseFiles):
         weights: file or folder of the weights.
     """
 
+    are_labels = True
+
     def start(self, engine: Engine) -> None:
         """As `CaseFiles`; no map has voted."""
         super().start(engine)

@@ -114,8 +114,7 @@ class RefineDisplacement:
     """Refines the pair of each iteration, before its files and figures are made.
 
     First the affine map (`refine_affine`), after which the deformable head reads the local displacement off the
-    features again; then this displacement (`refine_displacement`). Affine maps in the geometry of the authors' code
-    (`AuthorsConventions`) stay.
+    features again; then this displacement (`refine_displacement`).
 
     In the outputs of the evaluator it replaces "affine_matrix", "local_displacement", "displacement" and "warped", and
     adds:
@@ -126,7 +125,8 @@ class RefineDisplacement:
     Args:
         steps: number of Adam steps on the displacement; 0 for no refinement and no other outputs.
         matching_head: the head that computed the outputs; its conventions are used.
-        affine_steps: number of Adam steps on the affine map at each of its two levels; 0 leaves it.
+        affine_steps: number of Adam steps on the affine map at each of its two levels; 0 leaves it. There are none in
+            the geometry of the authors' code (`AuthorsConventions`).
         learning_rate: see `refine_displacement`, as the next ones.
         smoothness_weight: w_s.
         control_spacing: in voxels.
@@ -134,7 +134,7 @@ class RefineDisplacement:
         max_folded_share: in [0, 1].
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range, or there are affine steps alone.
     """
 
     def __init__(
@@ -149,6 +149,12 @@ class RefineDisplacement:
         max_folded_share: float = 0.01,
     ) -> None:
         _check(steps, learning_rate, smoothness_weight, control_spacing, max_folded_share, affine_steps)
+        if affine_steps and not steps:
+            raise ValueError(f"affine_steps (refine_affine) is {affine_steps} and steps (refine) 0, expected steps too")
+        conventions = matching_head.conventions
+        if affine_steps and not isinstance(conventions, PhysicalConventions):
+            names = affine_steps, type(conventions).__name__
+            raise ValueError("affine_steps (refine_affine) is {}, expected 0 with {}".format(*names))
         self.steps = steps
         self.affine_steps = affine_steps
         self.matching_head = matching_head
@@ -197,7 +203,7 @@ class RefineDisplacement:
             "affine_matrix", "local_displacement" and "displacement", see `ZMatchingHead`.
         """
         conventions, match = self.matching_head.conventions, outputs
-        if self.affine_steps and isinstance(conventions, PhysicalConventions):
+        if self.affine_steps:
             volumes = moving, fixed, outputs["affine_matrix"]
             matrix = refine_affine(*volumes, conventions.spacing, steps=self.affine_steps)
             with torch.no_grad():

@@ -56,6 +56,15 @@ def test_what_an_earlier_run_wrote_is_no_input(report: str, tmp_path: Path) -> N
     assert images(find_volumes(tmp_path, min_subjects=1)) == ["a.nii.gz", "b.nii.gz"]
 
 
+def test_label_maps_that_were_made_to_be_trained_on_are_input(tmp_path: Path) -> None:
+    touch(tmp_path / "a.nii.gz", tmp_path / "a_label.nii.gz")
+    report = {"outputs": ["a_label.nii.gz"], "outputs_are_labels": True}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    (item,) = find_volumes(tmp_path, min_subjects=1)
+    assert Path(item["label"]).name == "a_label.nii.gz"
+    assert earlier_outputs(tmp_path) == {"a_label.nii.gz"}  # the next run in this folder replaces it
+
+
 @pytest.mark.parametrize(
     "content", ["no JSON", "[1]", '{"outputs": 3}', '{"outputs": [1, "../a.nii.gz", "/a.nii.gz"]}']
 )

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from custom.layers import PhysicalConventions
+from custom.layers import AuthorsConventions, PhysicalConventions
 from custom.losses import LocalNCCLoss
 from custom.networks import SimilarityHead, ZMatchingHead
 from custom.registration import RefineDisplacement, refine_affine, refine_displacement
@@ -50,6 +50,15 @@ def test_it_computes_under_no_grad_as_without(pair):
 def test_a_start_that_every_step_makes_worse_is_kept(pair):
     assert torch.equal(refine_affine(*pair, KNOWN, SPACING, steps=1, learning_rate=40.0), KNOWN)
     assert torch.equal(refine_affine(*pair, IDENTITY, SPACING, steps=0), IDENTITY)
+
+
+def test_steps_of_the_affine_map_that_would_do_nothing_are_refused():
+    head = ZMatchingHead(None, SimilarityHead(2, levels=[[2, 2]]), CONVENTIONS)
+    with pytest.raises(ValueError, match=r"\(refine_affine\) is 40 and steps \(refine\) 0, expected steps too"):
+        RefineDisplacement(steps=0, matching_head=head, affine_steps=40)
+    authors = ZMatchingHead(None, SimilarityHead(2, levels=[[2, 2]]), AuthorsConventions())
+    with pytest.raises(ValueError, match=r"\(refine_affine\) is 40, expected 0 with AuthorsConventions"):
+        RefineDisplacement(steps=1, matching_head=authors, affine_steps=40)
 
 
 def test_blocks_keep_extent_and_centre():

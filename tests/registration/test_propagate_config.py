@@ -10,9 +10,11 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from scipy.ndimage import gaussian_filter
 
+from custom.data import find_volumes
 from custom.files import read_json
 from custom.volumes import write_volume
 from custom.weights import save_pretext
+from tools import join_data
 
 CONFIGS = Path(__file__).parents[2] / "bundles" / "gvsl_pretrain" / "configs"
 FILES = [str(CONFIGS / name) for name in ("register.json", "propagate.json")]
@@ -82,6 +84,23 @@ def test_the_label_maps_of_registered_atlases_vote(overrides, tmp_path):
     cases = read_json(refined / "report.json")["cases"]
     assert [(case["subject"], case["atlases"]) for case in cases] == [("v0", 3), ("v1", 3)]
     assert all(0.8 < case["agreement"] <= 1 for case in cases)
+
+
+def test_labels_beside_their_images_are_a_data_set_and_are_replaced_by_the_next_run(overrides, tmp_path):
+    """As docs/howto/brain.md joins and trains on them."""
+    folder = tmp_path / "volumes"
+    beside = overrides | {"output_dir": str(folder)}
+    assert propagate(**beside) == folder
+    join_data.join([str(tmp_path / "atlases"), str(folder)], str(tmp_path / "joined"))
+    entries = read_json(tmp_path / "joined" / "dataset.json")["training"]
+    assert len(entries) == 5 and all("label" in entry for entry in entries)
+    propagate(**beside)
+    assert sorted(path.name for path in (folder / "earlier" / "1").iterdir()) == [
+        "report.json",
+        "v0_label.nii.gz",
+        "v1_label.nii.gz",
+    ]
+    assert len(find_volumes(folder, min_subjects=1)) == 2
 
 
 def test_label_maps_of_different_types_vote(overrides, tmp_path):
