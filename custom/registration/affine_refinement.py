@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn import functional as F
@@ -48,33 +48,35 @@ def refine_affine(
     sides = torch.tensor([side * step for side, step in zip(fixed.shape[2:], spacing, strict=True)])
     half_side = float(sides.square().mean().sqrt()) / 2
     change = start.new_zeros(1, 3, 4).requires_grad_()
-    correlation = LocalNCCLoss(window=WINDOW)
 
     def changed() -> torch.Tensor:
         linear = start[:, :, :3] + change[:, :, :3] / half_side @ start[:, :, :3]
         return torch.cat((linear, start[:, :, 3:] + change[:, :, 3:]), dim=2)
 
     with torch.enable_grad(), torch.autocast(start.device.type, enabled=False):
-        for level in levels:
-            coarse_moving, coarse_fixed = (
-                means_of_blocks(volume.detach().float(), level) for volume in (moving, fixed)
-            )
-            shapes = zip(spacing, fixed.shape[2:], coarse_fixed.shape[2:], strict=True)
-            conventions = PhysicalConventions([step * side / blocks for step, side, blocks in shapes])
+        for side in levels:
+            loss = loss_of_blocks(moving, fixed, spacing, side)
             optimizer = torch.optim.Adam([change], learning_rate)
             falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=max(steps, 1))
             for _ in range(steps):
-                loss = correlation(conventions.warp_affine(coarse_moving, changed()), coarse_fixed)
                 optimizer.zero_grad()
-                loss.backward()
+                loss(changed()).backward()
                 optimizer.step()
                 falling.step()
     with torch.no_grad():
-        losses = [
-            float(correlation(conventions.warp_affine(coarse_moving, candidate), coarse_fixed))
-            for candidate in (start, changed())
-        ]
-        return changed() if losses[1] < losses[0] else start
+        last = loss_of_blocks(moving, fixed, spacing, levels[-1])
+        return changed() if last(changed()) < last(start) else start
+
+
+def loss_of_blocks(
+    moving: torch.Tensor, fixed: torch.Tensor, spacing: Sequence[float], side: int
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The function M (1, 3, 4) -> 1 - NCC of the volumes under M, both as means over blocks of about `side` voxels."""
+    coarse_moving, coarse_fixed = (means_of_blocks(volume.detach().float(), side) for volume in (moving, fixed))
+    shapes = zip(spacing, fixed.shape[2:], coarse_fixed.shape[2:], strict=True)
+    conventions = PhysicalConventions([step * voxels / blocks for step, voxels, blocks in shapes])
+    correlation = LocalNCCLoss(window=WINDOW)
+    return lambda matrix: correlation(conventions.warp_affine(coarse_moving, matrix), coarse_fixed)
 
 
 def means_of_blocks(volume: torch.Tensor, side: int) -> torch.Tensor:
