@@ -182,7 +182,8 @@ def evaluate(
                      (default: gvsl_output/finetune_BUNDLE, or gvsl_output/pretrain, where it has weights, else those
                      that came with the bundle)
       --overlay      names of config files that were on top in training, with commas
-      --KEY VALUE    any other key of the config, such as --test_share 0.5
+      --KEY VALUE    any other key of the config; those that split the volumes (--test_share, --validation_share,
+                     --seed) as in training
 
     example: gvsl evaluate heart labelled/
     """
@@ -202,10 +203,11 @@ def _inference(
 
 def _training(name: str, bundle: Path, folder: str, output: str, overlay: str, overrides: dict[str, str]) -> ConfigRun:
     """A run of train.json with overlays, whose data are a folder or phantoms below the working directory."""
-    phantoms = os.path.join(OUTPUT, "phantoms", short_name(bundle.name))
+    files = ("train.json", *(_overlay(bundle, entry) for entry in overlay.split(",") if entry))
+    cohorts = [Path(file).stem for file in files[1:] if "cohort" in read_json(bundle / "configs" / file)]
+    phantoms = os.path.join(OUTPUT, "phantoms", "_".join((short_name(bundle.name), *cohorts)))
     data = {"dataset_dir": path_text(folder)} if folder else {"dataset_dir": phantoms, "cohort#root": phantoms}
     cache = {"overflow_dir": os.path.join(OUTPUT, "cache")}
-    files = ("train.json", *(_overlay(bundle, entry) for entry in overlay.split(",") if entry))
     return ConfigRun(bundle, files, data | _output(output, name) | cache | overrides)
 
 

@@ -12,3 +12,4 @@ from .pairs import FixedPairDataset, PairDataset
 from .pretraining import fingerprint, inference_data, pretraining_data
 from .sampler import GlobalSampler
 from .samples import SampleDataset
+from .seen_volumes import seen_in_training, write_seen

@@ -56,6 +56,10 @@ def check_channels_stated(file: str, channels: int) -> None:
         raise ValueError(f"{file}: {len(stated)} channel_names ({names}), expected in_channels, which is {channels}")
 
 
+class UnsupportedLabels(ValueError):
+    """A dataset.json states structures that are not one whole number each."""
+
+
 def stated_labels(file: str) -> dict[str, int]:
     """
     The entry "labels" of a dataset.json: {"0": "background", "1": NAME} of the Decathlon, {NAME: 1} of nnU-Net 2.
@@ -67,8 +71,8 @@ def stated_labels(file: str) -> dict[str, int]:
         Name -> value in the order of the file; {} if the file or the entry is missing.
 
     Raises:
-        ValueError: the file is malformed, or a label is not one whole number (regions and the label "ignore" of nnU-Net
-            are not supported).
+        ValueError: the file is malformed.
+        UnsupportedLabels: a label is not one whole number, such as the regions and the label "ignore" of nnU-Net.
     """
     labels = read_json(file).get("labels", {}) if os.path.isfile(file) else {}
     if not isinstance(labels, dict):
@@ -77,7 +81,7 @@ def stated_labels(file: str) -> dict[str, int]:
     named = {name: value for value, name in labels.items()} if of_decathlon else labels
     wrong = {name: value for name, value in named.items() if name == "ignore" or not is_whole(value)}
     if wrong:
-        raise ValueError(
+        raise UnsupportedLabels(
             f"{file}: labels holds {short(wrong)}, expected one whole number for each structure (regions and the "
             "label ignore are not supported); --labels \"{'NAME': 1}\" names the structures of the run"
         )

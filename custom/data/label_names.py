@@ -13,7 +13,7 @@ from ..volumes import VolumeError, load_volume
 from .class_folders import class_folders
 from .datalist import path_of
 from .dataset_csv import class_names
-from .dataset_json import stated_labels
+from .dataset_json import UnsupportedLabels, stated_labels
 from .layout import find_layout
 from .listing import list_file, listed_labels
 from .names import natural_key
@@ -83,8 +83,20 @@ def labels_of(
 
 
 def label_values(dataset_dir: str, default: Sequence[int], cohort: Any = None) -> list[int]:
-    """The values of `labels_of` alone, without names."""
-    return list(labels_of(dataset_dir, {f"label_{value}": value for value in default}, cohort).values())
+    """The values of `labels_of` alone, without names.
+
+    Pre-training measures with them and needs none: if dataset.json has regions or the label "ignore", the values are
+    those that occur in the label maps, with a warning.
+    """
+    named = {f"label_{value}": value for value in default}
+    try:
+        return list(labels_of(dataset_dir, named, cohort).values())
+    except UnsupportedLabels as error:
+        root = path_of(dataset_dir)
+        logger.warning(f"{error}. Pre-training measures with the values that occur in the label maps")
+        return sorted(
+            _named_values([label for label in _found_labels(root) if isinstance(label, str)], {}, {0}, root).values()
+        )
 
 
 def _found_labels(root: str) -> list[str | int]:

@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Engine
 
 from ..files import finite
+from ..volumes import Image
 from .report import Report
 
 
@@ -27,6 +28,11 @@ class PairReport(Report):
     def __init__(self, directory: str, pairs: Sequence[Mapping[str, Any]], weights: str | None = None) -> None:
         super().__init__(directory, weights=weights)
         self.pairs = pairs
+
+    def images(self, engine: Engine) -> list[Image]:
+        """Paths of the volumes of all pairs, each once."""
+        images = {str(pair[side]): pair[side] for pair in self.pairs for side in ("moving", "fixed") if side in pair}
+        return list(images.values())
 
     def collect(self, engine: Engine) -> None:
         """Adds the pairs of a batch; a measure is an output of shape (pairs,)."""

@@ -14,9 +14,10 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
 
+from ..data import seen_in_training
 from ..figures import save_figure
 from ..files import set_aside, write_csv, write_json
-from ..volumes import file_name
+from ..volumes import Image, file_name, image_name
 from ..weights import WeightsOrigin, origin_of
 
 logger = logging.getLogger(__name__)
@@ -72,8 +73,25 @@ class Report:
         set_aside(self.directory, (self.table, *self.others))
         if self.weights is not None:
             self.origin = origin_of(self.weights)
+            self.origin = self.origin.but_for(self.seen(engine))
         if self.origin.notice:
             logger.warning(self.origin.notice)
+
+    def seen(self, engine: Engine) -> str | None:
+        """A sentence about evaluated volumes on which these weights were trained; None if there are none."""
+        images = self.images(engine)
+        seen = seen_in_training(self.weights, images)
+        if not seen:
+            return None
+        return (
+            f"{len(seen)} of {len(images)} evaluated volumes are training volumes of these weights, such as "
+            f"{image_name(seen[0])}: the result is too good"
+        )
+
+    def images(self, engine: Engine) -> list[Image]:
+        """Paths of the volumes that are evaluated."""
+        dataset = getattr(getattr(engine, "data_loader", None), "dataset", None)
+        return [item["image"] for item in getattr(dataset, "data", [])]
 
     def collect(self, engine: Engine) -> None:
         """Adds the cases of a batch."""

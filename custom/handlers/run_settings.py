@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 NOT_COMPARED = frozenset(
     """
     imports initialize run finalize bundle_root output_dir resume accept_changes figures device deterministic rank
-    world_size num_workers cache_dir max_epochs val_interval dataset_dir cohort validate task network backend gray_scale
+    world_size num_workers cache_dir overflow_dir licence max_epochs val_interval dataset_dir cohort validate task
+    network backend gray_scale
     """.split()
 )
 NOT_COMPARED_IN_TRAIN = frozenset({"handlers", "trainer"})

@@ -17,8 +17,10 @@ from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
 from ignite.handlers.checkpoint import BaseSaveHandler
 
+from ..data import write_seen
 from ..files import load_tensors, write_tensors
 from ..running import resolved_config
+from .kept_settings import keep_settings
 from .run_settings import RunSettings
 
 logger = logging.getLogger(__name__)
@@ -88,14 +90,16 @@ class TrainingState:
     """Saves after each epoch all that a run needs to continue, and loads it when a run starts that resumes.
 
     A checkpoint holds the objects, the iteration and epoch, the gradient scaler and the random state. Files are written
-    under a temporary name and then renamed; checkpoints before the last two are deleted.
+    under a temporary name and then renamed; checkpoints before the last two are deleted. A run that resumes with other
+    learning rates or more epochs has the schedule of its own config (`keep_settings`).
 
     Args:
         directory: folder of the files checkpoint_ITERATION.pt.
         objects: name -> object with `state_dict` and `load_state_dict`: network, optimiser, schedule.
         resume: continue at the newest checkpoint of the directory; without one the run starts at the beginning.
         interval: number of epochs between checkpoints.
-        data: training items; a run that resumes must have the same volumes, see `RunSettings`.
+        data: training items; a run that resumes must have the same volumes, see `RunSettings`, and an evaluation tells
+            if it repeats them (`write_seen`).
         accept_changes: keys of the config that may differ where a run resumes, see `RunSettings`.
     """
 
@@ -112,6 +116,7 @@ class TrainingState:
         self.objects = objects
         self.resume = resume
         self.interval = interval
+        self.data = data
         self.settings = RunSettings(self.directory / SETTINGS, resolved_config(), data, accept_changes)
 
     def attach(self, trainer: Engine) -> None:
@@ -126,6 +131,8 @@ class TrainingState:
         if self._save is None:
             if idist.get_rank() == 0:
                 self.settings.write()
+                if self.data is not None:
+                    write_seen(self.directory.parent, self.data)
             self._save = Checkpoint(
                 self._saved,
                 _CheckpointFiles(self.directory),
@@ -156,6 +163,7 @@ class TrainingState:
         max_epochs, epoch_length = trainer.state.max_epochs, trainer.state.epoch_length
         device = trainer.state.device
         newest, checkpoint = self.read(paths[::-1], device)
+        restore_settings = keep_settings(self.objects.values())
         try:
             Checkpoint.load_objects(self._saved, checkpoint)
         except (KeyError, RuntimeError, ValueError) as error:
@@ -164,6 +172,7 @@ class TrainingState:
         if trainer.state.epoch_length != epoch_length or done > planned:
             content = f"{done} iterations in epochs of {trainer.state.epoch_length}"
             raise ValueError(f"{newest} holds {content}, expected at most {planned} in epochs of {epoch_length}")
+        restore_settings()
         trainer.state.max_epochs = max_epochs
         logger.info(f"resumed at iteration {done} of {planned} from {newest}")
 

@@ -109,6 +109,7 @@ class RegistrationFiles:
     def attach(self, engine: Engine) -> None:
         """Register on an evaluator of a `RegistrationPair`."""
         engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_STARTED, self.check)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.write)
 
     def start(self, engine: Engine) -> None:
@@ -124,11 +125,14 @@ class RegistrationFiles:
             if notice:
                 logger.warning(notice)
 
+    def check(self, engine: Engine) -> None:
+        """Refuse a pair whose files could not be written, before it is registered."""
+        check_geometry(file_grid(engine.state.batch)[0], image_name(engine.data_loader.dataset.files["fixed"]))
+
     def write(self, engine: Engine) -> None:
         """Write the files of the pair of the last iteration."""
         batch, outputs = engine.state.batch, engine.state.output
         files, grid = engine.data_loader.dataset.files, file_grid(batch)
-        check_geometry(grid[0], image_name(files["fixed"]))
         field = resample_displacement(*millimetre_field(outputs["displacement"], batch), *grid)
         written = {name: WRITTEN[name] for name in ("displacement_field", "warped")}
         write_displacement_field(self.directory / written["displacement_field"], field, grid[0])

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from .arguments import null_overrides
 from .config import is_command, running_folder, running_parser
 from .keys import check_keys
 from .output_lock import lock_output
-from .screen import show_reasons
+from .screen import LOG, show_reasons
 from .values import check_values
 
 
@@ -36,4 +37,6 @@ def start_run() -> None:
     check_keys(parser.get(), running_folder(parser))
     check_values(parser)
     if command and int(os.environ.get("RANK", "0")) == 0:  # of torchrun
-        lock_output(parser.get_parsed_content("output_dir"))
+        output_dir = Path(parser.get_parsed_content("output_dir"))
+        lock_output(output_dir)
+        (output_dir / LOG).unlink(missing_ok=True)  # of an earlier run that failed

@@ -25,8 +25,23 @@ def check_values(parser: ConfigParser) -> None:
         for name in names:
             if name in parser and not is_valid(value := parser.get_parsed_content(name)):
                 raise ValueError(f"{name} is {value!r}, expected {expected}")
+    check_labels(parser)
     if "device" in parser:
         check_device(parser.get_parsed_content("device"))
+
+
+def check_labels(parser: ConfigParser) -> None:
+    """Raises ValueError if labels that a user sets are no values (pre-training), or no names with values."""
+    labels = parser.get().get("labels")
+    if labels is None or isinstance(labels, str) or "_target_" in labels:  # read from the data set
+        return
+    if "pretext_task" in parser:
+        is_valid, expected = isinstance(labels, (list, tuple)), "a list of whole numbers, such as [1,2]"
+    else:
+        is_valid, expected = isinstance(labels, dict), "names with whole numbers, such as {'liver': 1}"
+    values = labels.values() if isinstance(labels, dict) else labels
+    if not is_valid or not all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        raise ValueError(f"labels is {labels!r}, expected {expected}")
 
 
 def check_device(device: Any) -> None:

@@ -44,19 +44,18 @@ class EncodeLabelsd(MapTransform):
         self.labels, self.background = dict(labels), sorted({0, *background})
         pairs = [(value, 0) for value in self.background]
         pairs += [(value, index) for index, value in enumerate(self.labels.values(), start=1)]
-        values, classes = zip(*sorted(pairs), strict=True)
-        if not self.labels or len(set(values)) < len(values):
+        self.values, self.classes = zip(*sorted(pairs), strict=True)  # no tensors: their pickles differ in each process
+        if not self.labels or len(set(self.values)) < len(self.values):
             raise ValueError(f"labels are {self.labels}, background {self.background}, expected different values")
-        self.values = torch.tensor(values, dtype=torch.int64)
-        self.classes = torch.tensor(classes, dtype=torch.float32)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         item = dict(data)
+        values, classes = torch.tensor(self.values), torch.tensor(self.classes, dtype=torch.float32)
         for key in self.key_iterator(item):
             label = torch.as_tensor(item[key])
             plain = without_metadata(label)
-            index = torch.bucketize(plain.long(), self.values).clamp(max=len(self.values) - 1)
-            unknown = self.values[index] != plain
+            index = torch.bucketize(plain.long(), values).clamp(max=len(values) - 1)
+            unknown = values[index] != plain
             if unknown.any():
                 values = [str(int(v) if v == int(v) else v) for v in plain[unknown].unique().tolist()]
                 name = file_name(label, f"key {key!r}")
@@ -64,7 +63,7 @@ class EncodeLabelsd(MapTransform):
                     f"{name}: label values {', '.join(values)} in {int(unknown.sum())} voxels, "
                     f"expected those of {self.labels} or of the background {self.background}"
                 )
-            item[key] = convert_to_dst_type(self.classes[index], label, dtype=torch.float32)[0]
+            item[key] = convert_to_dst_type(classes[index], label, dtype=torch.float32)[0]
         return item
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
+from nibabel.orientations import aff2axcodes
 from scipy.ndimage import binary_fill_holes
 from skimage.filters import threshold_otsu
 from skimage.measure import block_reduce, label, regionprops
@@ -96,6 +98,9 @@ class LungMaskd(MapTransform):
     def mask_of(self, image: MetaTensor, own_mask: torch.Tensor | None) -> MetaTensor:
         """The mask (1, *spatial), float32, with the affine of the image."""
         name = file_name(image)
+        axes = "".join(aff2axcodes(np.asarray(image.affine)))
+        if own_mask is None and not re.fullmatch("[RL][AP][SI]", axes):
+            raise VolumeError(f"{name}: axes {axes}, expected left-right, back-front and top-bottom (orientation RAS)")
         spacing = np.linalg.norm(np.asarray(image.affine)[:3, :3], axis=0)
         if own_mask is None:
             source = f"{name}: the threshold found"

@@ -27,6 +27,10 @@ class WeightsOrigin(NamedTuple):
     described: dict[str, Any]
     notice: str | None
 
+    def but_for(self, also: str | None) -> WeightsOrigin:
+        """The same with another sentence in the notice, if there is one."""
+        return self if also is None else self._replace(notice=f"{self.notice}; {also}" if self.notice else also)
+
 
 def origin_of(weights: str | os.PathLike) -> WeightsOrigin:
     """Read from the description of weights what they were trained on.

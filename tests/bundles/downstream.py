@@ -411,6 +411,16 @@ class BundleTests:
         cases = rows(tmp_path / "evaluation" / "cases.csv")
         data = workflow(self.bundle, ["train.json"], "train", overrides).parser.get_parsed_content("data")
         assert sorted(row["subject"] for row in cases) == sorted(item["subject"] for item in data["test"])
+        assert "training volumes" not in metrics.get("notice", "")
+
+    def test_an_evaluation_on_training_volumes_says_so(self, trained: Path, overrides: dict, tmp_path: Path) -> None:
+        """With another test_share than in training the split is drawn anew."""
+        data = workflow(self.bundle, ["train.json"], "train", overrides).parser.get_parsed_content("data")
+        count = len({item["subject"] for part in data.values() for item in part}) - 1
+        chosen = self.data_alone(overrides) | {"validation_share": 0, "test_share": count, "figures": False}
+        self.evaluate(chosen, trained, tmp_path / "evaluation")
+        notice = read_json(tmp_path / "evaluation" / "metrics.json")["notice"]
+        assert f"of {count} evaluated volumes are training volumes of these weights" in notice
 
 
 class DownstreamTests(BundleTests):

@@ -189,6 +189,15 @@ def test_without_a_folder_phantoms_are_drawn_below_the_working_directory(text, p
     assert "@bundle_root + '/data" not in str(parser.get())
 
 
+def test_phantoms_of_another_cohort_have_a_folder_of_their_own(passed_on):
+    folders = [
+        overrides_of(passed_on(f"pretrain {overlay}"))["cohort#root"]
+        for overlay in ("", "--overlay mr", "--overlay brain")
+    ]
+    assert folders[0] == folders[1] == "gvsl_output/phantoms/pretrain"
+    assert folders[2] == "gvsl_output/phantoms/pretrain_brain"
+
+
 def test_paths_below_the_working_directory_are_printed_relative_to_it(monkeypatch):
     monkeypatch.chdir(BUNDLES)
     run = ConfigRun(BUNDLES / "gvsl_seg_heart", ("train.json", "linear.json"), {"output_dir": "a b"})

@@ -44,6 +44,15 @@ def test_values_of_the_maps_get_names_of_their_own(write):
     assert label_values(str(folder), [500]) == [1, 2]
 
 
+def test_regions_do_not_stop_pre_training(write, caplog):
+    """It measures with the values of the maps, and needs none."""
+    folder = str(state(write([1, 2], [2]), labels={"background": 0, "whole": [1, 2], "ignore": 3}, numTraining=2))
+    with pytest.raises(ValueError, match="labels holds"):
+        labels_of(folder, DEFAULT)
+    assert label_values(folder, [500]) == [1, 2]
+    assert "Pre-training measures with the values that occur in the label maps" in caplog.text
+
+
 def test_known_values_have_their_names_and_absent_ones_are_left_out(write):
     folder = str(write([820, 421], [820]))
     assert labels_of(folder, DEFAULT, background=[421]) == {"aorta": 820}

@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine
 from monai.data import DataLoader
 from oblique import (
     PREPROCESSING,
@@ -217,6 +218,19 @@ def test_a_sheared_fixed_image_is_refused_and_a_sheared_moving_one_is_not(regist
     register(names | {"moving": str(tmp_path / "moving.nii.gz")}, tmp_path / "out")
     with pytest.raises(ValueError, match=r"fixed\.nii\.gz: a sheared voxel grid"):
         register(names | {"fixed": str(tmp_path / "fixed.nii.gz")}, tmp_path / "refused")
+
+
+def test_what_could_not_be_written_is_refused_before_it_is_computed(registered, tmp_path):
+    sheared = FIXED.copy()
+    sheared[:3, 2] += 0.3 * sheared[:3, 0]
+    write_volume(tmp_path / "fixed.nii.gz", read(registered / "fixed.nii.gz"), sheared, allow_shear=True)
+    names = {"moving": str(registered / "moving.nii.gz"), "fixed": str(tmp_path / "fixed.nii.gz")}
+    pair = RegistrationPair(**names, transform=PREPROCESSING)
+    engine = Engine(lambda engine, batch: pytest.fail("the pair is registered"))
+    engine.data_loader = DataLoader(pair)
+    RegistrationFiles(str(tmp_path / "out"), None).attach(engine)
+    with pytest.raises(ValueError, match=r"fixed\.nii\.gz: a sheared voxel grid"):
+        engine.run(engine.data_loader)
 
 
 def test_a_fixed_label_map_of_background_alone_is_named(registered, tmp_path, caplog):

@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 
 from custom.files import read_json
 from custom.running.keys import check_keys
-from custom.running.values import SWITCHES, check_values
+from custom.running.values import SWITCHES, check_labels, check_values
 from tools.file_checks import LAID_OVER
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
@@ -107,3 +107,29 @@ def test_a_device_that_is_not_there_is_refused():
 @pytest.mark.parametrize("path", COMPLETE, ids=name_of)
 def test_the_values_of_every_config_are_of_the_right_kind(path):
     check_values(ConfigParser(read_json(path) | {"bundle_root": str(path.parents[1])}))
+
+
+@pytest.mark.parametrize(
+    ("bundle", "labels", "expected"),
+    [
+        ("gvsl_pretrain", {"NAME": 1}, r"a list of whole numbers, such as \[1,2\]"),
+        ("gvsl_pretrain", [1.5], "a list of whole numbers"),
+        ("gvsl_seg_heart", [1, 2], "names with whole numbers, such as {'liver': 1}"),
+        ("gvsl_seg_heart", {"liver": True}, "names with whole numbers"),
+    ],
+)
+def test_labels_of_another_kind_are_refused(bundle, labels, expected):
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLES / bundle / "configs" / "train.json"))
+    parser["labels"] = labels
+    with pytest.raises(ValueError, match=f"labels is .* expected {expected}"):
+        check_labels(parser)
+
+
+@pytest.mark.parametrize(("bundle", "labels"), [("gvsl_pretrain", [1, 2]), ("gvsl_seg_heart", {"liver": 1})])
+def test_labels_as_they_are_documented_are_taken(bundle, labels):
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLES / bundle / "configs" / "train.json"))
+    check_labels(parser)  # read from the data set
+    parser["labels"] = labels
+    check_labels(parser)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import CropForegroundd
+from monai.transforms import CropForegroundd, Orientation
 
 from custom.phantoms import make_chest_subject
 from custom.transforms.lungs import LungMaskd, lung_mask
@@ -102,6 +102,12 @@ def test_given_mask_is_used(chest):
     image, lungs = chest
     item = LungMaskd("image", "mask")({"image": volume(image), "mask": volume(lungs * 2)})
     assert np.array_equal(item["mask"][0].numpy(), lungs.astype(np.float32))
+
+
+def test_a_volume_whose_last_axis_is_not_from_top_to_bottom_is_refused(chest):
+    turned = Orientation("SAR", labels=(("L", "R"), ("P", "A"), ("I", "S")))(volume(chest[0]))
+    with pytest.raises(VolumeError, match="axes SAR, expected left-right, back-front and top-bottom"):
+        LungMaskd("image")({"image": turned})
 
 
 def test_errors_name_the_file(chest):
