@@ -74,12 +74,13 @@ class _SkipsFailedCases(SupervisedEvaluator):
         if len(different) > LISTED:
             lines.insert(0, f"(the first {LISTED}; all are in the log)")
         total, done = len(self.data_loader.dataset), len(self.data_loader.dataset) - len(failures)
+        unit = getattr(self.data_loader.dataset, "unit", "case")
         if not done:
-            first = f"none of {total} cases has a result:"
+            first = f"none of {total} {unit}s has a result:"
         elif error is None:
-            first = f"{len(failures)} of {total} cases have no result, those of the others are written:"
+            first = f"{len(failures)} of {total} {unit}s have no result, those of the others are written:"
         else:
-            first = f"{innermost(error)}; and {len(failures)} of {total} cases have no result:"
+            first = f"{innermost(error)}; and {len(failures)} of {total} {unit}s have no result:"
         lines.insert(0, first)
         return "\n  ".join(lines)
 

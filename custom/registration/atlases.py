@@ -32,6 +32,8 @@ class AtlasPairs(Dataset):
         ValueError: a volume to label is an atlas.
     """
 
+    unit = "pair"  # what an error counts
+
     def __init__(
         self,
         atlases: Sequence[Mapping[str, Any]],

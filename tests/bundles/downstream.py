@@ -414,13 +414,14 @@ class BundleTests:
         assert "training volumes" not in metrics.get("notice", "")
 
     def test_an_evaluation_on_training_volumes_says_so(self, trained: Path, overrides: dict, tmp_path: Path) -> None:
-        """With another test_share than in training the split is drawn anew."""
+        """As where the split is drawn anew, because test_share or the list of volumes is another one."""
         data = workflow(self.bundle, ["train.json"], "train", overrides).parser.get_parsed_content("data")
-        count = len({item["subject"] for part in data.values() for item in part}) - 1
-        chosen = self.data_alone(overrides) | {"validation_share": 0, "test_share": count, "figures": False}
+        parts = {"training": [], "validation": [], "test": data["test"] + data["training"]}
+        chosen = self.data_alone(overrides) | {"data": parts, "figures": False}
         self.evaluate(chosen, trained, tmp_path / "evaluation")
+        seen, all_volumes = len(data["training"]), len(parts["test"])
         notice = read_json(tmp_path / "evaluation" / "metrics.json")["notice"]
-        assert f"of {count} evaluated volumes are training volumes of these weights" in notice
+        assert f"{seen} of {all_volumes} evaluated volumes are training volumes of these weights" in notice
 
 
 class DownstreamTests(BundleTests):

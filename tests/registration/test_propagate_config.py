@@ -116,7 +116,7 @@ def test_a_volume_that_cannot_be_read_is_named_and_the_others_are_labelled(overr
     with pytest.raises(RuntimeError) as error:
         propagate(**overrides)
     message = chain(error.value)
-    assert "3 of 6 cases have no result" in message and message.count("v0.nii.gz: cannot be read") == 1
+    assert "3 of 6 pairs have no result" in message and message.count("v0.nii.gz: cannot be read") == 1
     assert (tmp_path / "out" / "v1_label.nii.gz").is_file() and not (tmp_path / "out" / "v0_label.nii.gz").exists()
 
 
