@@ -57,29 +57,39 @@ def labels_of(
             there is no structure but the background.
         VolumeError: a label map cannot be read, or its values are not those of structures.
     """
-    root = path_of(dataset_dir)
-    if of_volumes and not is_default_cohort(root, cohort) and (names := _class_names(root)):
+    root, no_structure = path_of(dataset_dir), {0, *background}
+    if is_default_cohort(root, cohort):
+        return dict(default)
+    if of_volumes and (names := _class_names(root)):
         known = set(names) <= default.keys()
         named = dict(default) if known else {name: number for number, name in enumerate(names)}
         logger.info(f"{root}: labels {named} (from the names of the classes)")
         return named
-    labels = [] if is_default_cohort(root, cohort) else _found_labels(root)
+    labels = _found_labels(root)
     if not labels:  # or no data set, of which `labelled_data` says what is missing
         return dict(default)
-    named, source = stated_labels(os.path.join(root, "dataset.json")), "dataset.json"
     classes = [label for label in labels if isinstance(label, int)]
     maps = [label for label in labels if isinstance(label, str)]
-    if not named:
-        named, source = _named_classes(classes, default, root), f"the classes of {len(classes)} volumes"
-    if not named:
-        named, source = _named_values(maps, default, {0, *background}, root), f"{len(maps)} label maps"
+    named, source = _named(root, classes, maps, default, no_structure)
     if maps:
-        named = {name: value for name, value in named.items() if value not in {0, *background}}
+        named = {name: value for name, value in named.items() if value not in no_structure}
     if not named:
-        values = sorted({0, *background})
-        raise ValueError(f"{root}: only the background {values} in {source}, expected one structure or more")
+        raise ValueError(
+            f"{root}: only the background {sorted(no_structure)} in {source}, expected one structure or more"
+        )
     logger.info(f"{root}: labels {named} (from {source})")
     return named
+
+
+def _named(
+    root: str, classes: Sequence[int], maps: Sequence[str], default: Mapping[str, int], no_structure: set[int]
+) -> tuple[dict[str, int], str]:
+    """Structure or class -> value, and where they come from: dataset.json, else the classes, else the label maps."""
+    if named := stated_labels(os.path.join(root, "dataset.json")):
+        return named, "dataset.json"
+    if named := _named_classes(classes, default, root):
+        return named, f"the classes of {len(classes)} volumes"
+    return _named_values(maps, default, no_structure, root), f"{len(maps)} label maps"
 
 
 def label_values(dataset_dir: str, default: Sequence[int], cohort: Any = None) -> list[int]:
@@ -92,11 +102,10 @@ def label_values(dataset_dir: str, default: Sequence[int], cohort: Any = None) -
     try:
         return list(labels_of(dataset_dir, named, cohort).values())
     except UnsupportedLabels as error:
-        root = path_of(dataset_dir)
         logger.warning(f"{error}. Pre-training measures with the values that occur in the label maps")
-        return sorted(
-            _named_values([label for label in _found_labels(root) if isinstance(label, str)], {}, {0}, root).values()
-        )
+        root = path_of(dataset_dir)
+        maps = [label for label in _found_labels(root) if isinstance(label, str)]
+        return sorted(_named_values(maps, {}, {0}, root).values())
 
 
 def _found_labels(root: str) -> list[str | int]:
