@@ -196,7 +196,7 @@ class BundleTests:
         for part in ("training", "validation"):
             assert list((trained / "tensorboard" / part).glob("events*")), part
         checkpoints = sorted(path.name for path in (trained / "checkpoints").iterdir())
-        assert checkpoints == ["checkpoint_2.pt", "checkpoint_4.pt", "settings.json"]
+        assert checkpoints == ["checkpoint_2.pt", "checkpoint_4.pt", "settings.json", "training_volumes.json"]
 
     def test_model_json_says_what_the_weights_are(self, trained: Path, weights: Path, overrides: dict) -> None:
         description = read_json(trained / "model.json")

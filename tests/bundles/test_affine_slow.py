@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import BUNDLE
 from ignite.engine import Events
-from runs import workflow
+from runs import ROOT, workflow
 
 from custom.phantoms import CARDIAC_LABELS, PhantomCohort, make_cardiac_subject
 
+BUNDLE = ROOT / "bundles" / "gvsl_pretrain"
 SPACING = (7.0, 7.0, 7.0)
 
 

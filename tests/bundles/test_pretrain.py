@@ -66,7 +66,7 @@ def test_run_writes_everything(trained: Path) -> None:
         assert (trained / name).read_bytes().startswith(b"\x89PNG")
     for part in ("training", "validation"):
         assert list((trained / "tensorboard" / part).glob("events*")), part
-    kept = ["checkpoint_2.pt", "checkpoint_4.pt", "settings.json"]
+    kept = ["checkpoint_2.pt", "checkpoint_4.pt", "settings.json", "training_volumes.json"]
     assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == kept
 
 
