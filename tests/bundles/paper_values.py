@@ -327,6 +327,7 @@ VALUES: dict[str, dict[str, dict[str, Any]]] = {
         "train.json": SEGMENTATION
         | {
             "cohort#subjects": 20,
+            "pretrained_parts": [],
             "spacing": [3.0, 3.0, 3.0],
             "patch_size": [48, 64, 48],
             "validate#inferer#roi_size": [48, 64, 48],

@@ -30,10 +30,11 @@ class SegmentationTests:
     bundle: Path
     own: dict[str, Any]
     metric = "mean_dice"
+    parts: list[str] = ["encoder"]  # of the backbone from which fine-tuning starts; [] for all
     reports = ("cases.csv", "metrics.json", "best.png", "median.png", "worst.png")
 
-    def test_fine_tuning_takes_the_encoder_and_what_is_frozen_takes_all(self) -> None:
-        for overlays, frozen, expected in (([], False, ["encoder"]), ([], True, []), (["paper.json"], False, [])):
+    def test_what_fine_tuning_takes_of_the_backbone_and_what_is_frozen_takes_all(self) -> None:
+        for overlays, frozen, expected in (([], False, self.parts), ([], True, []), (["paper.json"], False, [])):
             files = ["train.json", *overlays]
             config = {
                 name: value for file in files for name, value in read_json(self.bundle / "configs" / file).items()

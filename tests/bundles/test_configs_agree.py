@@ -29,11 +29,11 @@ MAY_DIFFER = {  # from gvsl_seg_heart; an entry covers what lies below it
     ("gvsl_seg_coronary", "evaluate.json"): {"accept_mismatch", "validate#handlers#SegmentationReport#centre_lines"},
     ("gvsl_seg_coronary", "paper.json"): set(),
     ("gvsl_seg_brain", "train.json"): DATA
-    | {"task", "background_values", "spacing", "patch_size", "intensity"}
+    | {"task", "background_values", "spacing", "patch_size", "intensity", "pretrained_parts"}
     | {"loss#weight", "head_learning_rate", "max_epochs", "train#random_transform"},
     ("gvsl_seg_brain", "inference.json"): DATA | {"spacing", "patch_size", "intensity"},
     ("gvsl_seg_brain", "evaluate.json"): {"gray_scale"},
-    ("gvsl_seg_brain", "paper.json"): {"head_learning_rate"},
+    ("gvsl_seg_brain", "paper.json"): {"head_learning_rate", "pretrained_parts"},
 }
 EQUAL_DOWNSTREAM = [  # the blocks of train.json that do not depend on the task
     *("imports", "output_dir", "seed", "resume", "figures", "device", "amp", "deterministic", "rank", "world_size"),

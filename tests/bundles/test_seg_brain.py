@@ -18,6 +18,7 @@ from custom.labels import BRAIN_LABELS
 
 class SegBrain(SegmentationTests):
     bundle = ROOT / "bundles" / "gvsl_seg_brain"
+    parts: list[str] = []
     own: dict[str, Any] = {"labels": {"outer": 1, "inner": 2}}
     shipped = {"background_values": [1]}
     pretrained = PRETRAIN / "models" / "brain"
