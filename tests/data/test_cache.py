@@ -106,6 +106,7 @@ def test_a_subject_with_the_name_of_a_folder_is_no_file(items, tmp_path, monkeyp
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "notes.txt").touch()
     caplog.set_level("INFO")
+    caplog.clear()
     VolumeCache(items, LOAD, cache_dir="cache")
     assert "on disk" in caplog.text and "checked the headers" not in caplog.text
 

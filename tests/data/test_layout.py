@@ -188,7 +188,7 @@ def test_label_maps_without_image_are_left_out_and_named(tmp_path, caplog):
 
 def test_images_whose_names_only_begin_like_that_of_a_label_map_are_named(tmp_path, caplog):
     find_volumes(make(tmp_path, "p1.nii", "p1_followup.nii", "p1_2.nii", "p1_seg.nii", "p2.nii", "p2_ct.nii"))
-    (warning,) = [record.message for record in caplog.records]
+    (warning,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert warning.startswith(f"{tmp_path}: 2 images have no label map, because their names add more than a modality")
     assert warning.endswith("to the name of a label map: p1_2.nii (p1_seg.nii), p1_followup.nii (p1_seg.nii)")
 
