@@ -23,6 +23,7 @@ from custom.files import write_json
 from custom.layers import convolution
 from custom.networks import UNet3D, on_device
 from custom.running import run_tool
+from custom.running.arguments import listed
 
 BACKBONES = {
     "heart": {"channels": (16, 16, 32, 64, 128), "shape": (48, 48, 48)},
@@ -39,7 +40,7 @@ def main(repeats: int = 9, backbones: str = "heart,brain,wide", output: str | No
         backbones: of heart, brain and wide, separated by commas: channels and shape of the volume are stored.
         output: file for the JSON.
     """
-    names = backbones.split(",")
+    names = listed(backbones)
     if unknown := [name for name in names if name not in BACKBONES]:
         raise ValueError(f"backbones names {unknown[0]!r}, expected of {list(BACKBONES)}")
     torch.set_num_threads(1)

@@ -66,9 +66,10 @@ def set_rates(schedule: LRScheduler, loaded: list[float]) -> None:
     groups = schedule.optimizer.param_groups
     if isinstance(schedule, LambdaLR):
         factors = [function(schedule.last_epoch) for function in schedule.lr_lambdas]
+    elif schedule.base_lrs == loaded:
+        return
     else:
         factors = [group["lr"] / base if base else 1.0 for group, base in zip(groups, loaded, strict=True)]
-    if isinstance(schedule, LambdaLR) or schedule.base_lrs != loaded:
-        schedule._last_lr = [base * factor for base, factor in zip(schedule.base_lrs, factors, strict=True)]
-        for group, rate in zip(groups, schedule._last_lr, strict=True):
-            group["lr"] = rate
+    schedule._last_lr = [base * factor for base, factor in zip(schedule.base_lrs, factors, strict=True)]
+    for group, rate in zip(groups, schedule._last_lr, strict=True):
+        group["lr"] = rate

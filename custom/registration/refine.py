@@ -151,10 +151,9 @@ class RefineDisplacement:
         _check(steps, learning_rate, smoothness_weight, control_spacing, max_folded_share, affine_steps)
         if affine_steps and not steps:
             raise ValueError(f"affine_steps (refine_affine) is {affine_steps} and steps (refine) 0, expected steps too")
-        conventions = matching_head.conventions
-        if affine_steps and not isinstance(conventions, PhysicalConventions):
-            names = affine_steps, type(conventions).__name__
-            raise ValueError("affine_steps (refine_affine) is {}, expected 0 with {}".format(*names))
+        if affine_steps and not isinstance(matching_head.conventions, PhysicalConventions):
+            conventions = type(matching_head.conventions).__name__
+            raise ValueError(f"affine_steps (refine_affine) is {affine_steps}, expected 0 with {conventions}")
         self.steps = steps
         self.affine_steps = affine_steps
         self.matching_head = matching_head

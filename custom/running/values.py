@@ -40,7 +40,7 @@ def check_labels(parser: ConfigParser) -> None:
     else:
         is_valid, expected = isinstance(labels, dict), "names with whole numbers, such as {'liver': 1}"
     values = labels.values() if isinstance(labels, dict) else labels
-    if not is_valid or not all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+    if not is_valid or not all(_is_whole(value, -math.inf) for value in values):
         raise ValueError(f"labels is {labels!r}, expected {expected}")
 
 
@@ -60,7 +60,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_whole(value: Any, least: int) -> bool:
+def _is_whole(value: Any, least: float) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 

@@ -57,10 +57,10 @@ class EncodeLabelsd(MapTransform):
             index = torch.bucketize(plain.long(), values).clamp(max=len(values) - 1)
             unknown = values[index] != plain
             if unknown.any():
-                values = [str(int(v) if v == int(v) else v) for v in plain[unknown].unique().tolist()]
+                found = [str(int(v) if v == int(v) else v) for v in plain[unknown].unique().tolist()]
                 name = file_name(label, f"key {key!r}")
                 raise VolumeError(
-                    f"{name}: label values {', '.join(values)} in {int(unknown.sum())} voxels, "
+                    f"{name}: label values {', '.join(found)} in {int(unknown.sum())} voxels, "
                     f"expected those of {self.labels} or of the background {self.background}"
                 )
             item[key] = convert_to_dst_type(classes[index], label, dtype=torch.float32)[0]

@@ -33,6 +33,7 @@ def test_the_calls_that_count_as_torch_are_torchs_own(monkeypatch) -> None:
     assert seen == [False, True] * 3
 
 
-def test_an_unknown_backbone_is_refused() -> None:
+@pytest.mark.parametrize("backbones", ["heart,huge", ("heart", "huge")])  # fire reads a list with commas as a tuple
+def test_an_unknown_backbone_is_refused(backbones) -> None:
     with pytest.raises(ValueError, match="backbones names 'huge', expected of"):
-        convolution.main(backbones="heart,huge")
+        convolution.main(backbones=backbones)
